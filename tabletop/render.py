@@ -1,0 +1,137 @@
+"""Renders tables into folders: `python -m tabletop.render --seed S --count N --out DIR`.
+
+Scene `i` has the seed S + i and depends on nothing else, so that folders can be made again, in parts
+and in parallel. Seeds below 800,000 are for training, below 1,000,000 for validation, the rest for tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tabletop.camera import Camera, CameraPose, Picture, sample_camera
+from tabletop.queries import ask_each_kind
+from tabletop.scene import Scene, SceneObject, save_scene, split_of_seed
+from tabletop.world import IMAGE_SIZE_WH, MIN_OBJECTS, World, build_world, sample_things
+
+MIN_VISIBLE_FRACTION = 0.5
+MIN_AREA_PX = 350
+MARGIN_PX = 12  # the middle of every thing's box is at least so far inside the picture
+_CAMERAS_PER_WORLD = 4
+_MAX_WORLDS = 60
+
+
+def render_scene(camera: Camera, seed: int) -> tuple[Scene, Picture]:
+    """Make the scene of a seed: build tables until one can be seen well.
+
+    Raises:
+        RuntimeError: No table of this seed could be seen well (never met in a million seeds' sample).
+    """
+    test = split_of_seed(seed) == "test"
+    for attempt in range(_MAX_WORLDS):
+        rng = np.random.default_rng((seed, attempt))
+        world = build_world(rng, sample_things(rng, with_test_only=test))
+        if world is None or len(world.things) < MIN_OBJECTS or not _all_on_table(world):
+            continue
+        centre = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
+        for _ in range(_CAMERAS_PER_WORLD):
+            pose = sample_camera(rng, centre)
+            picture, alone_px = camera.shoot_with_areas(world, pose)
+            objects = _describe(world, picture, alone_px)
+            if objects is not None:
+                queries = ask_each_kind(rng, objects, test=test)
+                return _scene(seed, pose, objects, queries), picture
+    raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
+
+
+def _all_on_table(world: World) -> bool:
+    heights = [world.data.xpos[body][2] for body in world.bodies]
+    return min(heights) > 0 and max(heights) < 0.3
+
+
+def _describe(
+    world: World, picture: Picture, alone_px: np.ndarray
+) -> tuple[SceneObject, ...] | None:
+    """The objects as they are seen; None unless each is in the picture and half visible."""
+    height, width = picture.instances.shape
+    objects = []
+    for i, (thing, body) in enumerate(zip(world.things, world.bodies, strict=True)):
+        rows, columns = np.nonzero(picture.instances == i + 1)
+        if len(rows) < max(MIN_AREA_PX, MIN_VISIBLE_FRACTION * alone_px[i]):
+            return None
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        inside_x = MARGIN_PX <= x <= width - MARGIN_PX
+        if not (inside_x and MARGIN_PX <= y <= height - MARGIN_PX):
+            return None
+        w, *xyz = world.data.xquat[body]
+        objects.append(
+            SceneObject(
+                id=i + 1,
+                kind=thing.kind,
+                color=thing.color,
+                box_xyxy=(int(box[0]), int(box[1]), int(box[2]), int(box[3])),
+                area_px=len(rows),
+                visible_fraction=round(min(1.0, len(rows) / alone_px[i]), 3),
+                position_m=_rounded(world.data.xpos[body]),
+                quaternion_xyzw=_rounded([*xyz, w]),
+                size_m=_rounded(np.array(thing.size_m)),
+            )
+        )
+    return tuple(objects)
+
+
+def _scene(
+    seed: int, pose: CameraPose, objects: tuple[SceneObject, ...], queries: tuple
+) -> Scene:
+    return Scene(
+        seed=seed,
+        image_size_wh=IMAGE_SIZE_WH,
+        intrinsics=pose.intrinsics(),
+        camera_position_m=_rounded(pose.position_m),
+        camera_quaternion_xyzw=_rounded(pose.quaternion_xyzw()),
+        objects=objects,
+        queries=queries,
+    )
+
+
+def _rounded(values: object) -> tuple:
+    return tuple(round(float(v), 6) for v in np.asarray(values, dtype=float))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tabletop.render", description=__doc__)
+    parser.add_argument("--seed", type=int, required=True, help="seed of the first scene (>= 0)")
+    parser.add_argument("--count", type=int, required=True, help="number of scenes (>= 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    args = parser.parse_args(argv)
+    if args.seed < 0 or args.count < 1:
+        parser.error("--seed must be at least 0 and --count at least 1")
+    try:
+        with Camera() as camera:
+            for index in tqdm(range(args.count), desc="rendering", unit="scene"):
+                folder = args.out / f"{index:06d}"
+                if (folder / "scene.json").exists() and _same_seed(folder, args.seed + index):
+                    continue
+                scene, picture = render_scene(camera, args.seed + index)
+                save_scene(folder, scene, picture.color, picture.depth_mm, picture.instances)
+    except (RuntimeError, OSError) as error:
+        print(f"tabletop.render: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _same_seed(folder: Path, seed: int) -> bool:
+    try:
+        return Scene.from_json((folder / "scene.json").read_text()).seed == seed
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

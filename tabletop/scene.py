@@ -1,0 +1,181 @@
+"""What is known about one picture of the table: its objects, the camera, the questions and their answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+FORMAT = 1
+TRAINING_SEEDS_END = 800_000
+VALIDATION_SEEDS_END = 1_000_000
+
+Split = Literal["train", "validation", "test"]
+
+
+def split_of_seed(seed: int) -> Split:
+    """Which part of the data a scene seed belongs to; the parts never share a scene."""
+    if seed < TRAINING_SEEDS_END:
+        return "train"
+    return "validation" if seed < VALIDATION_SEEDS_END else "test"
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One thing on the table.
+
+    Attributes:
+        id: Value of its pixels in the instances picture, from 1.
+        kind: For instance "mug".
+        color: For instance "red".
+        box_xyxy: Extent of the visible pixels, half-open [px].
+        area_px: Number of visible pixels.
+        visible_fraction: Visible pixels over the pixels it would have if it stood there alone.
+        position_m: Centre of the body in the world frame [m].
+        quaternion_xyzw: Orientation of the body in the world frame.
+        size_m: Extent along the body's own axes [m].
+    """
+
+    id: int
+    kind: str
+    color: str
+    box_xyxy: tuple[int, int, int, int]
+    area_px: int
+    visible_fraction: float
+    position_m: tuple[float, float, float]
+    quaternion_xyzw: tuple[float, float, float, float]
+    size_m: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question about the picture.
+
+    Attributes:
+        kind: name, attribute, relation, function, many or none.
+        text: What the person says.
+        ids: The objects that are meant; empty where nothing fits.
+        split: "test" where the phrasing is one that training never sees.
+        topic: How the question picks its objects, for the writer of the training texts.
+    """
+
+    kind: str
+    text: str
+    ids: tuple[int, ...]
+    split: str = "train"
+    topic: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything about one picture but its pixels; see `load_scene`.
+
+    Attributes:
+        seed: The seed that makes it again.
+        image_size_wh: Size of the picture [px].
+        intrinsics: fx, fy, cx, cy of a pinhole without distortion [px].
+        camera_position_m: The camera's optical centre in the world frame [m].
+        camera_quaternion_xyzw: The optical frame (x right, y down, z forward) in the world frame.
+        objects: In order of their ids.
+        queries: At most a few of each kind.
+    """
+
+    seed: int
+    image_size_wh: tuple[int, int]
+    intrinsics: dict[str, float]
+    camera_position_m: tuple[float, float, float]
+    camera_quaternion_xyzw: tuple[float, float, float, float]
+    objects: tuple[SceneObject, ...]
+    queries: tuple[Query, ...]
+
+    def to_json(self) -> str:
+        """The text of `scene.json`."""
+        record: dict[str, Any] = {
+            "format": FORMAT,
+            "seed": self.seed,
+            "split": split_of_seed(self.seed),
+            "image_size_wh": self.image_size_wh,
+            "intrinsics": self.intrinsics,
+            "camera_pose": {
+                "position_m": self.camera_position_m,
+                "quaternion_xyzw": self.camera_quaternion_xyzw,
+            },
+            "objects": [asdict(thing) for thing in self.objects],
+            "queries": [asdict(query) for query in self.queries],
+        }
+        return json.dumps(record, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Scene:
+        """Read `scene.json`.
+
+        Raises:
+            ValueError: The text is not a scene of this format.
+        """
+        try:
+            record = json.loads(text)
+            if record["format"] != FORMAT:
+                raise ValueError(f"scene format {record['format']!r}, expected {FORMAT}")
+            return cls(
+                seed=int(record["seed"]),
+                image_size_wh=_numbers(record["image_size_wh"]),
+                intrinsics={key: float(value) for key, value in record["intrinsics"].items()},
+                camera_position_m=_numbers(record["camera_pose"]["position_m"]),
+                camera_quaternion_xyzw=_numbers(record["camera_pose"]["quaternion_xyzw"]),
+                objects=tuple(_object_from(item) for item in record["objects"]),
+                queries=tuple(_query_from(item) for item in record["queries"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a scene.json of format {FORMAT}: {error!r}") from error
+
+
+def load_scene(
+    folder: Path,
+) -> tuple[Scene, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint16]]:
+    """Read one rendered folder.
+
+    Returns:
+        The scene, colour uint8 [H, W, 3] RGB, depth uint16 [H, W] in mm (0 = unknown), and
+        instances uint16 [H, W] (0 = background, else the object's id).
+
+    Raises:
+        OSError: A file is missing or is no picture.
+        ValueError: `scene.json` is not a scene.
+    """
+    scene = Scene.from_json((folder / "scene.json").read_text(encoding="utf-8"))
+    color = np.asarray(Image.open(folder / "color.png").convert("RGB"))
+    depth = np.asarray(Image.open(folder / "depth.png")).astype(np.uint16)
+    instances = np.asarray(Image.open(folder / "instances.png")).astype(np.uint16)
+    return scene, color, depth, instances
+
+
+def save_scene(
+    folder: Path,
+    scene: Scene,
+    color: NDArray[np.uint8],
+    depth_mm: NDArray[np.uint16],
+    instances: NDArray[np.uint16],
+) -> None:
+    """Write one rendered folder; `scene.json` comes last, so that its presence means complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(color).save(folder / "color.png")
+    Image.fromarray(depth_mm).save(folder / "depth.png")
+    Image.fromarray(instances).save(folder / "instances.png")
+    (folder / "scene.json").write_text(scene.to_json() + "\n", encoding="utf-8")
+
+
+def _numbers(values: Any) -> Any:
+    return tuple(values)
+
+
+def _object_from(item: dict[str, Any]) -> SceneObject:
+    return SceneObject(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
+
+
+def _query_from(item: dict[str, Any]) -> Query:
+    return Query(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
