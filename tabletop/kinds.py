@@ -1,8 +1,9 @@
 """The kinds of things on the table, each made of MuJoCo primitives.
 
 Every kind has visible parts (any number, no contact) and a few simple solids that only collide, so
-that a mug may be hollow to the eye and still settle quickly. Sizes are half-sizes in metres, as MuJoCo
-counts them; the body's origin is the middle of the thing, z is up as it usually stands or lies.
+that a mug may be hollow to the eye and still settle quickly. Sizes are half-sizes in metres, as
+MuJoCo counts them; the body's origin is the middle of the thing, z is up as it usually stands or
+lies.
 """
 
 from __future__ import annotations

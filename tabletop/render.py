@@ -1,7 +1,8 @@
 """Renders tables into folders: `python -m tabletop.render --seed S --count N --out DIR`.
 
-Scene `i` has the seed S + i and depends on nothing else, so that folders can be made again, in parts
-and in parallel. Seeds below 800,000 are for training, below 1,000,000 for validation, the rest for tests.
+Scene `i` has the seed S + i and depends on nothing else, so that folders can be made again, in
+parts and in parallel. Seeds below 800,000 are for training, below 1,000,000 for validation, the
+rest for tests.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def render_scene(camera: Camera, seed: int) -> tuple[Scene, Picture]:
     """Make the scene of a seed: build tables until one can be seen well.
 
     Raises:
-        RuntimeError: No table of this seed could be seen well (never met in a million seeds' sample).
+        RuntimeError: No table of this seed could be seen well (never met in a million seeds'
+        sample).
     """
     test = split_of_seed(seed) == "test"
     for attempt in range(_MAX_WORLDS):
@@ -85,9 +87,7 @@ def _describe(
     return tuple(objects)
 
 
-def _scene(
-    seed: int, pose: CameraPose, objects: tuple[SceneObject, ...], queries: tuple
-) -> Scene:
+def _scene(seed: int, pose: CameraPose, objects: tuple[SceneObject, ...], queries: tuple) -> Scene:
     return Scene(
         seed=seed,
         image_size_wh=IMAGE_SIZE_WH,

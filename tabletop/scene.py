@@ -1,4 +1,4 @@
-"""What is known about one picture of the table: its objects, the camera, the questions and their answers."""
+"""What is known about one picture of the table: its objects, the camera, the questions."""
 
 from __future__ import annotations
 

@@ -176,7 +176,9 @@ NAME_FORMS = Phrasings(
     test=("the {k} in {c}",),
 )
 SIZE_WORDS: dict[str, Phrasings] = {
-    "largest": Phrasings(("the largest {k}", "the biggest {k}", "the big {k}"), ("the larger {k}",)),
+    "largest": Phrasings(
+        ("the largest {k}", "the biggest {k}", "the big {k}"), ("the larger {k}",)
+    ),
     "smallest": Phrasings(("the smallest {k}", "the small {k}"), ("the smaller {k}",)),
 }
 SIDES: dict[str, Phrasings] = {

@@ -208,9 +208,7 @@ def _paint(part: Part, main: NDArray[np.float64]) -> list[float]:
     return [*rgb, 1.0]
 
 
-def _add_part(
-    body: mujoco.MjsBody, part: Part, scale: float, rgba: list[float] | None
-) -> None:
+def _add_part(body: mujoco.MjsBody, part: Part, scale: float, rgba: list[float] | None) -> None:
     size = np.zeros(3)
     size[: len(part.size)] = part.size
     common = {

@@ -1,4 +1,4 @@
-"""The questions about a table: sure answers, all phrasings reachable, test phrasings kept apart."""
+"""The questions about a table: sure answers, test phrasings kept apart."""
 
 from __future__ import annotations
 

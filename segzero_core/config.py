@@ -1,0 +1,133 @@
+"""Settings: one frozen dataclass each, whose fields hold default, description and bounds.
+
+The node declares its ROS parameters from these fields, so that a default stands in one place and
+node and library refuse the same mistake with the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from segzero_core.errors import ConfigError
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+MAX_NEW_TOKENS = 4096
+"""More than any published model needs for thinking and answer together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a setting may be.
+
+    Attributes:
+        minimum: Smallest allowed number.
+        maximum: Largest allowed number.
+        choices: The allowed values; empty allows all.
+        read_only: The setting cannot change once its owner runs.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = True
+
+
+def setting(default: Any, description: str, bounds: Bounds | None = None) -> Any:
+    """Return a dataclass field with a description and bounds for people and for ROS."""
+    metadata = {"description": description, "bounds": bounds or Bounds()}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def bounds_of(field: dataclasses.Field[Any]) -> Bounds:
+    """Return what the value of a field may be."""
+    bounds: Bounds = field.metadata["bounds"]
+    return bounds
+
+
+def check_settings(config: Any) -> None:
+    """Check every field of a settings dataclass against its type and bounds.
+
+    Raises:
+        ConfigError: Naming the field, its value and what is allowed.
+    """
+    for field in dataclasses.fields(config):
+        value, kind = getattr(config, field.name), type(field.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+            object.__setattr__(config, field.name, value)
+        if type(value) is not kind:
+            raise ConfigError(
+                f"{field.name}: expected {kind.__name__}, got {type(value).__name__} ({value!r})"
+            )
+        _check_bounds(field.name, value, bounds_of(field))
+
+
+def _check_bounds(name: str, value: Any, bounds: Bounds) -> None:
+    if bounds.choices and value not in bounds.choices:
+        raise ConfigError(f"{name}: {value!r} is none of {', '.join(map(repr, bounds.choices))}")
+    if bounds.minimum is None and bounds.maximum is None:
+        return
+    low = -math.inf if bounds.minimum is None else bounds.minimum
+    high = math.inf if bounds.maximum is None else bounds.maximum
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: {value} is outside {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Which model answers, and how."""
+
+    model: str = setting(
+        "tabletop",
+        "Named model, folder, or Hub id of the reasoner.",
+    )
+    segmenter: str = setting(
+        "",
+        "Folder or Hub id of the SAM 2 segmenter; empty: the one that belongs to the model.",
+    )
+    device: str = setting(
+        "auto",
+        "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.",
+    )
+    template: str = setting(
+        "",
+        "Prompt template; empty: the model's own.",
+        Bounds(choices=("", "multi_object", "single_object")),
+    )
+    max_new_tokens: int = setting(
+        0,
+        "Longest reply of the reasoner in tokens; 0: the model's own limit.",
+        Bounds(minimum=0, maximum=MAX_NEW_TOKENS),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(f"device: {self.device!r} is none of auto, cpu, cuda, cuda:N")
+        if not self.model.strip():
+            raise ConfigError("model: it is empty; name a model, a folder or a Hub id")
+
+
+@dataclass(frozen=True)
+class NodeConfig(PipelineConfig):
+    """Everything that the ROS 2 node can be told."""
+
+    image_transport: str = setting(
+        "raw",
+        "raw: sensor_msgs/Image on `image`; compressed: CompressedImage on `image/compressed`.",
+        Bounds(choices=("raw", "compressed")),
+    )
+    max_image_age_s: float = setting(
+        10.0,
+        "A query is refused when the newest picture arrived longer ago than this; 0: never.",
+        Bounds(minimum=0.0, maximum=86400.0, read_only=False),
+    )
+    publish_overlay: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Draw ~/overlay whenever somebody subscribes to it.",
+        Bounds(read_only=False),
+    )

@@ -1,0 +1,162 @@
+"""What has to be known about a reasoner beside its weights: `segzero.json`.
+
+The prompt it was trained with, the size of the picture it sees and the coordinates it speaks in
+belong to the weights. Guessing them costs accuracy silently, so they are written down.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from segzero_core.errors import ConfigError, shown
+from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, TEMPLATES
+from segzero_core.types import SizeWH
+
+FILE_NAME: Final = "segzero.json"
+
+ABSOLUTE: Final = "absolute"
+"""Coordinates are pixels of the picture the model saw."""
+NORMALIZED_1000: Final = "normalized_1000"
+"""Coordinates are thousandths of width and height."""
+COORDINATES: Final = (ABSOLUTE, NORMALIZED_1000)
+
+_MAX_SIDE = 16_384
+_EXAMPLE: Final = {
+    "name": "my-model",
+    "prompt_template": MULTI_OBJECT,
+    "templates": [MULTI_OBJECT],
+    "seen_size_wh": [840, 840],
+    "coordinates": ABSOLUTE,
+    "segmenter": "facebook/sam2-hiera-large",
+    "max_new_tokens": 1024,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """How to ask a reasoner, and how to read its numbers.
+
+    Attributes:
+        name: What results call the model.
+        prompt_template: The template asked with unless the caller chooses another.
+        templates: The templates the model was trained with.
+        seen_size_wh: The image is squashed to this width and height before the model sees it.
+        coordinates: `absolute` or `normalized_1000`.
+        segmenter: The segmenter that goes with it: a Hub id, or a folder relative to the
+            reasoner's.
+        max_new_tokens: Longest reply.
+        lowercase_query: The query is put into lower case, for a model whose words are.
+    """
+
+    name: str
+    prompt_template: str
+    templates: tuple[str, ...]
+    seen_size_wh: SizeWH
+    coordinates: str
+    segmenter: str
+    max_new_tokens: int
+    lowercase_query: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("name", "prompt_template", "coordinates", "segmenter"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or not value:
+                raise _wrong(field, "a text that is not empty", value)
+        templates = tuple(self.templates) if isinstance(self.templates, list | tuple) else ()
+        if not templates or any(template not in TEMPLATES for template in templates):
+            raise _wrong("templates", f"a list of some of {sorted(TEMPLATES)}", self.templates)
+        if self.prompt_template not in templates:
+            raise _wrong("prompt_template", f"one of {list(templates)}", self.prompt_template)
+        if self.coordinates not in COORDINATES:
+            raise _wrong("coordinates", f"one of {list(COORDINATES)}", self.coordinates)
+        if not _is_size(self.seen_size_wh):
+            expected = f"[width, height], each from 1 to {_MAX_SIDE}"
+            raise _wrong("seen_size_wh", expected, self.seen_size_wh)
+        if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
+            raise _wrong("max_new_tokens", "an integer of 1 or more", self.max_new_tokens)
+        if type(self.lowercase_query) is not bool:
+            raise _wrong("lowercase_query", "true or false", self.lowercase_query)
+        object.__setattr__(self, "templates", templates)
+        object.__setattr__(self, "seen_size_wh", tuple(self.seen_size_wh))
+
+    @property
+    def frame_wh(self) -> SizeWH:
+        """Width and height of the frame that the model's numbers are in."""
+        return self.seen_size_wh if self.coordinates == ABSOLUTE else (1000, 1000)
+
+    @classmethod
+    def from_file(cls, path: Path) -> ModelDescription:
+        """Read a `segzero.json`.
+
+        Raises:
+            ConfigError: It is missing, unreadable, or one of its fields is wrong.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{path.parent} has no {FILE_NAME}, which says how to ask this model; write one"
+                f" such as {json.dumps(_EXAMPLE)}"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
+        return cls.from_values(values, str(path))
+
+    @classmethod
+    def from_values(cls, values: Any, source: str) -> ModelDescription:
+        """Build a description from the values of a JSON object.
+
+        Args:
+            values: What the file holds.
+            source: Where it comes from, for the message.
+
+        Raises:
+            ConfigError: A field is missing, unknown or wrong.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"{source}: expected an object, got {type(values).__name__}")
+        known = {field.name for field in fields(cls)}
+        if missing := sorted(known - values.keys() - {"lowercase_query"}):
+            raise ConfigError(f"{source}: {missing} missing; an example is {json.dumps(_EXAMPLE)}")
+        if unknown := sorted(values.keys() - known):
+            raise ConfigError(f"{source}: unknown fields {unknown}; there are {sorted(known)}")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+
+
+def _wrong(field: str, expected: str, got: object) -> ConfigError:
+    return ConfigError(f"{field}: expected {expected}, got {shown(repr(got))}")
+
+
+def _is_size(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(type(side) is int and 1 <= side <= _MAX_SIDE for side in value)
+    )
+
+
+def _published(name: str, template: str, max_new_tokens: int = 1024) -> ModelDescription:
+    """Describe a published model; all of them see 840x840 and go with SAM 2.0 large."""
+    size, sam = (840, 840), "facebook/sam2-hiera-large"
+    return ModelDescription(name, template, (template,), size, ABSOLUTE, sam, max_new_tokens)
+
+
+# Source: the inference scripts of the public Seg-Zero and VisionReasoner code. The Qwen models
+# were trained with neither template; the multi-object one is the closest to their own format.
+BUILT_IN: Final = {
+    description.name: description
+    for description in (
+        _published("Ricky06662/Seg-Zero-3B", SINGLE_OBJECT),
+        _published("Ricky06662/Seg-Zero-7B", SINGLE_OBJECT),
+        _published("Ricky06662/VisionReasoner-7B", MULTI_OBJECT, 2000),
+        _published("Qwen/Qwen2.5-VL-3B-Instruct", MULTI_OBJECT),
+        _published("Qwen/Qwen2.5-VL-7B-Instruct", MULTI_OBJECT),
+    )
+}
+"""Descriptions of published models, by Hub id."""

@@ -1,0 +1,105 @@
+"""The two prompt templates, and what may stand in a query.
+
+The texts are those the published models were trained with, letter for letter: pieces of the
+original are joined without spaces ("points.Compare"), and a nicer text answers worse.
+
+Source: Seg-Zero (arXiv:2503.06520) for `single_object`, VisionReasoner (arXiv:2505.12081) for
+`multi_object`; the inference variants of their public code.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any, Final
+
+from segzero_core.errors import ConfigError, InputError, shown
+
+MULTI_OBJECT: Final = "multi_object"
+SINGLE_OBJECT: Final = "single_object"
+
+MAX_QUERY_CHARS: Final = 2000
+"""Longer texts are no queries, and would push the picture out of a small model's context."""
+
+_SINGLE_OBJECT_TEXT = (
+    "Please find '{Question}' with bbox and points."
+    "Compare the difference between objects and find the most closely matched one."
+    "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags."
+    "Output the one bbox and points of two largest inscribed circles inside the interested object"
+    " in JSON format."
+    "i.e., <think> thinking process here </think>"
+    "<answer>{'bbox': [10,100,200,210], 'points_1': [30,110], 'points_2': [35,180]}</answer>"
+)
+_MULTI_OBJECT_TEXT = (
+    'Please find "{Question}" with bboxs and points.'
+    "Compare the difference between object(s) and find the most closely matched object(s)."
+    "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags."
+    "Output the bbox(es) and point(s) inside the interested object(s) in JSON format."
+    "i.e., <think> thinking process here </think>"
+    '<answer>[{"bbox_2d": [10,100,200,210], "point_2d": [30,110]},'
+    ' {"bbox_2d": [225,296,706,786], "point_2d": [302,410]}]</answer>'
+)
+TEMPLATES: Final = {MULTI_OBJECT: _MULTI_OBJECT_TEXT, SINGLE_OBJECT: _SINGLE_OBJECT_TEXT}
+
+# Tags and special tokens by which a query could speak in the place of the template or the model.
+_MARKUP = re.compile(
+    r"</?\s*(?:think|answer|image|video|tool_call|tool_response|tools|im_start|im_end|s)\s*/?>"
+    r"|<\|[^<>|]{0,40}\|>",
+    re.IGNORECASE,
+)
+_SPACES = re.compile(r"\s+")
+
+
+def clean_query(query: str) -> str:
+    """Return the query with single spaces, without a final full stop.
+
+    Args:
+        query: What the person asked for, such as "the red mug".
+
+    Raises:
+        InputError: It is empty, longer than `MAX_QUERY_CHARS`, or holds control characters,
+            broken Unicode, or markup that belongs to the prompt (`</answer>`, `<|im_end|>`).
+    """
+    if not isinstance(query, str):
+        raise InputError(f"query: expected text, got {type(query).__name__}")
+    if len(query) > MAX_QUERY_CHARS:
+        raise InputError(
+            f"query: {len(query)} characters, at most {MAX_QUERY_CHARS} are allowed;"
+            " name the object in a phrase"
+        )
+    text = _SPACES.sub(" ", query).strip().rstrip(". ")
+    if not text:
+        raise InputError('query: it is empty; name what to find, such as "the red mug"')
+    if markup := _MARKUP.search(text):
+        raise InputError(
+            f"query: {shown(markup.group())} is markup of the prompt and cannot be asked for"
+        )
+    for char in text:
+        if unicodedata.category(char) in ("Cc", "Cs"):
+            raise InputError(f"query: {char!a} is not a printable character; leave it out")
+    return text
+
+
+def build_prompt(template: str, query: str) -> str:
+    """Return the text that stands beside the image in the question to the model.
+
+    Args:
+        template: A key of `TEMPLATES`.
+        query: What to find. The single-object template lower-cases it, as in its training.
+
+    Raises:
+        ConfigError: There is no such template.
+        InputError: The query cannot be used; see `clean_query`.
+    """
+    if template not in TEMPLATES:
+        raise ConfigError(f"template: no {shown(str(template))}; there are {sorted(TEMPLATES)}")
+    text = clean_query(query)
+    if template == SINGLE_OBJECT:
+        text = text.lower().strip(".").strip()
+    return TEMPLATES[template].replace("{Question}", text)
+
+
+def build_messages(template: str, query: str) -> list[dict[str, Any]]:
+    """Return the conversation for a processor's chat template: one image, one text."""
+    content = [{"type": "image"}, {"type": "text", "text": build_prompt(template, query)}]
+    return [{"role": "user", "content": content}]

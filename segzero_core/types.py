@@ -1,0 +1,280 @@
+"""The words of the library: small frozen values that check themselves.
+
+Pixels are continuous coordinates with the origin at the top left corner, y down. A box is half
+open: a mask with the single pixel (3, 5) has the box (3, 5, 4, 6). The frame of a box or point
+(the picture the model saw, or the input image) is said by whoever holds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import InputError, ShapeError
+
+RgbImage: TypeAlias = NDArray[np.uint8]
+"""uint8 [H, W, 3], red first."""
+
+SizeWH: TypeAlias = tuple[int, int]
+"""Width and height in pixels."""
+
+_MAX_INSTANCES = np.iinfo(np.uint16).max
+
+
+def check_rgb_image(image: object) -> RgbImage:
+    """Return the image itself if it is a non-empty uint8 [H, W, 3] array.
+
+    Raises:
+        ShapeError: It is anything else.
+    """
+    expected = "a non-empty RGB image uint8 [H, W, 3]"
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise ShapeError("image", expected, image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ShapeError("image", expected, image)
+    return image
+
+
+def _finite(name: str, value: object) -> float:
+    """Return a coordinate as a float; True, "3" and NaN are not coordinates."""
+    if isinstance(value, bool | np.bool_) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
+        raise InputError(f"{name}: expected a number, got {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{name}: expected a finite number, got {number}")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a picture, in pixels of the frame in question."""
+
+    x: float
+    y: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", _finite("point x", self.x))
+        object.__setattr__(self, "y", _finite("point y", self.y))
+
+    @property
+    def xy(self) -> tuple[float, float]:
+        """Both coordinates in the usual order."""
+        return self.x, self.y
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open rectangle with an area, in pixels of the frame in question."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+    def __post_init__(self) -> None:
+        for name in ("x_min", "y_min", "x_max", "y_max"):
+            object.__setattr__(self, name, _finite(f"box {name}", getattr(self, name)))
+        if not (self.x_min < self.x_max and self.y_min < self.y_max):
+            raise InputError(
+                f"box {list(self.xyxy)} has no area: x_min < x_max and y_min < y_max must hold"
+            )
+        if not (math.isfinite(self.width) and math.isfinite(self.height)):
+            raise InputError(f"box {list(self.xyxy)} is too large to have a finite width")
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """The corners as x_min, y_min, x_max, y_max."""
+        return self.x_min, self.y_min, self.x_max, self.y_max
+
+    @property
+    def width(self) -> float:
+        """Extent along x [px]."""
+        return self.x_max - self.x_min
+
+    @property
+    def height(self) -> float:
+        """Extent along y [px]."""
+        return self.y_max - self.y_min
+
+    @property
+    def area(self) -> float:
+        """Width times height [px²]."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPrompt:
+    """One object the reasoner means: its box and the points inside it."""
+
+    box: Box
+    points: tuple[Point, ...]
+
+    def __post_init__(self) -> None:
+        points = tuple(self.points)
+        if not isinstance(self.box, Box) or not all(isinstance(p, Point) for p in points):
+            raise InputError("an ObjectPrompt is made of one Box and a tuple of Points")
+        object.__setattr__(self, "points", points)
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What the reasoner said.
+
+    Attributes:
+        thinking: The text between `<think>` and `</think>`; empty where there is none.
+        prompts: The objects of the answer; none means that nothing matched.
+        completion: The whole reply, as it came.
+    """
+
+    thinking: str
+    prompts: tuple[ObjectPrompt, ...]
+    completion: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Segmentation:
+    """One mask per object, in the order of the prompts. No mask at all is a valid result.
+
+    Takes ownership of its arrays: they become read-only.
+
+    Attributes:
+        masks: bool [N, H, W], in pixels of the input image.
+        scores: float32 [N], the predicted IoU of each mask, in [0, 1].
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        masks, scores = self.masks, self.scores
+        if not isinstance(masks, np.ndarray) or masks.ndim != 3 or masks.dtype != np.bool_:
+            raise ShapeError("masks", "bool [N, H, W]", masks)
+        if (
+            not isinstance(scores, np.ndarray)
+            or scores.shape != masks.shape[:1]
+            or scores.dtype != np.float32
+        ):
+            raise ShapeError("scores", f"float32 [{len(masks)}]", scores)
+        masks.setflags(write=False)
+        scores.setflags(write=False)
+
+    @classmethod
+    def empty(cls, size_wh: SizeWH) -> Segmentation:
+        """Return the result of an image in which nothing matched."""
+        width, height = size_wh
+        return cls(np.zeros((0, height, width), np.bool_), np.zeros(0, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def size_wh(self) -> SizeWH:
+        """Width and height of the masks [px]."""
+        return int(self.masks.shape[2]), int(self.masks.shape[1])
+
+    def union(self) -> NDArray[np.bool_]:
+        """Return bool [H, W]: the pixels that belong to any object."""
+        return np.asarray(self.masks.any(axis=0), np.bool_)
+
+    def instance_ids(self) -> NDArray[np.uint16]:
+        """Return uint16 [H, W]: 0 for the background, k for object k, counted from 1.
+
+        Where masks overlap, the one with the higher score is on top.
+        """
+        if len(self) > _MAX_INSTANCES:
+            raise InputError(f"{len(self)} masks do not fit into 16 bits")
+        ids = np.zeros(self.masks.shape[1:], np.uint16)
+        for index in np.argsort(self.scores, kind="stable"):
+            ids[self.masks[index]] = index + 1
+        return ids
+
+
+def _check_times(values: Iterable[tuple[str, Any]]) -> None:
+    for name, value in values:
+        if _finite(name, value) < 0:
+            raise InputError(f"{name}: expected zero or more, got {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one answer went.
+
+    The encoder works while the reasoner thinks, so the parts do not add up to the total.
+
+    Attributes:
+        first_token_ms: From the question to the first piece of text [ms].
+        reasoner_ms: From the question to the end of the reply [ms].
+        encoder_ms: The image encoder's own working time [ms].
+        decoder_ms: From the prompts to the masks [ms].
+        total_ms: From the question to the result [ms].
+        tokens: Pieces of text the reasoner gave; tokens, for a local model.
+    """
+
+    first_token_ms: float
+    reasoner_ms: float
+    encoder_ms: float
+    decoder_ms: float
+    total_ms: float
+    tokens: int
+
+    def __post_init__(self) -> None:
+        _check_times((name, getattr(self, name)) for name in self.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which weights answered.
+
+    Attributes:
+        name: The name, folder or Hub id the model was loaded by.
+        weights_hash: First 16 hexadecimal digits of the SHA-256 over all weight files.
+        encoder_backend: What ran the image encoder, such as `torch`.
+    """
+
+    name: str
+    weights_hash: str
+    encoder_backend: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """The answer to one query about one image.
+
+    Attributes:
+        query: The query as the reasoner was asked it.
+        reasoning: Thinking and prompts; boxes and points are in pixels of the input image.
+        segmentation: One mask per prompt.
+        timings: Where the time went.
+        model: Which weights answered.
+        size_wh: Width and height of the input image [px].
+    """
+
+    query: str
+    reasoning: Reasoning
+    segmentation: Segmentation
+    timings: Timings
+    model: ModelIdentity
+    size_wh: SizeWH
+
+    def __post_init__(self) -> None:
+        if self.segmentation.size_wh != self.size_wh:
+            raise ShapeError(
+                "result masks", f"the image's size {self.size_wh}", self.segmentation.masks
+            )
+        if len(self.segmentation) != len(self.reasoning.prompts):
+            raise InputError(
+                f"{len(self.segmentation)} masks for {len(self.reasoning.prompts)} prompts"
+            )

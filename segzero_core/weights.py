@@ -1,0 +1,74 @@
+"""Weight files: which bytes they are, and whether they are still the bytes that were saved."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from segzero_core.errors import ModelLoadError
+
+SUMS_FILE: Final = "SHA256SUMS"
+"""Optional file beside weights, as `sha256sum` writes it; what it lists must still be so."""
+
+HASH_DIGITS: Final = 16
+
+_SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
+_HUB_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    The Hub's cache names large files by their SHA-256: those are not read again.
+
+    Raises:
+        ModelLoadError: The file cannot be read.
+    """
+    target = path.resolve()
+    if target.parent.name == "blobs" and _HUB_BLOB.fullmatch(target.name):
+        return target.name
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error}") from error
+
+
+def weights_hash(paths: Iterable[Path]) -> str:
+    """Return the first digits of the SHA-256 over the weight files, in the order given.
+
+    Where a file is listed in a `SHA256SUMS` beside it, its bytes are compared with that.
+
+    Raises:
+        ModelLoadError: A file cannot be read, or is not the file that was listed.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        digest = file_digest(path)
+        expected = read_sums(path.parent).get(path.name)
+        if expected not in (None, digest):
+            raise ModelLoadError(
+                f"{path} is damaged: its SHA-256 begins with {digest[:HASH_DIGITS]}, while"
+                f" {SUMS_FILE} lists {str(expected)[:HASH_DIGITS]}; fetch the file again"
+            )
+        total.update(bytes.fromhex(digest))
+    return total.hexdigest()[:HASH_DIGITS]
+
+
+def combined_hash(hashes: Iterable[str]) -> str:
+    """Return one hash for several parts, in the order given."""
+    joined = hashlib.sha256("".join(hashes).encode())
+    return joined.hexdigest()[:HASH_DIGITS]
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Return the digests that a folder's `SHA256SUMS` lists, by file name; often none."""
+    try:
+        text = (folder / SUMS_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    lines = (_SUM_LINE.fullmatch(line) for line in text.splitlines())
+    return {match[2]: match[1].lower() for match in lines if match}
