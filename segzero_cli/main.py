@@ -1,0 +1,111 @@
+"""The `segzero` command: finds the subcommand and turns errors into one line and an exit code.
+
+Exit codes: 0 the work was done (nothing found is an answer), 1 a check failed, 2 bad arguments,
+input or model, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from segzero_cli import console
+from segzero_core.errors import SegZeroError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# Command -> the module whose main(argv) runs it, and what it is for. Modules are imported only
+# when their command is used, so that `segzero segment` needs neither ROS nor training code.
+COMMANDS = {
+    "segment": ("segzero_cli.segment", "find what a query means in a picture"),
+    "doctor": ("segzero_cli.doctor", "check the installation"),
+    "demo": ("segzero_cli.demo", "play a recorded camera to the node and ask it questions"),
+    "evaluate": ("training.evaluate", "score a model on rendered scenes"),
+}
+
+
+class UsageError(SegZeroError):
+    """The arguments of the command are wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says one line about a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake as an error of ours."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        argv: Arguments without the program's name; by default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    console.tolerate_any_text()
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except SegZeroError as error:
+        console.print_error(str(error))
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        console.print_error("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, such as `head`; nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if argv else EXIT_ERROR
+    if argv[0] == "--version":
+        print(f"segzero {_version()}")
+        return 0
+    commands = available_commands()
+    if argv[0] not in commands:
+        raise UsageError(f"no command {argv[0]!r}; there are {', '.join(commands)}")
+    module = importlib.import_module(COMMANDS[argv[0]][0])
+    return int(module.main(argv[1:]) or 0)
+
+
+def available_commands() -> list[str]:
+    """Return the commands whose module is installed."""
+    return [name for name, (module, _) in COMMANDS.items() if _is_installed(module)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _overview() -> str:
+    lines = [f"    {name:<10} {COMMANDS[name][1]}" for name in available_commands()]
+    head = "usage: segzero COMMAND [...]\n\nAsk a picture a question in plain language.\n"
+    return "\n".join([head, "commands:", *lines, "\nsegzero COMMAND --help explains each."])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("segzero")
+    except PackageNotFoundError:
+        return "(source tree)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""`segzero segment`: one picture, one query, no ROS."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from segzero_cli import console
+from segzero_cli.main import Parser
+from segzero_core.events import AnswerDelta, Event, Finished, ThinkingDelta
+from segzero_core.geometry import box_from_mask
+from segzero_core.images import check_writable, load_image, save_image
+from segzero_core.overlay import draw_overlay
+from segzero_core.prompt import TEMPLATES, clean_query
+from segzero_core.types import Result, RgbImage
+
+
+def build_parser() -> Parser:
+    """Describe the arguments."""
+    parser = Parser(
+        prog="segzero segment",
+        description="Find what a query means in a picture. The reasoning is shown as it comes.",
+        epilog="Exit code 0 also when nothing matched; 2 when there is no usable answer.",
+    )
+    parser.add_argument("image", metavar="IMAGE", help="picture file, such as table.png")
+    parser.add_argument("query", metavar="QUERY", help='what to find, such as "the red mug"')
+    parser.add_argument(
+        "--model", default="tabletop", help="tabletop (default), a folder, or a Hub id"
+    )
+    parser.add_argument("--segmenter", help="folder or Hub id, in place of the model's own")
+    parser.add_argument(
+        "--template", choices=sorted(TEMPLATES), help="in place of the model's own"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:1")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest reply")
+    parser.add_argument("--out", metavar="FILE", help="write the picture with the answer drawn in")
+    parser.add_argument("--mask", metavar="FILE", help="write the mask, 255 on what was found")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON; the reasoning to stderr"
+    )
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero segment` and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    # Everything that can be refused without a model is refused before loading one.
+    image = load_image(arguments.image)
+    query = clean_query(arguments.query)
+    for path in filter(None, (arguments.out, arguments.mask)):
+        check_writable(path)
+    from segzero_core.pipeline import SegZero
+
+    console.quieten_libraries()
+    model = SegZero.load(
+        arguments.model,
+        segmenter=arguments.segmenter,
+        device=arguments.device,
+        template=arguments.template,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+    result = show(model.stream(image, query), sys.stderr if arguments.json else sys.stdout)
+    save_pictures(image, result, arguments.out, arguments.mask)
+    if arguments.json:
+        print(json.dumps(to_json(result)))
+    else:
+        print(summary(result))
+    return 0
+
+
+def show(events: Iterable[Event], stream: TextIO) -> Result:
+    """Write the reasoning to a stream as it comes, and return the result."""
+    written: type | None = None
+    try:
+        for event in events:
+            if isinstance(event, Finished):
+                return event.result
+            if isinstance(event, ThinkingDelta | AnswerDelta):
+                if written not in (None, type(event)):
+                    console.write("\n", stream)
+                console.write(event.text, stream)
+                written = type(event)
+    finally:
+        if written is not None:
+            console.write("\n", stream)
+    raise AssertionError("the stream always ends with Finished or an error")
+
+
+def save_pictures(image: RgbImage, result: Result, out: str | None, mask: str | None) -> None:
+    """Write overlay and mask where they are wanted."""
+    if out:
+        save_image(out, draw_overlay(image, result.segmentation, result.reasoning.prompts))
+    if mask:
+        save_image(mask, result.segmentation.union().astype(np.uint8) * 255)
+
+
+def summary(result: Result) -> str:
+    """Say the result in a few lines for a person."""
+    lines = [
+        f"object {number}: box {[round(v) for v in prompt.box.xyxy]}, {int(mask.sum())} pixels,"
+        f" score {score:.2f}"
+        for number, (prompt, mask, score) in enumerate(
+            zip(
+                result.reasoning.prompts,
+                result.segmentation.masks,
+                result.segmentation.scores,
+                strict=True,
+            ),
+            start=1,
+        )
+    ]
+    times = result.timings
+    return "\n".join(
+        [
+            *(lines or [f"nothing in the picture matches {result.query!r}"]),
+            f"{times.total_ms:.0f} ms ({times.tokens} tokens), {result.model.name}"
+            f" {result.model.weights_hash}",
+        ]
+    )
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Write the result as values of JSON; masks go to files."""
+    objects = []
+    segmentation = result.segmentation
+    for prompt, mask, score in zip(
+        result.reasoning.prompts, segmentation.masks, segmentation.scores, strict=True
+    ):
+        mask_box = box_from_mask(mask)
+        objects.append(
+            {
+                "box_xyxy": list(prompt.box.xyxy),
+                "points": [list(point.xy) for point in prompt.points],
+                "mask_box_xyxy": None if mask_box is None else list(mask_box.xyxy),
+                "area_px": int(mask.sum()),
+                "score": round(float(score), 4),
+            }
+        )
+    times = result.timings
+    return {
+        "query": result.query,
+        "thinking": result.reasoning.thinking,
+        "completion": result.reasoning.completion,
+        "size_wh": list(result.size_wh),
+        "objects": objects,
+        "timings": {name: round(getattr(times, name), 1) for name in times.__slots__},
+        "model": {name: getattr(result.model, name) for name in result.model.__slots__},
+    }

@@ -1,0 +1,87 @@
+"""`segzero doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segzero_cli import doctor
+from segzero_cli.doctor import Finding, Mark
+from segzero_core import ModelLoadError
+
+
+@pytest.mark.parametrize(("mark", "code"), [(Mark.OK, 0), (Mark.ABSENT, 0), (Mark.FAILED, 1)])
+def test_only_what_is_needed_fails_the_check(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, mark: Mark, code: int
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", (lambda: Finding(mark, "thing", "is so"),))
+
+    told = run("doctor")
+
+    assert told.code == code
+    assert told.out == f"{mark.value:<4} thing        is so\n"
+
+
+def test_what_is_installed_is_named_with_its_version() -> None:
+    checks = (doctor.check_python, doctor.check_torch, doctor._needed("numpy", "numpy"))
+
+    assert {check().mark for check in checks} == {Mark.OK}
+
+
+def test_what_is_missing_comes_with_advice() -> None:
+    finding = doctor.check_module("no_such_module", "thing", "pip install thing")
+
+    assert str(finding) == "FAIL thing        No module named 'no_such_module'; pip install thing"
+
+
+@pytest.fixture
+def bundle(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("segzero_core.models._bundled_places", lambda name: iter([tiny_model]))
+    return tiny_model
+
+
+def test_the_bundle_is_named_by_the_hash_of_its_results(bundle: Path) -> None:
+    from segzero_core import SegZero
+
+    finding = doctor.check_bundle()
+
+    assert finding.mark is Mark.OK
+    assert finding.text.startswith(SegZero.load("tabletop", device="cpu").identity.weights_hash)
+    assert str(bundle) in finding.text
+
+
+def test_a_missing_bundle_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzero_core.models._bundled_places", lambda name: iter([Path("/no")]))
+
+    finding = doctor.check_bundle()
+
+    assert finding.mark is Mark.FAILED
+    assert "Install the package again" in finding.text
+
+
+def test_a_damaged_bundle_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(paths: object) -> str:
+        raise ModelLoadError("model.safetensors is damaged")
+
+    monkeypatch.setattr(doctor, "weights_hash", damaged)
+
+    assert doctor.check_bundle().mark is Mark.FAILED
+
+
+def test_a_renderer_that_crashes_is_only_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(doctor, "_RENDER", "import os; os.abort()")
+
+    finding = doctor.check_renderer()
+
+    assert finding.mark is Mark.ABSENT
+    assert "libosmesa6" in finding.text
+
+
+def test_a_renderer_that_works_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr(doctor, "_RENDER", "import os; assert os.environ['MUJOCO_GL'] == 'egl'")
+
+    assert doctor.check_renderer() == Finding(Mark.OK, "renderer", "mujoco with MUJOCO_GL=egl")

@@ -1,0 +1,118 @@
+"""The command as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segzero_cli import console, main
+from segzero_core import ConfigError
+
+ROOT = Path(main.__file__).resolve().parent.parent
+
+
+def test_without_a_command_the_commands_are_listed(run: Callable) -> None:
+    assert run().code == 2
+    told = run("--help")
+    assert told.code == 0
+    assert "segment" in told.out
+    assert "doctor" in told.out
+
+
+def test_the_version_is_told(run: Callable) -> None:
+    assert run("--version").out.startswith("segzero ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["sement"], "no command 'sement'; there are segment, doctor", id="unknown"),
+        pytest.param(["segment"], "required: IMAGE, QUERY", id="nothing"),
+        pytest.param(["segment", "a.png"], "required: QUERY", id="no query"),
+        pytest.param(["segment", "a.png", "mug", "--nope"], "--nope", id="unknown option"),
+        pytest.param(
+            ["segment", "a.png", "mug", "--template", "x"], "invalid choice", id="choice"
+        ),
+        pytest.param(
+            ["segment", "a.png", "mug", "--max-new-tokens", "x"], "invalid int", id="int"
+        ),
+        pytest.param(["doctor", "now"], "unrecognized", id="doctor takes nothing"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    run: Callable, arguments: list[str], message: str
+) -> None:
+    told = run(*arguments)
+
+    assert told.code == 2
+    assert told.out == ""
+    assert told.err.startswith("segzero: error: ")
+    assert told.err.count("\n") == 1
+    assert message in told.err
+
+
+def test_only_commands_that_exist_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(main.COMMANDS, "bench", ("benchmarks.no_such_module", "measure"))
+
+    assert "bench" not in main.available_commands()
+
+
+def test_a_command_runs_its_module_and_returns_its_code(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "other_command.py").write_text("def main(argv):\n    print(argv)\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(main.COMMANDS, "other", ("other_command", "do something"))
+
+    told = run("other", "--data", "x")
+
+    assert (told.code, told.out) == (1, "['--data', 'x']\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "err"),
+    [
+        (ConfigError("two\nlines \x1b[31m"), 2, "segzero: error: two lines \ufffd[31m\n"),
+        (KeyboardInterrupt(), 130, "segzero: error: interrupted\n"),
+    ],
+    ids=repr,
+)
+def test_errors_end_the_command_quietly(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, err: str
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise raised
+
+    monkeypatch.setattr(main, "_run", fail)
+
+    told = run("segment")
+    assert (told.code, told.err) == (code, err)
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert console.printable("a\x1b[2J\x00\tb\n\ud800é") == "a\ufffd[2J\ufffd\tb\n\ufffdé"
+
+
+def test_the_module_can_be_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "segzero_cli", "segment", "no.png", "mug"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "segzero: error: image no.png: there is no such file\n"
+
+
+def test_help_does_not_load_torch() -> None:
+    code = (
+        "import sys; from segzero_cli.main import main; main(['--help']);"
+        "assert not {'torch', 'rclpy', 'mujoco'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
