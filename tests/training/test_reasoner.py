@@ -1,0 +1,153 @@
+"""The small reasoner: texts, tokens, the packed forward pass, and a training run in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from segzero_core import parse_completion
+from tabletop import Scene
+from tabletop.queries import ask
+from tabletop.render import main as render
+from tabletop.vocabulary import QUERY_KINDS
+from training.reasoner import main as reasoner
+from training.reasoner_data import Packer, Tables, cell_owners, encode_question
+from training.reasoner_model import CELLS, PREFIX, build_model, think
+from training.reasoner_text import Prompt, write_completion
+from training.reasoner_tokenizer import SEEN_SIZE, build_processor, build_tokenizer, corpus
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("training_scenes")
+    assert render(["--seed", "0", "--count", "6", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def objects(scenes: Path) -> list:
+    paths = sorted(scenes.glob("*/scene.json"))
+    return [Scene.from_json(path.read_text()).objects for path in paths]
+
+
+@pytest.fixture(scope="module")
+def processor(objects: list, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("processor")
+    build_processor(build_tokenizer(corpus(objects * 20, 0))).save_pretrained(folder)
+    return AutoProcessor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("template", ["multi_object", "single_object"])
+def test_every_written_answer_is_read_back_by_the_parser(objects: list, template: str) -> None:
+    rng = np.random.default_rng(0)
+    prompts = {
+        o.id: Prompt((o.id, 20, 40 + o.id, 60), ((10 + o.id, 30), (12, 33)))
+        for things in objects
+        for o in things
+    }
+    for things in objects:
+        for kind in QUERY_KINDS:
+            query = ask(rng, things, kind)
+            if query is None or (kind == "many" and template == "single_object"):
+                continue
+            pieces = write_completion(things, query, prompts, (640, 480), template)
+            reasoning = parse_completion("".join(piece.text for piece in pieces))
+            assert len(reasoning.prompts) == len(query.ids)
+            assert {int(p.box.x_min) for p in reasoning.prompts} == set(query.ids)
+            assert reasoning.thinking.startswith("The question asks for")
+
+
+def test_an_unknown_word_is_answered_with_nothing_and_says_so(objects: list) -> None:
+    rng = np.random.default_rng(1)
+    query = None
+    while query is None or query.topic[0] != "unknown":
+        query = ask(rng, objects[0], "none")
+    text = "".join(
+        p.text for p in write_completion(objects[0], query, {}, (640, 480), "multi_object")
+    )
+    assert "do not know" in text
+    assert text.endswith("<answer>[]</answer>")
+
+
+def test_tokens_of_the_pieces_are_the_tokens_of_the_whole_text(objects: list, processor) -> None:
+    rng = np.random.default_rng(2)
+    prompts = {o.id: Prompt((1, 20, 300, 336), ((10, 30), (12, 33))) for o in objects[0]}
+    for kind in QUERY_KINDS:
+        query = ask(rng, objects[0], kind)
+        pieces = write_completion(objects[0], query, prompts, (640, 480), "multi_object")
+        ids, *_ = encode_question(processor.tokenizer, query.text, pieces, "multi_object")
+        whole = processor.tokenizer.decode(ids)
+        assert processor.tokenizer(whole)["input_ids"] == ids
+        assert "".join(p.text for p in pieces) in whole
+
+
+def test_every_number_of_an_answer_is_one_token(processor) -> None:
+    for number in range(SEEN_SIZE + 1):
+        assert len(processor.tokenizer(str(number))["input_ids"]) == 1
+
+
+def test_every_object_owns_a_cell_and_no_cell_shows_bare_table(scenes: Path) -> None:
+    for path in sorted(scenes.iterdir()):
+        instances = np.asarray(Image.open(path / "instances.png")).astype(np.uint16)
+        owners = cell_owners(instances)
+        assert owners.shape == (CELLS**2,)
+        assert set(np.unique(owners)) - {0} == set(np.unique(instances)) - {0}
+        rows, columns = instances.shape
+        for cell in np.flatnonzero(owners):
+            top, left = cell // CELLS * rows // CELLS, cell % CELLS * columns // CELLS
+            block = instances[top : top + rows // CELLS, left : left + columns // CELLS]
+            assert (block == owners[cell]).any()
+
+
+def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) -> None:
+    tokenizer = processor.tokenizer
+    model = build_model(tokenizer, 0).eval()
+    for weight in model.parameters():  # fresh blocks are zero; give every path something to say
+        if not weight.abs().max():
+            torch.nn.init.normal_(weight, std=0.05)
+    samples = iter(Tables([scenes], tokenizer, questions=3, seed=0))
+    pair = [next(samples), next(samples)]
+    packer = Packer(tokenizer)
+    batch = packer(pair)
+    tokens = pair[1].questions[1][0]
+    with torch.no_grad():
+        thoughts = think(model, batch.packed)
+        ours = thoughts.last[4, : len(tokens)] @ model.get_input_embeddings().weight.T
+        ids = torch.cat([batch.packed.prefix, torch.tensor(tokens)])[None]
+        seen = processor.image_processor(
+            images=[Image.fromarray(pair[1].image)], return_tensors="pt"
+        )
+        image = (ids == model.config.image_token_id).int()
+        theirs = model(input_ids=ids, mm_token_type_ids=image, **seen).logits
+    start = len(PREFIX) + CELLS**2
+    torch.testing.assert_close(ours, theirs[0, start:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_stages_train_resume_and_export(scenes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    common = ["--run", str(run), "--data", str(scenes), "--batch", "2", "--workers", "0"]
+    common += ["--log-every", "1", "--save-every", "1", "--questions", "2"]
+    assert reasoner(["train", *common, "--stage", "dense", "--steps", "2"]) == 0
+    init = ["--init", str(run / "dense.safetensors")]
+    assert reasoner(["train", *common, *init, "--steps", "1"]) == 0
+    assert reasoner(["train", *common, *init, "--steps", "2"]) == 0
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["step"]) for row in rows] == [
+        ("dense", 1),
+        ("dense", 2),
+        ("text", 1),
+        ("text", 2),
+    ]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    out = tmp_path / "model"
+    assert reasoner(["export", "--run", str(run), "--out", str(out)]) == 0
+    model = AutoModelForImageTextToText.from_pretrained(out)
+    assert sum(p.numel() for p in model.parameters()) < 10_000_000
+    assert json.loads((out / "segzero.json").read_text())["seen_size_wh"] == [SEEN_SIZE, SEEN_SIZE]

@@ -1,0 +1,219 @@
+"""Writes the model card of the bundled weights from the evaluations' and the trainings' own files.
+
+    python -m training.model_card --runs DIR --bundle models/tabletop --plot docs/training.png
+
+`DIR` holds what these commands print (each with `--json`): `pipeline.json` (`segzero evaluate`),
+`truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and the training
+logs `reasoner.jsonl` and `segmenter.jsonl`. No figure of the card is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+Rows = list[dict[str, Any]]
+
+_HEAD = """# The model `tabletop`
+
+A small reasoner and a small segmenter for pictures like those of `python -m tabletop.render`:
+everyday things on a table. They show that the whole system works and let it be tested without a
+download. They know nothing else: use the published weights (see the README) for pictures of the
+world.
+
+| part | architecture | parameters | file |
+|---|---|---|---|
+{parts}
+
+Both were trained from nothing on rendered scenes with seeds below 800,000. The figures below are
+from {n_scenes} unseen scenes with seeds from 1,000,000 on, of which half the questions use
+phrasings, and some of the objects colours, that training never shows.
+"""
+
+_LIMITS = """
+## How it answers
+
+It thinks in one fixed manner: what the question asks for, which candidates it sees, and which of
+them it chooses. A question about something outside its vocabulary is answered with an empty list,
+and the thinking says that it does not know the thing. Both prompt templates work; `many` needs the
+multi-object one.
+
+## Limits
+
+- Sixteen kinds of things and eight colours, drawn by MuJoCo; real photographs are outside of what
+  it was trained on.
+- English of a few hundred words. What it does not know it refuses, and sometimes it refuses what
+  it should know.
+- It sees 336x336 pixels: small, thin and half hidden things are often mistaken for others.
+- Its numbers are only as good as the training of a few hours on two processor cores made them; the
+  curve is below.
+- The memory modules of the segmenter (for tracking) are not trained.
+
+Licence: Apache-2.0, like the rest of the repository. No outside data or weights went into it.
+"""
+
+
+def write_card(runs: Path, bundle: Path, plot: Path) -> str:
+    """Return the text of the card."""
+    figures = {
+        name: _read(runs / f"{name}.json") for name in ("pipeline", "truth", "random", "largest")
+    }
+    reasoner, segmenter = (_log(runs / f"{name}.jsonl") for name in ("reasoner", "segmenter"))
+    draw_curves(reasoner, segmenter, plot)
+    text = _HEAD.format(parts=_parts(bundle), n_scenes=_read(runs / "scenes.json")["count"])
+    text += "\n## Figures\n\n" + _pipeline_table(figures)
+    text += "\n" + _segmenter_table(figures["truth"])
+    text += "\n## Training\n\n" + _training(
+        reasoner, segmenter, (runs / "commands.txt").read_text()
+    )
+    text += f"\n![training curves](../../{plot.as_posix()})\n"
+    return text + _LIMITS
+
+
+def draw_curves(reasoner: Rows, segmenter: Rows, path: Path) -> None:
+    """Plot both trainings over their pictures."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    offset = max((r["step"] for r in reasoner if r["stage"] == "dense"), default=0)
+    for stage, start in (("dense", 0), ("text", offset)):
+        rows = [r for r in reasoner if r["stage"] == stage]
+        steps = [start + r["step"] for r in rows]
+        axes[0].plot(
+            steps, [r["kind_acc"] for r in rows], "C0", label="kind" if not start else None
+        )
+        axes[0].plot(
+            steps, [r["color_acc"] for r in rows], "C1", label="colour" if not start else None
+        )
+        axes[1].plot(
+            steps, [r["place_px"] for r in rows], "C2", label=None if start else "at the tokens"
+        )
+        if stage == "text":
+            axes[0].plot(steps, [r["word_acc"] for r in rows], "C3", label="words")
+            axes[1].plot(steps, [r["number_px"] for r in rows], "C4", label="in the answer")
+    axes[0].set(title="reasoner: right", xlabel="step", ylim=(0, 1))
+    axes[1].set(title="reasoner: coordinate error [px of 336]", xlabel="step", yscale="log")
+    rows = [r for r in segmenter if r.get("kind") == "train"]
+    axes[2].plot(
+        [r["pictures"] for r in rows], [r["iou"] for r in rows], "C5", label="training IoU"
+    )
+    axes[2].set(title="segmenter: IoU of jittered prompts", xlabel="pictures", ylim=(0, 1))
+    for axis in axes:
+        axis.legend()
+        axis.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def _pipeline_table(figures: dict[str, Any]) -> str:
+    whole = figures["pipeline"]
+    lines = [
+        "The whole pipeline (question to mask), and true masks picked blindly for comparison:",
+        "",
+        "| kind | gIoU | cIoU | box acc. @0.5 | unusable | N | gIoU random | gIoU largest |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = [(kind, whole["kinds"][kind], kind) for kind in whole["kinds"]] + [
+        ("**all**", whole, None)
+    ]
+    for name, row, kind in rows:
+        blind = [f["kinds"][kind] if kind else f for f in (figures["random"], figures["largest"])]
+        cells = [row["giou"], row["ciou"], row["box_acc_50"], row["unusable"], row["n"]]
+        cells += [b["giou"] for b in blind]
+        lines.append(f"| {name} | " + " | ".join(_number(c) for c in cells) + " |")
+    refused = whole["kinds"]["none"]["refusals_correct"]
+    lines += [
+        "",
+        f"Correct refusals on `none`: {_number(refused)}."
+        f" Time of a question: {whole['ms']:.0f} ms on one core of two.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _segmenter_table(truth: dict[str, Any]) -> str:
+    lines = [
+        "The segmenter alone, given true boxes and points:",
+        "",
+        "| objects, points given | mean IoU | N |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {_number(r['giou'])} | {r['n']} |" for name, r in truth["sizes"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _training(reasoner: Rows, segmenter: Rows, commands: str) -> str:
+    lines = []
+    for stage in ("dense", "text"):
+        last = [r for r in reasoner if r["stage"] == stage][-1]
+        lines.append(
+            f"- reasoner, stage {stage}: {last['step']} steps,"
+            f" {last['s'] / 60:.0f} minutes of wall clock"
+        )
+    last = [r for r in segmenter if r.get("kind") == "train"][-1]
+    lines.append(
+        f"- segmenter: {last['pictures']} pictures, {last['minutes']:.0f} minutes of wall clock"
+    )
+    block = "\n".join(f"    {line}" for line in commands.strip().splitlines())
+    return (
+        "\n".join(lines)
+        + f"\n\nThe commands; both trainings ran side by side on two cores:\n\n{block}\n"
+    )
+
+
+def _parts(bundle: Path) -> str:
+    rows = []
+    for name, kind in (("reasoner", "Qwen2.5-VL"), ("segmenter", "SAM 2.1")):
+        file = bundle / name / "model.safetensors"
+        with safe_open(file, "pt") as weights:
+            count = sum(_size(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+        megabytes = file.stat().st_size / 1e6
+        rows.append(f"| {name} | {kind} | {count / 1e6:.2f} M | {megabytes:.1f} MB float16 |")
+    return "\n".join(rows)
+
+
+def _size(shape: list[int]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def _log(path: Path) -> Rows:
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.model_card", description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True, help="folder of figures and logs")
+    parser.add_argument("--bundle", type=Path, default=Path("models/tabletop"))
+    parser.add_argument("--plot", type=Path, default=Path("docs/training.png"))
+    args = parser.parse_args(argv)
+    card = write_card(args.runs, args.bundle, args.plot)
+    (args.bundle / "README.md").write_text(card)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

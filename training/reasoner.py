@@ -1,0 +1,284 @@
+"""Trains the small reasoner from nothing, on two cores: `python -m training.reasoner --help`.
+
+Two stages. `dense`: the vision tower and the lower language layers learn to say, at every image
+token, what object is there, its colour and its box (the read-out layers are thrown away). `text`:
+the whole model learns to think and answer; attention heads of the upper layers are told which
+image tokens to look at while a piece of text speaks of an object, so that a coordinate is a copy
+from the token that already knows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody reads
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import AutoProcessor, PreTrainedTokenizerFast
+
+from tabletop.scene import Scene
+from training.reasoner_data import COLORS, KINDS, Batch, Packer, Tables
+from training.reasoner_model import DenseHeads, build_model, number_ids, think
+from training.reasoner_tokenizer import (
+    SEEN_SIZE,
+    build_processor,
+    build_tokenizer,
+    corpus,
+    save_processor,
+)
+
+SMEAR_PX = 1.5  # a coordinate one pixel off is nearly right
+POINTER_WEIGHT, DENSE_WEIGHT = 0.3, 0.5
+
+
+class Losses:
+    """The terms of the loss, by name; `total` is what is minimised."""
+
+    def __init__(self, numbers: Tensor, embeddings: Tensor) -> None:
+        self._number_ids = numbers
+        self._embeddings = embeddings
+        grid = torch.arange(SEEN_SIZE + 1.0)
+        near = torch.exp(-0.5 * ((grid[:, None] - grid) / SMEAR_PX) ** 2)
+        self._smeared = near / near.sum(1, keepdim=True)
+
+    def dense(self, heads: DenseHeads, cells: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Kind, colour and coordinates at every image token."""
+        kind, color, places = heads(cells)
+        on_object = batch.cell_kind < len(KINDS)
+        wanted = batch.cell_numbers[on_object]
+        logits = places[on_object] @ self._embeddings[self._number_ids].T
+        logs = F.log_softmax(logits.float(), -1)
+        weight = torch.ones(len(KINDS) + 1)
+        weight[-1] = 0.3
+        return {
+            "kind": F.cross_entropy(kind.float().flatten(0, 1), batch.cell_kind.flatten(), weight),
+            "color": F.cross_entropy(color.float()[on_object], batch.cell_color[on_object]),
+            "place": -(self._smeared[wanted] * logs).sum(-1).mean(),
+            "kind_acc": (kind[on_object].argmax(-1) == batch.cell_kind[on_object]).float().mean(),
+            "color_acc": (color[on_object].argmax(-1) == batch.cell_color[on_object])
+            .float()
+            .mean(),
+            "place_px": (logits.argmax(-1) - wanted).abs().float().mean(),
+        }
+
+    def text(self, last: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The completion, numbers smeared."""
+        words = (batch.targets >= 0) & ~batch.numeric
+        word_logits = (last[words] @ self._embeddings.T).float()
+        number_logits = (last[batch.numeric] @ self._embeddings.T).float()
+        position = torch.full((len(self._embeddings),), -1)
+        position[self._number_ids] = torch.arange(SEEN_SIZE + 1)
+        wanted = position[batch.targets[batch.numeric]]
+        logs = F.log_softmax(number_logits, -1)[:, self._number_ids]
+        right = word_logits.argmax(-1) == batch.targets[words]
+        guess = number_logits[:, self._number_ids].argmax(-1)
+        return {
+            "words": F.cross_entropy(word_logits, batch.targets[words]),
+            "numbers": -(self._smeared[wanted] * logs).sum(-1).mean(),
+            "word_acc": right.float().mean(),
+            "number_px": (guess - wanted).abs().float().mean(),
+        }
+
+    @staticmethod
+    def pointer(rows: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """How much the pointer heads look beside the object that is spoken of."""
+        valid = batch.packed.pointer_cells.any(-1)
+        by_layer = [row[valid].mean() for row in rows]
+        return {"pointer": sum(by_layer) / len(by_layer), "pointer_last": by_layer[-1].detach()}
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """The weighted sum of the terms that have gradients to give."""
+    dense = terms["kind"] + terms["color"] + terms["place"]
+    if "words" not in terms:
+        return dense
+    text = 2 * terms["words"] + terms["numbers"]
+    return text + POINTER_WEIGHT * terms["pointer"] + DENSE_WEIGHT * dense
+
+
+def optimizers(
+    model: torch.nn.Module, heads: DenseHeads, lr: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for everything else."""
+    matrices, others = [], []
+    for name, weight in model.named_parameters():
+        inside = ("blocks." in name or "layers." in name or "merger" in name) and weight.ndim == 2
+        (matrices if inside else others).append(weight)
+    return [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [*others, *heads.parameters()], lr=lr, betas=(0.9, 0.98), weight_decay=0.0
+        ),
+    ]
+
+
+def rate(step: int, steps: int, warm: int, cool: int) -> float:
+    """Warm up, stay, and go down linearly at the end."""
+    return min(1.0, (step + 1) / warm, max(0.02, (steps - step) / cool))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run one stage; goes on from the last checkpoint of the same stage in `--run`."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    args.run.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(args)
+    model = build_model(tokenizer, args.seed)
+    heads = DenseHeads(256, len(KINDS), len(COLORS))
+    opts = optimizers(model, heads, args.lr)
+    step = _restore(args, model, heads, opts)
+    losses = Losses(number_ids(tokenizer), model.get_input_embeddings().weight)
+    questions = args.questions if args.stage == "text" else 0
+    loader = DataLoader(
+        Tables(args.data, tokenizer, questions=questions, seed=args.seed + 1000 * step),
+        batch_size=args.batch,
+        num_workers=args.workers,
+        collate_fn=Packer(tokenizer),
+        prefetch_factor=4 if args.workers else None,
+    )
+    log = (args.run / "log.jsonl").open("a")
+    started, sums, pictures = time.time(), {}, step * args.batch
+    for batch in loader:
+        if step >= args.steps:
+            break
+        terms = _step(model, heads, opts, losses, batch, args, step)
+        step += 1
+        pictures += args.batch
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if step % args.log_every == 0:
+            row = {k: round(v / args.log_every, 4) for k, v in sums.items()}
+            row |= {"stage": args.stage, "step": step, "s": round(time.time() - started, 1)}
+            print(json.dumps(row), file=log, flush=True)
+            sums = {}
+        if step % args.save_every == 0 or step == args.steps:
+            _save(args, model, heads, opts, step)
+
+
+def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
+    factor = rate(step, args.steps, args.warm, args.cool)
+    for opt in opts:
+        for group in opt.param_groups:
+            group["lr"] = args.lr * factor
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
+        thoughts = think(model, batch.packed, dense_only=args.stage == "dense")
+        terms = losses.dense(heads, thoughts.dense, batch)
+        if thoughts.last is not None:
+            terms |= losses.text(thoughts.last, batch)
+            terms |= losses.pointer(thoughts.pointer_losses, batch)
+    loss = total(terms)
+    loss.backward()
+    trained = [p for o in opts for g in o.param_groups for p in g["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    if math.isfinite(float(norm)):
+        for opt in opts:
+            opt.step()
+    for opt in opts:
+        opt.zero_grad(set_to_none=True)
+    return {"loss": loss.detach(), **terms, "norm": norm, "lr": torch.tensor(args.lr * factor)}
+
+
+def _tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
+    folder = args.run / "processor"
+    if not folder.exists():
+        scenes = sorted(p for f in args.data for p in f.glob("*/scene.json"))[:400]
+        objects = [Scene.from_json(p.read_text()).objects for p in scenes]
+        save_processor(build_processor(build_tokenizer(corpus(objects, args.seed))), folder)
+    return AutoProcessor.from_pretrained(folder).tokenizer
+
+
+def _save(args, model, heads, opts, step: int) -> None:
+    weights = {f"model.{k}": v for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    weights |= {f"heads.{k}": v for k, v in heads.state_dict().items()}
+    target = args.run / f"{args.stage}.safetensors"
+    save_file({k: v.contiguous() for k, v in weights.items()}, str(target) + ".tmp")
+    torch.save({"step": step, "opts": [o.state_dict() for o in opts]}, str(target) + ".state.tmp")
+    Path(str(target) + ".tmp").replace(target)
+    Path(str(target) + ".state.tmp").replace(str(target) + ".state")
+
+
+def _restore(args, model, heads, opts) -> int:
+    """Load the last checkpoint of the stage, or what it begins from; return the step it is at."""
+    target = args.run / f"{args.stage}.safetensors"
+    if not target.exists():
+        if args.init is not None:
+            _load_weights(args.init, model, heads)
+        return 0
+    _load_weights(target, model, heads)
+    state = torch.load(str(target) + ".state", weights_only=True)
+    for opt, saved in zip(opts, state["opts"], strict=True):
+        opt.load_state_dict(saved)
+    return int(state["step"])
+
+
+def _load_weights(path: Path, model: torch.nn.Module, heads: DenseHeads) -> None:
+    weights = load_file(path)
+    ours = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
+    # The output layer is the embedding; it is saved once.
+    model.load_state_dict(
+        ours | {"lm_head.weight": ours["model.language_model.embed_tokens.weight"]}
+    )
+    heads.load_state_dict(
+        {k.removeprefix("heads."): v for k, v in weights.items() if k.startswith("heads.")}
+    )
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a checkpoint as a plain `transformers` folder in float16 with its segzero.json."""
+    tokenizer = _tokenizer(args)
+    model = build_model(tokenizer, args.seed)
+    checkpoint = args.run / f"{args.stage}.safetensors"
+    _load_weights(checkpoint, model, DenseHeads(256, len(KINDS), len(COLORS)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(args.out)
+    AutoProcessor.from_pretrained(args.run / "processor").save_pretrained(args.out)
+    description = {
+        "name": "tabletop",
+        "prompt_template": "multi_object",
+        "templates": ["multi_object", "single_object"],
+        "seen_size_wh": [SEEN_SIZE, SEEN_SIZE],
+        "coordinates": "absolute",
+        "lowercase_query": True,
+        "segmenter": "../segmenter",
+        "max_new_tokens": 400,
+    }
+    (args.out / "segzero.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.reasoner", description=__doc__)
+    parser.add_argument("action", choices=("train", "export"))
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument("--data", type=Path, nargs="+", default=[], help="rendered folders")
+    parser.add_argument("--stage", choices=("dense", "text"), default="text")
+    parser.add_argument(
+        "--init", type=Path, help="checkpoint to begin from, such as RUN/dense.safetensors"
+    )
+    parser.add_argument("--out", type=Path, help="export: the model folder")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=12, help="pictures a step")
+    parser.add_argument("--questions", type=int, default=5, help="questions a picture")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--warm", type=int, default=50)
+    parser.add_argument("--cool", type=int, default=800, help="steps of going down at the end")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    args = parser.parse_args(argv)
+    (train if args.action == "train" else export)(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""Pictures and questions for the reasoner, augmented on the fly from rendered folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedTokenizerFast
+
+from segzero_core.prompt import build_prompt
+from tabletop.kinds import COLORS_RGB, MODELS
+from tabletop.queries import ask
+from tabletop.scene import Query, Scene, SceneObject
+from training.prompts import mask_to_prompt
+from training.reasoner_model import CELLS, PREFIX, Packed, patchify
+from training.reasoner_text import Piece, Prompt, write_completion
+from training.reasoner_tokenizer import SEEN_SIZE
+
+KINDS, COLORS = tuple(MODELS), tuple(COLORS_RGB)
+_KIND_SHARES = {
+    "name": 0.2,
+    "attribute": 0.17,
+    "relation": 0.2,
+    "function": 0.15,
+    "many": 0.12,
+    "none": 0.16,
+}
+_SINGLE_SHARE = 0.15
+_FILLED_SHARE = 0.35
+_FILLERS = (
+    "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
+    "let us see", "tell me,", "do you know", "look for", "get me", "grip", "touch", "go to",
+    "reach for", "hold", "lift", "choose", "select", "highlight", "draw a line around", "pass me",
+    "let me have", "I have to find", "help me find", "in this picture,", "on the table,",
+    "try to find",
+    "is there", "do we have", "we need", "she asked for", "move to", "detect", "identify",
+    "outline",
+)  # fmt: skip
+_TAILS = (
+    "now", "here", "please", "on the table", "for me", "in this picture", "right away",
+    "if you can",
+    "in front of you", "today", "for my mother", "with the robot arm", "thank you", "you see",
+    "there",
+)  # fmt: skip
+_CELL_PX = 14  # samples a cell side when cells are given their owners
+
+
+@dataclass
+class Sample:
+    """One augmented picture with its questions; arrays as in `Packed`, without the batch."""
+
+    image: NDArray[np.uint8]
+    cell_kind: NDArray[np.int64]
+    cell_color: NDArray[np.int64]
+    cell_numbers: NDArray[np.int64]
+    questions: list[tuple[list[int], list[int], list[int], list[int]]]
+    cells_of: dict[int, NDArray[np.bool_]]
+
+
+class Tables(IterableDataset[Sample]):
+    """Endless augmented samples in a seeded order; new folders are picked up every pass."""
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        questions: int,
+        seed: int,
+        augment: bool = True,
+    ) -> None:
+        self._folders, self._tokenizer = folders, tokenizer
+        self._questions, self._seed, self._augment = questions, seed, augment
+
+    def __iter__(self) -> Iterator[Sample]:
+        worker = torch.utils.data.get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        cv2.setNumThreads(0)
+        rng = np.random.default_rng((self._seed, number))
+        while True:
+            scenes = sorted(p.parent for f in self._folders for p in f.glob("*/scene.json"))
+            for index in rng.permutation(len(scenes)):
+                if index % count == number:
+                    yield self.sample(scenes[index], rng)
+
+    def sample(self, folder: Path, rng: np.random.Generator) -> Sample:
+        """Read one folder and draw its questions."""
+        scene = Scene.from_json((folder / "scene.json").read_text())
+        image = cv2.imread(str(folder / "color.png"))[:, :, ::-1]
+        instances = cv2.imread(str(folder / "instances.png"), cv2.IMREAD_UNCHANGED)
+        image, instances, objects = _augmented(rng, image, instances, scene, augment=self._augment)
+        height, width = instances.shape
+        prompts = {o.id: _seen_prompt(instances == o.id, (width, height)) for o in objects}
+        owners = cell_owners(instances)
+        cells_of = {o.id: owners == o.id for o in objects}
+        seen = cv2.resize(image, (SEEN_SIZE, SEEN_SIZE), interpolation=cv2.INTER_AREA)
+        if self._augment:
+            seen = _lighting(rng, seen)
+        drawn = [
+            self._question(rng, objects, prompts, (width, height)) for _ in range(self._questions)
+        ]
+        return Sample(seen, *_dense_targets(owners, objects, prompts), drawn, cells_of)
+
+    def _question(
+        self,
+        rng: np.random.Generator,
+        objects: tuple[SceneObject, ...],
+        prompts: dict[int, Prompt],
+        size_wh: tuple[int, int],
+    ) -> tuple[list[int], list[int], list[int], list[int]]:
+        query = None
+        while query is None:
+            kind = str(rng.choice(list(_KIND_SHARES), p=list(_KIND_SHARES.values())))
+            query = ask(rng, objects, kind)
+        single = kind != "many" and rng.random() < _SINGLE_SHARE
+        template = "single_object" if single else "multi_object"
+        if self._augment:
+            query = replace(query, text=_filled(rng, query))
+        pieces = write_completion(objects, query, prompts, size_wh, template)
+        return encode_question(self._tokenizer, query.text, pieces, template)
+
+
+def encode_question(
+    tokenizer: PreTrainedTokenizerFast, text: str, pieces: list[Piece], template: str
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Tokens after the picture; per token: 1 if the model writes it, its object, 1 if number."""
+    encode = _encoder(tokenizer)
+    before = encode(
+        f"<|vision_end|>{build_prompt(template, text.lower())}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    ids, ours, spoken, numeric = (
+        list(before),
+        [0] * len(before),
+        [0] * len(before),
+        [0] * len(before),
+    )
+    for piece in [*pieces, Piece("<|im_end|>")]:
+        part = encode(piece.text)
+        ids += part
+        ours += [1] * len(part)
+        spoken += [piece.object_id] * len(part)
+        numeric += [int(piece.text.isdigit())] * len(part)
+    return ids, ours, spoken, numeric
+
+
+@lru_cache(maxsize=4)
+def _encoder(tokenizer: PreTrainedTokenizerFast):
+    @lru_cache(maxsize=20000)
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return encode
+
+
+def _filled(rng: np.random.Generator, query: Query) -> str:
+    """Surround a question with words that do not matter, some of them never heard of."""
+    text = query.text
+    if rng.random() > _FILLED_SHARE:
+        return text
+    if rng.random() < 0.6:
+        text = f"{_FILLERS[rng.integers(len(_FILLERS))]} {text}"
+    if rng.random() < 0.4:
+        text = f"{_odd_word(rng)} {text}"
+    if rng.random() < 0.3:
+        text = f"{text.rstrip('?')} {_TAILS[rng.integers(len(_TAILS))]}"
+    return text
+
+
+def _odd_word(rng: np.random.Generator) -> str:
+    vowels, others = "aeiou", "bcdfghjklmnprstvwz"
+    word = "".join(
+        others[rng.integers(len(others))] + vowels[rng.integers(5)]
+        for _ in range(rng.integers(1, 4))
+    )
+    return word + (others[rng.integers(len(others))] if rng.random() < 0.6 else "")
+
+
+def _augmented(
+    rng: np.random.Generator,
+    image: NDArray[np.uint8],
+    instances: NDArray[np.uint16],
+    scene: Scene,
+    *,
+    augment: bool,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16], tuple[SceneObject, ...]]:
+    """Mirror and crop at random; no object is cut further than it was."""
+    if augment:
+        height, width = instances.shape
+        boxes = np.array([o.box_xyxy for o in scene.objects])
+        x0, y0 = (int(rng.uniform(0, v)) for v in boxes[:, :2].min(0) * 0.9)
+        x1, y1 = (
+            int(rng.uniform(high + (full - high) * 0.1, full))
+            for high, full in zip(boxes[:, 2:].max(0), (width, height), strict=True)
+        )
+        if rng.random() < 0.7:
+            image, instances = image[y0:y1, x0:x1], instances[y0:y1, x0:x1]
+        if rng.random() < 0.5:
+            image, instances = image[:, ::-1], instances[:, ::-1]
+    objects = []
+    for thing in scene.objects:
+        mask = instances == thing.id
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        objects.append(replace(thing, box_xyxy=tuple(int(v) for v in box)))
+    return np.ascontiguousarray(image), np.ascontiguousarray(instances), tuple(objects)
+
+
+def _lighting(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-15, 15)
+    noise = rng.normal(0, rng.uniform(0, 4), image.shape)
+    return np.clip(image * gain + offset + noise, 0, 255).astype(np.uint8)
+
+
+def _seen_prompt(mask: NDArray[np.bool_], size_wh: tuple[int, int]) -> Prompt:
+    box, points = mask_to_prompt(mask)
+    x, y = SEEN_SIZE / size_wh[0], SEEN_SIZE / size_wh[1]
+    placed = [(round(px * x), round(py * y)) for px, py in (points * 2)[:2]]
+    seen = (round(box[0] * x), round(box[1] * y), round(box[2] * x), round(box[3] * y))
+    return Prompt(seen, (placed[0], placed[1]))
+
+
+def cell_owners(instances: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Which object each image token shows, int [cells]; 0 for none.
+
+    A token belongs to the object that covers most of it, if that is an eighth at least; every
+    object has the token that it covers most, so that there is always a place to look at.
+    """
+    side = CELLS * _CELL_PX
+    small = cv2.resize(instances, (side, side), interpolation=cv2.INTER_NEAREST)
+    blocks = small.reshape(CELLS, _CELL_PX, CELLS, _CELL_PX).transpose(0, 2, 1, 3)
+    blocks = blocks.reshape(CELLS**2, -1)
+    ids = np.unique(small)
+    ids = ids[ids > 0]
+    if not len(ids):
+        return np.zeros(CELLS**2, np.int64)
+    cover = np.stack([(blocks == i).mean(1) for i in ids])
+    owners = np.where(cover.max(0) >= 0.125, ids[cover.argmax(0)], 0).astype(np.int64)
+    for i, share in zip(ids, cover, strict=True):
+        if not (owners == i).any():
+            owners[share.argmax()] = i
+    return owners
+
+
+def _dense_targets(
+    owners: NDArray[np.int64], objects: tuple[SceneObject, ...], prompts: dict[int, Prompt]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    kind = np.full(len(owners), len(KINDS))
+    color = np.full(len(owners), len(COLORS))
+    numbers = np.full((len(owners), 6), -1)
+    for thing in objects:
+        mine = owners == thing.id
+        kind[mine], color[mine] = KINDS.index(thing.kind), COLORS.index(thing.color)
+        prompt = prompts[thing.id]
+        numbers[mine] = [*prompt.box_xyxy, *prompt.points[0]]
+    return kind, color, numbers
+
+
+@dataclass
+class Batch:
+    """A packed batch and its targets; `targets` is -100 where the model need not write."""
+
+    packed: Packed
+    targets: torch.Tensor
+    numeric: torch.Tensor
+    cell_kind: torch.Tensor
+    cell_color: torch.Tensor
+    cell_numbers: torch.Tensor
+
+
+class Packer:
+    """Puts samples into one batch; picklable, so that loader processes can do it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        token = tokenizer.convert_tokens_to_ids
+        self._pad = token("<|endoftext|>")
+        self._prefix = [*token(list(PREFIX)), *[token("<|image_pad|>")] * CELLS**2]
+
+    def __call__(self, samples: list[Sample]) -> Batch:
+        """Pad the questions to the longest, rounded up so that few shapes occur."""
+        asked = [(b, *question) for b, s in enumerate(samples) for question in s.questions]
+        length = -(-max((len(q[1]) for q in asked), default=1) // 16) * 16
+        ids = torch.full((len(asked), length), self._pad)
+        targets = torch.full((len(asked), length), -100)
+        numeric = torch.zeros((len(asked), length), dtype=torch.bool)
+        most = max((sum(map(bool, q[3])) for q in asked), default=1)
+        pointer_rows = torch.zeros((len(asked), most), dtype=torch.long)
+        pointer_cells = torch.zeros((len(asked), most, CELLS**2), dtype=torch.bool)
+        for row, (b, tokens, ours, spoken, numbers) in enumerate(asked):
+            end = len(tokens)
+            ids[row, :end] = torch.tensor(tokens)
+            shifted = torch.where(torch.tensor(ours) == 1, torch.tensor(tokens), -100)
+            targets[row, : end - 1] = shifted[1:]
+            numeric[row, : end - 1] = torch.tensor(numbers)[1:] == 1
+            places = [at for at, thing in enumerate(spoken[1:]) if thing]
+            for i, at in enumerate(places):
+                pointer_rows[row, i] = at
+                pointer_cells[row, i] = torch.from_numpy(samples[b].cells_of[spoken[at + 1]])
+        packed = Packed(
+            pixels=patchify(torch.from_numpy(np.stack([s.image for s in samples]))),
+            prefix=torch.tensor(self._prefix),
+            ids=ids,
+            picture=torch.tensor([q[0] for q in asked], dtype=torch.long),
+            pointer_rows=pointer_rows,
+            pointer_cells=pointer_cells,
+        )
+        return Batch(packed, targets, numeric, *_stacked(samples))
+
+
+def _stacked(samples: list[Sample]) -> list[torch.Tensor]:
+    rows = zip(*((s.cell_kind, s.cell_color, s.cell_numbers) for s in samples), strict=True)
+    return [torch.from_numpy(np.stack(row)) for row in rows]

@@ -1,0 +1,270 @@
+"""What the model is to think and answer about a table, with the object that each piece speaks of.
+
+A completion is a row of pieces. A piece that names or measures an object carries the object's id,
+so that the training can tell the model where to look while it writes that piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tabletop.queries import centre_px
+from tabletop.scene import Query, SceneObject
+from tabletop.vocabulary import GROUPS, NAMES, SINGULAR_OF_GROUP, USES
+
+Objects = Sequence[SceneObject]
+Points = tuple[tuple[float, float], ...]
+
+_SIDE_WORDS = {
+    "left": "left of",
+    "right": "right of",
+    "front": "in front of",
+    "behind": "behind",
+    "near": "closest to",
+}
+_ENDS = {
+    "leftmost": "at the far left",
+    "rightmost": "at the far right",
+    "closest": "nearest to the camera",
+    "farthest": "farthest from the camera",
+}
+_GROUP_WORDS = {
+    "fruit": "fruit",
+    "tools": "tools",
+    "tableware": "tableware",
+    "drinks": "drink containers",
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the completion; `object_id` is what it speaks of, 0 for nothing in the picture."""
+
+    text: str
+    object_id: int = 0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Box and points of one object in the pixels that the model sees, whole numbers."""
+
+    box_xyxy: tuple[int, int, int, int]
+    points: tuple[tuple[int, int], tuple[int, int]]
+
+
+def write_completion(
+    objects: Objects,
+    query: Query,
+    prompts: dict[int, Prompt],
+    size_wh: tuple[int, int],
+    template: str,
+) -> list[Piece]:
+    """The whole completion for a query.
+
+    Args:
+        objects: What is on the table, boxes in pixels of a picture of `size_wh`.
+        query: The question; `query.topic` tells how it picks its objects.
+        prompts: The true box and points of every object in pixels of the picture the model sees.
+        size_wh: The picture the boxes of `objects` are in [px].
+        template: "multi_object" or "single_object".
+    """
+    thinking = [Piece("<think>")]
+    thinking += _asks(query)
+    thinking += _concludes(objects, query, size_wh)
+    thinking.append(Piece("</think>"))
+    meant = left_to_right([o for o in objects if o.id in query.ids])
+    answer = _multi(meant, prompts) if template == "multi_object" else _single(meant, prompts)
+    return [*thinking, Piece("<answer>"), *answer, Piece("</answer>")]
+
+
+def left_to_right(objects: Iterable[SceneObject]) -> list[SceneObject]:
+    """In the order in which a reader meets them."""
+    return sorted(objects, key=centre_px)
+
+
+def called(thing: SceneObject) -> str:
+    """Colour and name, such as "red mug"."""
+    return f"{thing.color} {NAMES[thing.kind][0]}"
+
+
+def with_article(noun: str) -> str:
+    """A noun phrase with "a" or "an"; scissors take none."""
+    if noun.endswith("scissors"):
+        return noun
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def place_of(thing: SceneObject, size_wh: tuple[int, int]) -> str:
+    """Where in the picture a thing is, in words."""
+    x, y = centre_px(thing)
+    column = ("left", "centre", "right")[min(2, int(3 * x / size_wh[0]))]
+    row = ("back", "middle", "front")[min(2, int(3 * y / size_wh[1]))]
+    return f"{row} {column}"
+
+
+def _asks(query: Query) -> list[Piece]:
+    topic, *rest = query.topic
+    if topic == "unknown" or topic == "unknown_use":
+        return [Piece("The question asks for something that I do not know.")]
+    return [Piece(f"The question asks for {_wanted(topic, rest)}.")]
+
+
+def _wanted(topic: str, rest: list[str]) -> str:
+    if topic == "name":
+        kind, color = rest
+        return with_article(f"{color} {NAMES[kind][0]}".strip())
+    if topic in ("largest", "smallest"):
+        return f"the {topic} {NAMES[rest[0]][0]}"
+    if topic == "color":
+        return f"the {rest[0]} thing"
+    if topic == "color_group":
+        return f"the {rest[0]} {SINGULAR_OF_GROUP[rest[1]]}"
+    if topic == "use":
+        kinds, phrases = USES[rest[0]]
+        nouns = " or ".join(with_article(NAMES[kind][0]) for kind in kinds)
+        return f"something to {phrases[0]}, that is {nouns}"
+    if topic == "group":
+        nouns = [NAMES[kind][0] for kind in GROUPS[rest[0]][0]]
+        return f"all {_GROUP_WORDS[rest[0]]}: {', '.join(nouns[:-1])} or {nouns[-1]}"
+    if topic == "colored":
+        return f"all {rest[0]} things"
+    if topic == "kind":
+        return f"every {NAMES[rest[0]][0]}"
+    noun = "thing" if rest[0] == "thing" else NAMES[rest[0]][0]
+    if topic in _SIDE_WORDS:
+        anchor = f"{rest[2]} {NAMES[rest[1]][0]}".strip()
+        return f"the {noun} {_SIDE_WORDS[topic]} the {anchor}"
+    return f"the {noun} {_ENDS[topic]}"
+
+
+def _concludes(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Piece]:
+    meant = left_to_right([o for o in objects if o.id in query.ids])
+    if not meant:
+        return _nothing_fits(objects, query)
+    pieces = _evidence(objects, query, size_wh)
+    pieces.append(Piece(" It is" if len(meant) == 1 else " They are"))
+    for i, thing in enumerate(meant):
+        pieces += _named_at(_joint(i, len(meant)), thing, size_wh)
+    return [*pieces, Piece(".")]
+
+
+def _joint(index: int, count: int) -> str:
+    return "" if index == 0 else (" and" if index == count - 1 else ",")
+
+
+def _sees(row: Objects) -> list[Piece]:
+    pieces = [Piece(" I see")]
+    for i, thing in enumerate(row):
+        pieces.append(Piece(_joint(i, len(row)) + f" {with_article(called(thing))}", thing.id))
+    return pieces
+
+
+def _named_at(joint: str, thing: SceneObject, size_wh: tuple[int, int]) -> list[Piece]:
+    return [
+        Piece(f"{joint} the {called(thing)}", thing.id),
+        Piece(" in the"),
+        Piece(f" {place_of(thing, size_wh)}", thing.id),
+    ]
+
+
+def _evidence(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Piece]:
+    """The things that the choice is made from, or from which the eye starts."""
+    topic, *rest = query.topic
+    if topic in _SIDE_WORDS:
+        anchor = next(o for o in objects if o.kind == rest[1] and rest[2] in ("", o.color))
+        return [Piece(" I start from"), *_named_at("", anchor, size_wh), Piece(".")]
+    kinds = candidate_kinds(query)
+    row = left_to_right(o for o in objects if o.kind in kinds)
+    return [*_sees(row), Piece(".")] if row and query.kind != "many" else []
+
+
+def candidate_kinds(query: Query) -> tuple[str, ...]:
+    """The kinds among which the question chooses; empty where any kind will do."""
+    topic, *rest = query.topic
+    if topic in ("name", "largest", "smallest", "kind"):
+        return (rest[0],)
+    if topic == "use":
+        return USES[rest[0]][0]
+    if topic == "group":
+        return GROUPS[rest[0]][0]
+    if topic == "color_group":
+        return GROUPS[rest[1]][0]
+    if topic in _ENDS and rest[0] != "thing":
+        return (rest[0],)
+    return ()
+
+
+def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
+    topic, *rest = query.topic
+    if topic.startswith("unknown"):
+        return [Piece(" Nothing fits.")]
+    kinds = candidate_kinds(query)
+    others = left_to_right(o for o in objects if o.kind in kinds)
+    if topic == "colored":
+        missing = f"{rest[0]} thing"
+    elif topic == "group":
+        missing = _GROUP_WORDS[rest[0]]
+    else:
+        missing = " or ".join(NAMES[kind][0] for kind in kinds)
+    if others:
+        return [*_sees(others), Piece(f", but no {rest[1]} {missing}. Nothing fits.")]
+    return [Piece(f" I see no {missing}. Nothing fits.")]
+
+
+def _multi(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Piece]:
+    if not meant:
+        return [Piece("[]")]
+    pieces = []
+    for i, thing in enumerate(meant):
+        prompt = prompts[thing.id]
+        pieces.append(Piece('[{"bbox_2d": [' if i == 0 else ']}, {"bbox_2d": ['))
+        pieces += _numbers(prompt.box_xyxy, thing.id)
+        pieces.append(Piece('], "point_2d": ['))
+        pieces += _numbers(prompt.points[0], thing.id)
+    return [*pieces, Piece("]}]")]
+
+
+def _single(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Piece]:
+    if not meant:
+        return [Piece("[]")]
+    thing = meant[0]
+    prompt = prompts[thing.id]
+    return [
+        Piece('{"bbox": ['),
+        *_numbers(prompt.box_xyxy, thing.id),
+        Piece('], "points_1": ['),
+        *_numbers(prompt.points[0], thing.id),
+        Piece('], "points_2": ['),
+        *_numbers(prompt.points[1], thing.id),
+        Piece("]}"),
+    ]
+
+
+def _numbers(values: Sequence[int], object_id: int) -> list[Piece]:
+    pieces = []
+    for i, value in enumerate(values):
+        if i:
+            pieces.append(Piece(","))
+        pieces.append(Piece(str(value), object_id))
+    return pieces
+
+
+FIXED_PIECES = (
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    '[{"bbox_2d": [',
+    '], "point_2d": [',
+    ']}, {"bbox_2d": [',
+    "]}]",
+    "[]",
+    '{"bbox": [',
+    '], "points_1": [',
+    '], "points_2": [',
+    "]}",
+)
+"""Parts of every answer that are one token each."""
+
+__all__ = ["FIXED_PIECES", "Piece", "Prompt", "write_completion"]
