@@ -321,6 +321,8 @@ def _absent_group(rng: np.random.Generator, objects: Objects, wording: Wording) 
         for c in COLORS_RGB
         if all(o.color != c for o in objects)
     ]
+    if not absent:
+        return None
     topic, x = _pick(rng, absent)
     return _query(rng, "none", x, [], wording, topic, frame="many")
 

@@ -157,3 +157,14 @@ def test_every_kind_has_a_name_a_plural_and_a_colour_for_training() -> None:
 )
 def test_the_seed_alone_tells_the_split(seed: int, split: str) -> None:
     assert split_of_seed(seed) == split
+
+
+def test_a_table_with_every_colour_and_every_group_still_gets_its_none_question() -> None:
+    kinds = ("apple", "hammer", "mug", "can", "book", "ball", "bowl", "phone")
+    full = [
+        thing(i + 1, kind, color, (60 * i + 10, 100, 60 * i + 50, 160))
+        for i, (kind, color) in enumerate(zip(kinds, COLORS_RGB, strict=True))
+    ]
+    rng = np.random.default_rng(3)
+    queries = [ask(rng, full, "none") for _ in range(300)]
+    assert all(query is not None and query.ids == () for query in queries)
