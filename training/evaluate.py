@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -151,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", choices=("train", "test", "all"), default="all", help="phrasings to ask with"
     )
+    parser.add_argument(
+        "--processes", type=_positive, default=1, help="share the scenes among so many processes"
+    )
     blind = parser.add_mutually_exclusive_group()
     blind.add_argument(
         "--prompts", choices=("truth",), help="measure the segmenter alone, with true prompts"
@@ -179,17 +183,34 @@ def _run(args: argparse.Namespace) -> str:
         return json.dumps(figures) if args.json else as_text(figures)
     # Before any model is loaded, so that a damaged scene is found in the first second.
     questions = select_questions(folders, args.kind, args.split, args.limit)
-    if args.baseline:
-        answer = ask_baseline(args.baseline)
-    else:
-        from segzero_core.pipeline import SegZero
-
-        pipeline = SegZero.load(
-            args.model, segmenter=args.segmenter, device=args.device, template=args.template
-        )
-        answer = ask_pipeline(pipeline)
-    outcomes = evaluate(questions, answer)
+    outcomes = _in_processes(args, questions) if args.processes > 1 else _ask(args, questions)
     return json.dumps(report(outcomes)) if args.json else as_table(outcomes)
+
+
+def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Outcome]:
+    if args.baseline:
+        return evaluate(questions, ask_baseline(args.baseline))
+    from segzero_core.pipeline import SegZero
+
+    pipeline = SegZero.load(
+        args.model, segmenter=args.segmenter, device=args.device, template=args.template
+    )
+    return evaluate(questions, ask_pipeline(pipeline))
+
+
+def _in_processes(args: argparse.Namespace, questions: Sequence[Question]) -> list[Outcome]:
+    """Ask in several processes at once; each loads the model for itself and uses one core."""
+    count = min(args.processes, len(questions))
+    shares = [(args, questions[start::count]) for start in range(count)]
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        return [outcome for part in pool.starmap(_ask_alone, shares) for outcome in part]
+
+
+def _ask_alone(args: argparse.Namespace, questions: Sequence[Question]) -> list[Outcome]:
+    import torch
+
+    torch.set_num_threads(1)
+    return _ask(args, questions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,7 +70,7 @@ class Settings:
     learning_rate: float = 1e-3
     warmup: float = 0.03
     weight_decay: float = 0.05
-    ema: float = 0.998
+    ema: float = 0.99
     seed: int = 0
     checkpoint_minutes: float = 3.0
     validate_minutes: float = 10.0

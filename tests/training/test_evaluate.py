@@ -98,6 +98,17 @@ def test_the_random_baseline_is_the_same_every_time(scenes: Path, capsys):
     assert first["giou"] == second["giou"]
 
 
+def test_processes_share_the_questions_and_agree_with_one(scenes: Path, capsys):
+    args = ["--data", str(scenes), "--baseline", "largest", "--json"]
+    _, one, _ = run_main(capsys, *args)
+    code, two, _ = run_main(capsys, *args, "--processes", "2")
+    alone, shared = json.loads(one), json.loads(two)
+    assert code == 0
+    for figures in (alone, shared, *alone["kinds"].values(), *shared["kinds"].values()):
+        figures.pop("ms")
+    assert shared == alone
+
+
 def test_without_json_a_table_is_printed(scenes: Path, capsys):
     code, out, _ = run_main(capsys, "--data", str(scenes), "--baseline", "largest")
     assert code == 0
