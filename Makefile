@@ -1,0 +1,37 @@
+# Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
+#   make demo [QUERY="the red mug"]    ask the running node about a recorded clip
+#   make test [PYTEST_ARGS="-k name"]  run the tests
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+# By way of the environment, so that a quote in the question stays a quote.
+export QUERY
+export PYTEST_ARGS
+IN_ENV := scripts/in_env.sh
+
+help:
+	@echo 'make setup | demo [QUERY="…"] | test [PYTEST_ARGS="…"] | lint | format | clean'
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup
+	@$(IN_ENV) python -m segzero_cli demo
+
+test: setup
+	@$(IN_ENV) python -m pytest -m "not gpu" $$PYTEST_ARGS
+
+lint: setup
+	@$(IN_ENV) ruff check .
+	@$(IN_ENV) ruff format --check .
+	@$(IN_ENV) mypy
+
+format: setup
+	@$(IN_ENV) ruff check --fix .
+	@$(IN_ENV) ruff format .
+
+clean:
+	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis segzero.egg-info
+	rm -f demo/*.png demo/*.json demo/node.log
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

