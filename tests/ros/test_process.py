@@ -1,0 +1,100 @@
+"""The node as a process: how it starts, is stopped, and says what is wrong with its parameters."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segzero_ros.msg import Status
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture
+def start_process() -> Iterator[Callable[..., subprocess.Popen]]:
+    started = []
+
+    def start(
+        *arguments: str, how: tuple[str, str] = ("-m", "segzero_ros.node")
+    ) -> subprocess.Popen:
+        command = [sys.executable, *how, "--ros-args", *arguments]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_node_ends_with_exit_code_0(
+    start_process: Callable[..., subprocess.Popen], client: Any, sent: signal.Signals
+) -> None:
+    process = start_process("-p", "model:=/nowhere")
+    client.heard.wait("status", lambda msg: msg.state == Status.ERROR, timeout_s=TIMEOUT_S)
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+def test_a_node_interrupted_while_it_loads_ends_with_exit_code_0(
+    start_process: Callable[..., subprocess.Popen], client: Any
+) -> None:
+    never = "import threading; from segzero_ros.node import run_process; "
+    never += "run_process(lambda config: threading.Event().wait())"
+    process = start_process(how=("-c", never))
+    client.heard.wait("status", lambda msg: msg.state == Status.LOADING, timeout_s=TIMEOUT_S)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, output
+
+
+@pytest.mark.parametrize(
+    ("parameter", "complaint"),
+    [
+        pytest.param("max_new_tokens:=-1", "max_new_tokens", id="out of range"),
+        pytest.param("max_new_tokens:=many", "max_new_tokens", id="another type"),
+        pytest.param(
+            "image_transport:=theora", "'theora' is none of 'raw', 'compressed'", id="choice"
+        ),
+        pytest.param("model:=''", "model: it is empty", id="empty"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_node_at_once_with_one_line(
+    start_process: Callable[..., subprocess.Popen], parameter: str, complaint: str
+) -> None:
+    process = start_process("-p", parameter)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 2, output
+    assert complaint in output
+    assert "Traceback" not in output
+
+
+def test_the_shipped_parameter_file_is_read(
+    start_process: Callable[..., subprocess.Popen], client: Any, tmp_path: Path
+) -> None:
+    changed = tmp_path / "own.yaml"
+    text = (ROOT / "config" / "segzero.yaml").read_text()
+    changed.write_text(text + '    model: "/a/model/of/ones/own"\n')
+    start_process("--params-file", str(changed))
+    status = client.heard.wait("status", timeout_s=TIMEOUT_S)
+    assert status.model == "/a/model/of/ones/own"
+
+
+def test_tests_run_in_a_domain_of_their_own() -> None:
+    assert int(os.environ["ROS_DOMAIN_ID"]) >= 30
+    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
