@@ -57,6 +57,8 @@ EXTRAS = {
         "ros-rosidl-core-generators",
     ],
     "dev": [
+        # transformers builds models on the meta device with it, in the tests of full-size weights.
+        "accelerate>=1.5,<2",
         "hypothesis>=6.100",
         "mypy>=1.15",
         "packaging>=23",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from segzero_cli.clip import Shot
 
 FRAME_RATE_HZ: Final = 10.0
-NODE_END_TIMEOUT_S: Final = 20.0
+NODE_END_TIMEOUT_S: Final = 60.0
 
 
 class NodeProcess:

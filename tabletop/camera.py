@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ.setdefault("MUJOCO_GL", "osmesa")  # read by mujoco on its first import
-
-import mujoco
-
+from tabletop.simulator import mujoco
 from tabletop.world import IMAGE_SIZE_WH, World
 
 _ALONE_SCALE = 4  # things alone are drawn at a quarter of the size: only their area counts

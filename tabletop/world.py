@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from tabletop.kinds import COLORS_RGB, MODELS, PAINTS_RGB, Model, Part, colors_of
+from tabletop.simulator import mujoco
 
 IMAGE_SIZE_WH = (640, 480)
 MIN_OBJECTS, MAX_OBJECTS = 4, 8

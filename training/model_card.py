@@ -1,10 +1,11 @@
 """Writes the model card of the bundled weights from the evaluations' and the trainings' own files.
 
-    python -m training.model_card --runs DIR --bundle models/tabletop --plot docs/training.png
+    python -m training.model_card --runs docs/runs/tabletop-1 --plot docs/training.png
 
-`DIR` holds what these commands print (each with `--json`): `pipeline.json` (`segzero evaluate`),
-`truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and the training
-logs `reasoner.jsonl` and `segmenter.jsonl`. No figure of the card is written by hand.
+The folder holds what these commands print (each with `--json`): `pipeline.json` (`segzero
+evaluate`), `truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and
+the training logs `reasoner.jsonl`, `reasoner_refine.jsonl` (a second run of the text stage) and
+`segmenter.jsonl`. No figure of the card is written by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 
 from safetensors import safe_open
 
+from tabletop.vocabulary import QUERY_KINDS
+
 Rows = list[dict[str, Any]]
+STAGES = ("dense", "text", "refine")
 
 _HEAD = """# The model `tabletop`
 
@@ -64,7 +68,9 @@ def write_card(runs: Path, bundle: Path, plot: Path) -> str:
         name: _read(runs / f"{name}.json") for name in ("pipeline", "truth", "random", "largest")
     }
     reasoner, segmenter = (_log(runs / f"{name}.jsonl") for name in ("reasoner", "segmenter"))
-    draw_curves(reasoner, segmenter, plot)
+    refined = _log(runs / "reasoner_refine.jsonl")
+    reasoner += [row | {"stage": "refine"} for row in refined]
+    draw_curves(_latest(reasoner), segmenter, plot)
     text = _HEAD.format(parts=_parts(bundle), n_scenes=_read(runs / "scenes.json")["count"])
     text += "\n## Figures\n\n" + _pipeline_table(figures)
     text += "\n" + _segmenter_table(figures["truth"])
@@ -83,22 +89,18 @@ def draw_curves(reasoner: Rows, segmenter: Rows, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    offset = max((r["step"] for r in reasoner if r["stage"] == "dense"), default=0)
-    for stage, start in (("dense", 0), ("text", offset)):
-        rows = [r for r in reasoner if r["stage"] == stage]
-        steps = [start + r["step"] for r in rows]
-        axes[0].plot(
-            steps, [r["kind_acc"] for r in rows], "C0", label="kind" if not start else None
-        )
-        axes[0].plot(
-            steps, [r["color_acc"] for r in rows], "C1", label="colour" if not start else None
-        )
-        axes[1].plot(
-            steps, [r["place_px"] for r in rows], "C2", label=None if start else "at the tokens"
-        )
-        if stage == "text":
-            axes[0].plot(steps, [r["word_acc"] for r in rows], "C3", label="words")
-            axes[1].plot(steps, [r["number_px"] for r in rows], "C4", label="in the answer")
+    steps, before = [], 0
+    for stage in STAGES:
+        own = [r["step"] for r in reasoner if r["stage"] == stage]
+        steps += [before + step for step in own]
+        before += max(own, default=0)
+    written = [(step, r) for step, r in zip(steps, reasoner, strict=True) if "words" in r]
+    later = [step for step, _ in written]
+    axes[0].plot(steps, [r["kind_acc"] for r in reasoner], "C0", label="kind")
+    axes[0].plot(steps, [r["color_acc"] for r in reasoner], "C1", label="colour")
+    axes[0].plot(later, [r["word_acc"] for _, r in written], "C3", label="words")
+    axes[1].plot(steps, [r["place_px"] for r in reasoner], "C2", label="at the tokens")
+    axes[1].plot(later, [r["number_px"] for _, r in written], "C4", label="in the answer")
     axes[0].set(title="reasoner: right", xlabel="step", ylim=(0, 1))
     axes[1].set(title="reasoner: coordinate error [px of 336]", xlabel="step", yscale="log")
     rows = [r for r in segmenter if r.get("kind") == "train"]
@@ -122,9 +124,9 @@ def _pipeline_table(figures: dict[str, Any]) -> str:
         "| kind | gIoU | cIoU | box acc. @0.5 | unusable | N | gIoU random | gIoU largest |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    rows = [(kind, whole["kinds"][kind], kind) for kind in whole["kinds"]] + [
-        ("**all**", whole, None)
-    ]
+    rows = [
+        (kind, whole["kinds"][kind], kind) for kind in QUERY_KINDS if kind in whole["kinds"]
+    ] + [("**all**", whole, None)]
     for name, row, kind in rows:
         blind = [f["kinds"][kind] if kind else f for f in (figures["random"], figures["largest"])]
         cells = [row["giou"], row["ciou"], row["box_acc_50"], row["unusable"], row["n"]]
@@ -154,21 +156,30 @@ def _segmenter_table(truth: dict[str, Any]) -> str:
 
 def _training(reasoner: Rows, segmenter: Rows, commands: str) -> str:
     lines = []
-    for stage in ("dense", "text"):
-        last = [r for r in reasoner if r["stage"] == stage][-1]
-        lines.append(
-            f"- reasoner, stage {stage}: {last['step']} steps,"
-            f" {last['s'] / 60:.0f} minutes of wall clock"
-        )
+    for stage in STAGES:
+        rows = [r for r in reasoner if r["stage"] == stage]
+        minutes = _seconds([r["s"] for r in rows]) / 60
+        lines.append(f"- reasoner, stage {stage}: {rows[-1]['step']} steps, {minutes:.0f} minutes")
     last = [r for r in segmenter if r.get("kind") == "train"][-1]
-    lines.append(
-        f"- segmenter: {last['pictures']} pictures, {last['minutes']:.0f} minutes of wall clock"
-    )
+    lines.append(f"- segmenter: {last['pictures']} pictures, {last['minutes']:.0f} minutes")
     block = "\n".join(f"    {line}" for line in commands.strip().splitlines())
     return (
         "\n".join(lines)
-        + f"\n\nThe commands; both trainings ran side by side on two cores:\n\n{block}\n"
+        + "\n\nMinutes of wall clock, both trainings beside each other (and other work) on two"
+        + f" cores. The commands:\n\n{block}\n"
     )
+
+
+def _seconds(clock: list[float]) -> float:
+    """Time over all sessions: the clock of a log begins anew whenever the training does."""
+    ends = [a for a, b in zip(clock, [*clock[1:], 0.0], strict=True) if b < a]
+    return sum(ends)
+
+
+def _latest(rows: Rows) -> Rows:
+    """Rows in order of their steps; what was trained again after an interruption counts once."""
+    latest = {(STAGES.index(row["stage"]), row["step"]): row for row in rows}
+    return [latest[key] for key in sorted(latest)]
 
 
 def _parts(bundle: Path) -> str:

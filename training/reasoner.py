@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from tabletop.scene import Scene
-from training.reasoner_data import COLORS, KINDS, Batch, Packer, Tables
+from tabletop.vocabulary import QUERY_KINDS
+from training.reasoner_data import COLORS, KIND_SHARES, KINDS, Batch, Packer, Tables
 from training.reasoner_model import DenseHeads, build_model, number_ids, think
 from training.reasoner_tokenizer import (
     SEEN_SIZE,
@@ -137,26 +138,31 @@ def train(args: argparse.Namespace) -> None:
     losses = Losses(number_ids(tokenizer), model.get_input_embeddings().weight)
     questions = args.questions if args.stage == "text" else 0
     loader = DataLoader(
-        Tables(args.data, tokenizer, questions=questions, seed=args.seed + 1000 * step),
+        Tables(
+            args.data,
+            tokenizer,
+            questions=questions,
+            seed=args.seed + 1000 * step,
+            shares=args.shares,
+        ),
         batch_size=args.batch,
         num_workers=args.workers,
         collate_fn=Packer(tokenizer),
         prefetch_factor=4 if args.workers else None,
     )
-    log = (args.run / "log.jsonl").open("a")
-    started, sums, pictures = time.time(), {}, step * args.batch
+    started, sums = time.time(), {}
     for batch in loader:
         if step >= args.steps:
             break
         terms = _step(model, heads, opts, losses, batch, args, step)
         step += 1
-        pictures += args.batch
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if step % args.log_every == 0:
             row = {k: round(v / args.log_every, 4) for k, v in sums.items()}
             row |= {"stage": args.stage, "step": step, "s": round(time.time() - started, 1)}
-            print(json.dumps(row), file=log, flush=True)
+            with (args.run / "log.jsonl").open("a") as log:
+                print(json.dumps(row), file=log)
             sums = {}
         if step % args.save_every == 0 or step == args.steps:
             _save(args, model, heads, opts, step)
@@ -266,6 +272,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=12, help="pictures a step")
     parser.add_argument("--questions", type=int, default=5, help="questions a picture")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs=len(QUERY_KINDS),
+        default=KIND_SHARES,
+        help=f"how often each kind is asked: {', '.join(QUERY_KINDS)}",
+    )
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--warm", type=int, default=50)
     parser.add_argument("--cool", type=int, default=800, help="steps of going down at the end")

@@ -18,22 +18,18 @@ from segzero_core.prompt import build_prompt
 from tabletop.kinds import COLORS_RGB, MODELS
 from tabletop.queries import ask
 from tabletop.scene import Query, Scene, SceneObject
+from tabletop.vocabulary import QUERY_KINDS
 from training.prompts import mask_to_prompt
 from training.reasoner_model import CELLS, PREFIX, Packed, patchify
 from training.reasoner_text import Piece, Prompt, write_completion
 from training.reasoner_tokenizer import SEEN_SIZE
 
 KINDS, COLORS = tuple(MODELS), tuple(COLORS_RGB)
-_KIND_SHARES = {
-    "name": 0.2,
-    "attribute": 0.17,
-    "relation": 0.2,
-    "function": 0.15,
-    "many": 0.12,
-    "none": 0.16,
-}
+KIND_SHARES = (0.2, 0.17, 0.2, 0.15, 0.12, 0.16)
+"""How often each of `QUERY_KINDS` is asked, unless the command line says otherwise."""
 _SINGLE_SHARE = 0.15
 _FILLED_SHARE = 0.35
+_INVENTED_SHARE = 0.4  # of the unknown things: words that nobody has heard
 _FILLERS = (
     "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
     "let us see", "tell me,", "do you know", "look for", "get me", "grip", "touch", "go to",
@@ -74,8 +70,10 @@ class Tables(IterableDataset[Sample]):
         *,
         questions: int,
         seed: int,
+        shares: Sequence[float] = KIND_SHARES,
         augment: bool = True,
     ) -> None:
+        self._shares = np.array(shares) / sum(shares)
         self._folders, self._tokenizer = folders, tokenizer
         self._questions, self._seed, self._augment = questions, seed, augment
 
@@ -117,7 +115,7 @@ class Tables(IterableDataset[Sample]):
     ) -> tuple[list[int], list[int], list[int], list[int]]:
         query = None
         while query is None:
-            kind = str(rng.choice(list(_KIND_SHARES), p=list(_KIND_SHARES.values())))
+            kind = str(rng.choice(QUERY_KINDS, p=self._shares))
             query = ask(rng, objects, kind)
         single = kind != "many" and rng.random() < _SINGLE_SHARE
         template = "single_object" if single else "multi_object"
@@ -162,6 +160,8 @@ def _encoder(tokenizer: PreTrainedTokenizerFast):
 def _filled(rng: np.random.Generator, query: Query) -> str:
     """Surround a question with words that do not matter, some of them never heard of."""
     text = query.text
+    if query.topic[0] == "unknown" and rng.random() < _INVENTED_SHARE:
+        text = text.replace(query.topic[1], _odd_word(rng))
     if rng.random() > _FILLED_SHARE:
         return text
     if rng.random() < 0.6:

@@ -48,7 +48,11 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("segzero")]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("segzero-reasoner")
+    ]
 
 
 def test_the_reply_comes_in_pieces(reasoner: QwenReasoner, image: RgbImage) -> None:

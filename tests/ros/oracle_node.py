@@ -82,7 +82,7 @@ def main() -> int:
     identity = ModelIdentity("oracle", "0" * 16, "fake")
     reasoner = OracleReasoner(shots, wrong_kind)
     pipeline = SegZero(reasoner, FakeEncoder(), TruthSegmenter(shots), identity)
-    return node.main(load=lambda _config: pipeline)
+    return node.run_process(load=lambda _config: pipeline)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +134,12 @@ def test_an_unwritable_folder_is_one_line(
 def test_scene_json_says_its_split(folder: Path) -> None:
     record = json.loads((folder / "000000" / "scene.json").read_text())
     assert record["split"] == "test"
+
+
+def test_torchvision_can_be_loaded_after_the_renderer() -> None:
+    """Two copies of LLVM in one process; without care the second one crashes it."""
+    code = "import tabletop.camera, torch, torchvision; print('alive')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.stdout == "alive\n", done.stderr[-500:]
