@@ -176,9 +176,15 @@ def _follow(
             got[topic] = msg
         result = got.get("result")
         wanted = ("done", "mask", "overlay") if result and not result.error_code else ("done",)
-        if result is not None and all(got.get(key) for key in wanted):
+        if result is not None and all(got.get(key) for key in wanted) and _agree(got):
             pictures = {key: array_from_msg(got[key]) for key in ("mask", "overlay") if key in got}
             return Reply(result, pictures.get("mask"), pictures.get("overlay"))
+
+
+def _agree(got: dict[str, Any]) -> bool:
+    """Whether the pictures belong to the result; those of an earlier try may come late."""
+    stamp = got["result"].header.stamp
+    return all(got[key].header.stamp == stamp for key in ("mask", "overlay") if key in got)
 
 
 def verdict(shot: Shot, reply: Reply, *, with_truth: bool) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/ros/" in str(item.path):
             item.add_marker(pytest.mark.ros)
+            # Tests of the live graph: on a busy machine DDS finds its peers late or loses one.
+            item.add_marker(pytest.mark.flaky(reruns=4))
 
 
 class Recorder:
