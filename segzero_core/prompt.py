@@ -1,7 +1,9 @@
-"""The two prompt templates, and what may stand in a query.
+"""The prompt templates, and what may stand in a query.
 
-The texts are those the published models were trained with, letter for letter: pieces of the
-original are joined without spaces ("points.Compare"), and a nicer text answers worse.
+The texts of `single_object` and `multi_object` are those the published models were trained with,
+letter for letter: pieces of the original are joined without spaces ("points.Compare"), and a nicer
+text answers worse. The others are for studies: `…_direct` asks for the answer without thinking,
+`…_no_example` leaves out the example of an answer.
 
 Source: Seg-Zero (arXiv:2503.06520) for `single_object`, VisionReasoner (arXiv:2505.12081) for
 `multi_object`; the inference variants of their public code.
@@ -17,29 +19,66 @@ from segzero_core.errors import ConfigError, InputError, shown
 
 MULTI_OBJECT: Final = "multi_object"
 SINGLE_OBJECT: Final = "single_object"
+MULTI_OBJECT_DIRECT: Final = "multi_object_direct"
+SINGLE_OBJECT_DIRECT: Final = "single_object_direct"
+SINGLE_OBJECT_NO_EXAMPLE: Final = "single_object_no_example"
 
 MAX_QUERY_CHARS: Final = 2000
 """Longer texts are no queries, and would push the picture out of a small model's context."""
 
-_SINGLE_OBJECT_TEXT = (
+_SINGLE_OBJECT_TASK = (
     "Please find '{Question}' with bbox and points."
     "Compare the difference between objects and find the most closely matched one."
-    "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags."
+)
+_SINGLE_OBJECT_FORMAT = (
     "Output the one bbox and points of two largest inscribed circles inside the interested object"
     " in JSON format."
-    "i.e., <think> thinking process here </think>"
+)
+_SINGLE_OBJECT_EXAMPLE = (
     "<answer>{'bbox': [10,100,200,210], 'points_1': [30,110], 'points_2': [35,180]}</answer>"
 )
-_MULTI_OBJECT_TEXT = (
+_MULTI_OBJECT_TASK = (
     'Please find "{Question}" with bboxs and points.'
     "Compare the difference between object(s) and find the most closely matched object(s)."
-    "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags."
+)
+_MULTI_OBJECT_FORMAT = (
     "Output the bbox(es) and point(s) inside the interested object(s) in JSON format."
-    "i.e., <think> thinking process here </think>"
+)
+_MULTI_OBJECT_EXAMPLE = (
     '<answer>[{"bbox_2d": [10,100,200,210], "point_2d": [30,110]},'
     ' {"bbox_2d": [225,296,706,786], "point_2d": [302,410]}]</answer>'
 )
-TEMPLATES: Final = {MULTI_OBJECT: _MULTI_OBJECT_TEXT, SINGLE_OBJECT: _SINGLE_OBJECT_TEXT}
+_THINK = (
+    "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags."
+)
+_NO_THINK = "Output the final answer in <answer> </answer> tags."
+_EXAMPLE = "i.e., <think> thinking process here </think>"
+TEMPLATES: Final = {
+    MULTI_OBJECT: (
+        _MULTI_OBJECT_TASK + _THINK + _MULTI_OBJECT_FORMAT + _EXAMPLE + _MULTI_OBJECT_EXAMPLE
+    ),
+    SINGLE_OBJECT: (
+        _SINGLE_OBJECT_TASK + _THINK + _SINGLE_OBJECT_FORMAT + _EXAMPLE + _SINGLE_OBJECT_EXAMPLE
+    ),
+    MULTI_OBJECT_DIRECT: (
+        _MULTI_OBJECT_TASK + _NO_THINK + _MULTI_OBJECT_FORMAT + "i.e., " + _MULTI_OBJECT_EXAMPLE
+    ),
+    SINGLE_OBJECT_DIRECT: (
+        _SINGLE_OBJECT_TASK + _NO_THINK + _SINGLE_OBJECT_FORMAT + "i.e., " + _SINGLE_OBJECT_EXAMPLE
+    ),
+    SINGLE_OBJECT_NO_EXAMPLE: _SINGLE_OBJECT_TASK + _THINK + _SINGLE_OBJECT_FORMAT,
+}
+
+
+def is_single_object(template: str) -> bool:
+    """Say whether a template asks for one object with two points."""
+    return template.startswith(SINGLE_OBJECT)
+
+
+def asks_to_think(template: str) -> bool:
+    """Say whether a template asks for the thinking before the answer."""
+    return not template.endswith("_direct")
+
 
 # Tags and special tokens by which a query could speak in the place of the template or the model.
 _MARKUP = re.compile(
@@ -85,7 +124,7 @@ def build_prompt(template: str, query: str) -> str:
 
     Args:
         template: A key of `TEMPLATES`.
-        query: What to find. The single-object template lower-cases it, as in its training.
+        query: What to find. The single-object templates lower-case it, as in its training.
 
     Raises:
         ConfigError: There is no such template.
@@ -94,7 +133,7 @@ def build_prompt(template: str, query: str) -> str:
     if template not in TEMPLATES:
         raise ConfigError(f"template: no {shown(str(template))}; there are {sorted(TEMPLATES)}")
     text = clean_query(query)
-    if template == SINGLE_OBJECT:
+    if is_single_object(template):
         text = text.lower().strip(".").strip()
     return TEMPLATES[template].replace("{Question}", text)
 
