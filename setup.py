@@ -9,7 +9,9 @@ from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"
-PACKAGES = ("segzero_core", "segzero_cli", "segzero_ros", "tabletop", "training")
+PACKAGES = ("segzero_core", "segzero_cli", "segzero_ros", "tabletop")
+# The package sam2 installs a top-level `training` too, so a wheel carries ours below segzero_cli.
+TRAINING = "segzero_cli._packages.training"
 # The bundled model becomes a package of its own: a wheel only carries what lies in one.
 BUNDLED = "segzero_core._bundled"
 
@@ -25,7 +27,17 @@ EXTRAS = {
     "tabletop": ["mujoco>=3.3,<5", "tqdm>=4.60"],
     # `make demo` and bags: reads and writes mcap without ROS.
     "demo": ["rosbags>=0.11,<1"],
-    "train": ["matplotlib>=3.9,<4", "opencv-python-headless>=4.9,<6", "tqdm>=4.60"],
+    "train": [
+        "accelerate>=1.5,<2",
+        "datasets>=4,<6",
+        "matplotlib>=3.9,<4",
+        "opencv-python-headless>=4.9,<6",
+        "pycocotools>=2.0.8,<3",
+        "scipy>=1.13,<2",
+        "tensorboard>=2.18,<3",
+        "tqdm>=4.60",
+        "trl>=1.10,<2",
+    ],
     # Never installed by default: the package fetches 3.7 GB from its vendor's own index.
     "trt": ["tensorrt>=10.3,<12"],
     # ROS 2 Jazzy as wheels, for a machine without ROS 2. Only together with `-c constraints.txt`:
@@ -57,8 +69,6 @@ EXTRAS = {
         "ros-rosidl-core-generators",
     ],
     "dev": [
-        # transformers builds models on the meta device with it, in the tests of full-size weights.
-        "accelerate>=1.5,<2",
         "hypothesis>=6.100",
         "mypy>=1.15",
         "packaging>=23",
@@ -80,9 +90,10 @@ setup(
     python_requires=">=3.11",
     packages=[
         *(name for name in find_namespace_packages(str(ROOT)) if name.split(".")[0] in PACKAGES),
+        TRAINING,
         *([BUNDLED] if (ROOT / "models").is_dir() else []),
     ],
-    package_dir={BUNDLED: "models"},
+    package_dir={BUNDLED: "models", TRAINING: "training"},
     package_data={BUNDLED: bundled_files()},
     install_requires=[
         "huggingface_hub>=0.30,<3",
@@ -98,5 +109,10 @@ setup(
         "transformers>=5,<6",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["segzero = segzero_cli.main:main"]},
+    entry_points={
+        "console_scripts": [
+            "segzero = segzero_cli.main:main",
+            "segzero-train = segzero_cli.packages:train",
+        ]
+    },
 )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from segzero_cli import console
+from segzero_cli.packages import prefer_own_packages
 from segzero_core.errors import SegZeroError
 
 EXIT_ERROR = 2
@@ -26,7 +27,7 @@ COMMANDS = {
     "segment": ("segzero_cli.segment", "find what a query means in a picture"),
     "doctor": ("segzero_cli.doctor", "check the installation"),
     "demo": ("segzero_cli.demo", "play a recorded camera to the node and ask it questions"),
-    "evaluate": ("training.evaluate", "score a model on rendered scenes"),
+    "evaluate": ("training.evaluate", "score a model on rendered scenes or a benchmark"),
 }
 
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     console.tolerate_any_text()
+    prefer_own_packages()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except SegZeroError as error:

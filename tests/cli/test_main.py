@@ -116,3 +116,15 @@ def test_help_does_not_load_torch() -> None:
         "assert not {'torch', 'rclpy', 'mujoco'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
+
+
+def test_our_own_training_is_found_before_that_of_sam2(tmp_path: Path) -> None:
+    code = "from segzero_cli.main import available_commands; from segzero_cli import packages;"
+    code += "packages.prefer_own_packages(); print(available_commands());"
+    code += "import training; print(training.__path__[0])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    commands, path = ran.stdout.splitlines()
+    assert "'evaluate'" in commands
+    assert Path(path) == ROOT / "training"
