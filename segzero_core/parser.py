@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from segzero_core.answer import AnswerReader, AnswerRuleError
+from segzero_core.answer import AnswerReader, AnswerRuleError, read_answer
 from segzero_core.errors import AnswerParseError, TruncatedReplyError, shown
 from segzero_core.events import AnswerDelta, PromptFound, ThinkingDelta
 from segzero_core.types import Reasoning
@@ -80,7 +80,7 @@ def parse_completion(text: str) -> Reasoning:
         )
     start, end = answer
     try:
-        prompts = AnswerReader().finish(text[start:end])
+        prompts = read_answer(text[start:end])
     except AnswerRuleError as error:
         raise AnswerParseError(
             f"unusable answer {shown(text[start:end])}: {error}", text

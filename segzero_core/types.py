@@ -7,9 +7,9 @@ open: a mask with the single pixel (3, 5) has the box (3, 5, 4, 6). The frame of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,8 +49,8 @@ def _finite(name: str, value: object) -> float:
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
+        number = inf
+    if not isfinite(number):
         raise InputError(f"{name}: expected a finite number, got {number}")
     return number
 
@@ -63,6 +63,9 @@ class Point:
     y: float
 
     def __post_init__(self) -> None:
+        # Floats, which a reply's points are, need no conversion; they are made by the thousand.
+        if type(self.x) is type(self.y) is float and isfinite(self.x) and isfinite(self.y):
+            return
         object.__setattr__(self, "x", _finite("point x", self.x))
         object.__setattr__(self, "y", _finite("point y", self.y))
 
@@ -82,13 +85,22 @@ class Box:
     y_max: float
 
     def __post_init__(self) -> None:
+        # The usual case in one look: a width is finite only if both its ends are.
+        if (
+            type(self.x_min) is type(self.y_min) is type(self.x_max) is type(self.y_max) is float
+            and self.x_min < self.x_max
+            and self.y_min < self.y_max
+            and isfinite(self.x_max - self.x_min)
+            and isfinite(self.y_max - self.y_min)
+        ):
+            return
         for name in ("x_min", "y_min", "x_max", "y_max"):
             object.__setattr__(self, name, _finite(f"box {name}", getattr(self, name)))
         if not (self.x_min < self.x_max and self.y_min < self.y_max):
             raise InputError(
                 f"box {list(self.xyxy)} has no area: x_min < x_max and y_min < y_max must hold"
             )
-        if not (math.isfinite(self.width) and math.isfinite(self.height)):
+        if not (isfinite(self.width) and isfinite(self.height)):
             raise InputError(f"box {list(self.xyxy)} is too large to have a finite width")
 
     @property
@@ -120,10 +132,13 @@ class ObjectPrompt:
     points: tuple[Point, ...]
 
     def __post_init__(self) -> None:
-        points = tuple(self.points)
-        if not isinstance(self.box, Box) or not all(isinstance(p, Point) for p in points):
-            raise InputError("an ObjectPrompt is made of one Box and a tuple of Points")
-        object.__setattr__(self, "points", points)
+        if type(self.points) is not tuple:
+            object.__setattr__(self, "points", tuple(self.points))
+        if not isinstance(self.box, Box):
+            raise InputError(f"an ObjectPrompt has one Box, got {type(self.box).__name__}")
+        for point in self.points:
+            if not isinstance(point, Point):
+                raise InputError(f"an ObjectPrompt has Points, got {type(point).__name__}")
 
 
 @dataclass(frozen=True, slots=True)

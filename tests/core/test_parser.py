@@ -19,6 +19,7 @@ from segzero_core import (
     TruncatedReplyError,
     parse_completion,
 )
+from segzero_core.answer import AnswerReader, AnswerRuleError, read_answer
 
 MULTI = '[{"bbox_2d": [10, 20, 30, 40], "point_2d": [15, 25]}]'
 SINGLE = "{'bbox': [10,100,200,210], 'points_1': [30,110], 'points_2': [35,180]}"
@@ -398,6 +399,59 @@ def test_no_text_whatever_raises_anything_else(reply: str) -> None:
 
     assert type(result) in (Reasoning, AnswerParseError, TruncatedReplyError)
     assert result.completion == reply
+
+
+def slow_outcome(text: str) -> tuple[ObjectPrompt, ...] | str:
+    try:
+        return AnswerReader().finish(text)
+    except AnswerRuleError as error:
+        return str(error)
+
+
+def fast_outcome(text: str) -> tuple[ObjectPrompt, ...] | str:
+    try:
+        return read_answer(text)
+    except AnswerRuleError as error:
+        return str(error)
+
+
+NUMBERS = ["0", "7", "-3", "12.5", "-0.25", "840", "1e2", "007", "-0", "9" * 12, ".5", "5.", "+1"]
+PLAIN_PIECES = ['"', "'", " ", "\n", "\ufeff", ",", "[", "]", "\\", *NUMBERS]
+
+
+@st.composite
+def nearly_plain_answers(draw: st.DrawFn) -> str:
+    """Lists of objects as a model writes them, one in a few with something odd in it."""
+    quote = draw(st.sampled_from(["'", '"']))
+    space = draw(st.sampled_from(["", " ", "\n "]))
+    number = st.sampled_from(NUMBERS[:4]) if draw(st.booleans()) else st.sampled_from(NUMBERS)
+    written = []
+    for _ in range(draw(st.integers(1, 4))):
+        box, point = (", ".join(draw(number) for _ in range(count)) for count in (4, 2))
+        written.append(
+            f"{{{quote}bbox_2d{quote}:{space}[{box}],{space}{quote}point_2d{quote}: [{point}]}}"
+        )
+    text = f"{space}[{f',{space}'.join(written)}]{space}"
+    if draw(st.integers(0, 2)) == 0:
+        start, end = sorted(draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+        end = min(end, start + 2)
+        text = text[:start] + draw(st.sampled_from(["", *PLAIN_PIECES])) + text[end:]
+    return text
+
+
+@given(nearly_plain_answers())
+@settings(max_examples=1000, deadline=None)
+def test_an_answer_in_the_usual_form_is_read_quickly_and_no_differently(text: str) -> None:
+    assert fast_outcome(text) == slow_outcome(text)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'], ids=["single quotes", "double quotes"])
+def test_an_answer_in_the_usual_form_needs_no_tolerant_reader(
+    quote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segzero_core.answer.AnswerReader", None)
+
+    assert parse_completion(answered(MULTI.replace('"', quote))).prompts == (MUG,)
 
 
 coordinates = st.floats(min_value=-1e6, max_value=1e6).map(lambda value: round(value, 3))
