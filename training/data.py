@@ -1,0 +1,252 @@
+"""Training data of local copies of public data sets: `python -m training.data --help`.
+
+    python -m training.data --source refcocog --root COCO --split train --out data/refcocog
+    python -m training.data --source reasonseg --root LISA --split train --out data/reasonseg
+    python -m training.data --source tabletop --root scenes --seen-size 336 --out data/tabletop
+
+Every sample becomes one row of Parquet, or one line of rejects.jsonl. A run that was cut off goes
+on after its last whole shard when the same command is given again. See docs/data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from segzero_core.errors import InputError, SegZeroError
+from segzero_core.types import SizeWH
+from training.data_folder import (
+    RECORDS_PER_SHARD,
+    REJECTS,
+    Manifest,
+    PreparedFolder,
+    data_hash,
+    in_words,
+    load_prepared,
+    read_manifest,
+)
+from training.data_rows import PICTURES, Row, RowOptions, make_rows
+from training.prompts import POINT_POLICIES
+from training.sources_reasonseg import open_reasonseg
+from training.sources_refcoco import SPLITS as REFCOCO_SPLITS
+from training.sources_refcoco import open_refcoco
+from training.sources_sample import FIRST, SENTENCE_POLICIES, BadSample, Source
+from training.sources_tabletop import open_tabletop
+
+__all__ = [
+    "SourceOptions",
+    "data_hash",
+    "load_prepared",
+    "main",
+    "open_source",
+    "prepare",
+    "read_manifest",
+]
+
+REASONSEG: Final = "reasonseg"
+TABLETOP: Final = "tabletop"
+SOURCES: Final = (*REFCOCO_SPLITS, REASONSEG, TABLETOP)
+
+BAD_INPUT_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
+_MAX_SEEN_SIDE = 10_000
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Which samples are read.
+
+    Attributes:
+        source: One of `SOURCES`.
+        root: The folder it lies in.
+        split: One of the source's splits.
+        split_by: Who split it, for the RefCOCO family; None is the usual one.
+        sentences: One of `SENTENCE_POLICIES`; tabletop queries are all samples of their own.
+        kinds: Only these kinds of questions; None is all.
+        limit: Only the first so many samples; None is all.
+        allow_partial: Accept a copy that is not whole.
+    """
+
+    source: str
+    root: Path
+    split: str = "train"
+    split_by: str | None = None
+    sentences: str = FIRST
+    kinds: tuple[str, ...] | None = None
+    limit: int | None = None
+    allow_partial: bool = False
+
+
+def open_source(options: SourceOptions) -> Source:
+    """Open a data set, for training or evaluation; its pictures are read one by one later.
+
+    Raises:
+        InputError: It is missing, damaged, half downloaded or of another version, or a choice
+            does not exist.
+    """
+    if not options.root.is_dir():
+        raise InputError(f"{options.root}: there is no such folder; see docs/data.md")
+    chosen: dict[str, Any] = {"kinds": options.kinds, "limit": options.limit}
+    if options.source == TABLETOP:
+        return open_tabletop(options.root, options.split, **chosen)
+    chosen |= {"sentences": options.sentences, "allow_partial": options.allow_partial}
+    if options.source == REASONSEG:
+        return open_reasonseg(options.root, options.split, **chosen)
+    return open_refcoco(options.root, options.source, options.split, options.split_by, **chosen)
+
+
+def prepare(options: SourceOptions, rows: RowOptions, out: Path, processes: int = 1) -> Manifest:
+    """Write a data set as training data, or go on with it.
+
+    Args:
+        options: What is read.
+        rows: What is made of it.
+        out: The folder to write; its own, or one that the same command began.
+        processes: How many share the work.
+
+    Raises:
+        SegZeroError: The data cannot be read, the folder cannot be written, or holds other data.
+    """
+    source = open_source(options)
+    folder = PreparedFolder(out, _arguments(options, rows, source))
+    if folder.finished:
+        return read_manifest(out)
+    start = min(folder.shards_done * RECORDS_PER_SHARD, len(source))
+    made = make_rows(source.read(start), rows, processes)
+    with closing(_with_progress(made, source, start)) as outcomes:
+        for _ in range(start, len(source), RECORDS_PER_SHARD):
+            folder.write_shard(islice(outcomes, RECORDS_PER_SHARD))
+    return folder.finish()
+
+
+def _with_progress(
+    outcomes: Iterator[Row | BadSample], source: Source, start: int
+) -> Generator[Row | BadSample, None, None]:
+    with tqdm(
+        outcomes,
+        desc=source.name,
+        total=len(source),
+        initial=start,
+        unit="sample",
+        file=sys.stderr,
+    ) as bar:
+        yield from bar
+
+
+def _arguments(options: SourceOptions, rows: RowOptions, source: Source) -> dict[str, Any]:
+    """What decides over the rows: not where the data lies, but what it says."""
+    arguments = asdict(options) | asdict(rows)
+    for place in ("root", "device"):
+        del arguments[place]
+    arguments["annotations"] = source.fingerprint
+    if rows.sam:
+        arguments["sam"] = _hash_of_sam(rows.sam)
+    return arguments
+
+
+def _hash_of_sam(name: str) -> str:
+    from segzero_core.sam2_model import find_sam2
+    from segzero_core.weights import weights_hash
+
+    return weights_hash([find_sam2(name).weights])
+
+
+def _seen_size(text: str) -> SizeWH | None:
+    """Read `840`, `1024x768` or `original`."""
+    if text == "original":
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
+    size_wh = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not all(1 <= side <= _MAX_SEEN_SIDE for side in size_wh):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a side such as 840, WxH up to {_MAX_SEEN_SIDE}, or original"
+        )
+    return size_wh
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--source", choices=SOURCES, required=True, help="the data set")
+    add("--root", type=Path, required=True, help="the folder it lies in")
+    add("--out", type=Path, required=True, help="the folder to write, or to go on with")
+    add("--split", default="train", help="the data set's split")
+    add("--split-by", help="unc, umd or google; the usual one of the data set by default")
+    add("--sentences", choices=SENTENCE_POLICIES, default=FIRST, help="of an annotation")
+    add("--kinds", nargs="+", help="only these kinds of questions")
+    add("--limit", type=_positive, help="only the first so many samples")
+    add("--allow-partial", action="store_true", help="accept a copy that is not whole")
+    add(
+        "--seen-size",
+        type=_seen_size,
+        default=(840, 840),
+        help="the frame of boxes and points: a side, WxH, or original (default 840)",
+    )
+    add("--picture", choices=PICTURES, default=PICTURES[0], help="as it is, or squashed to it")
+    add("--points", choices=POINT_POLICIES, default=POINT_POLICIES[0], help="the second point")
+    add("--sam", help="keep only what this SAM 2 (Hub id or folder) agrees with")
+    add("--device", default="cpu", help="where that SAM 2 runs")
+    add("--processes", type=_positive, default=2, help="how many share the work")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> str:
+    options = SourceOptions(
+        source=args.source,
+        root=args.root,
+        split=args.split,
+        split_by=args.split_by,
+        sentences=args.sentences,
+        kinds=tuple(args.kinds) if args.kinds else None,
+        limit=args.limit,
+        allow_partial=args.allow_partial,
+    )
+    rows = RowOptions(args.seen_size, args.picture, args.points, args.sam, args.device)
+    manifest = prepare(options, rows, args.out, args.processes)
+    rejected = manifest.records - manifest.samples
+    return (
+        f"{args.out}: {manifest.samples} samples ({in_words(manifest.kinds)})\n"
+        f"rejected: {rejected} ({in_words(manifest.rejects)}), see {args.out / REJECTS}\n"
+        f"data hash: {manifest.data_hash}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, 2 with one line on standard error when the input cannot be used, or 130 when stopped.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        print(_run(args))
+    except SegZeroError as error:
+        print(f"training.data: {error}", file=sys.stderr)
+        return BAD_INPUT_EXIT_CODE
+    except KeyboardInterrupt:
+        print("training.data: stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
