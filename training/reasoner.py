@@ -21,8 +21,13 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoProcessor, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedTokenizerFast,
+)
 
+from segzero_core.prompt import TEMPLATES
 from tabletop.scene import Scene
 from tabletop.vocabulary import QUERY_KINDS
 from training.reasoner_data import COLORS, KIND_SHARES, KINDS, Batch, Packer, Tables
@@ -32,11 +37,13 @@ from training.reasoner_tokenizer import (
     build_processor,
     build_tokenizer,
     corpus,
+    extend_tokenizer,
     save_processor,
 )
 
 SMEAR_PX = 1.5  # a coordinate one pixel off is nearly right
 POINTER_WEIGHT, DENSE_WEIGHT = 0.3, 0.5
+EMBEDDINGS = "model.language_model.embed_tokens.weight"
 
 
 class Losses:
@@ -69,29 +76,35 @@ class Losses:
             "place_px": (logits.argmax(-1) - wanted).abs().float().mean(),
         }
 
-    def text(self, last: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def text(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The completion, numbers smeared."""
-        words = (batch.targets >= 0) & ~batch.numeric
-        word_logits = (last[words] @ self._embeddings.T).float()
-        number_logits = (last[batch.numeric] @ self._embeddings.T).float()
+        targets = torch.cat([t.flatten() for t in batch.targets])
+        numeric = torch.cat([n.flatten() for n in batch.numeric])
+        states = torch.cat([group.flatten(0, 1) for group in last])
+        words = (targets >= 0) & ~numeric
+        word_logits = (states[words] @ self._embeddings.T).float()
+        number_logits = (states[numeric] @ self._embeddings.T).float()
         position = torch.full((len(self._embeddings),), -1)
         position[self._number_ids] = torch.arange(SEEN_SIZE + 1)
-        wanted = position[batch.targets[batch.numeric]]
+        wanted = position[targets[numeric]]
         logs = F.log_softmax(number_logits, -1)[:, self._number_ids]
-        right = word_logits.argmax(-1) == batch.targets[words]
+        right = word_logits.argmax(-1) == targets[words]
         guess = number_logits[:, self._number_ids].argmax(-1)
         return {
-            "words": F.cross_entropy(word_logits, batch.targets[words]),
+            "words": F.cross_entropy(word_logits, targets[words]),
             "numbers": -(self._smeared[wanted] * logs).sum(-1).mean(),
             "word_acc": right.float().mean(),
             "number_px": (guess - wanted).abs().float().mean(),
         }
 
     @staticmethod
-    def pointer(rows: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+    def pointer(losses: list[list[Tensor]], batch: Batch) -> dict[str, Tensor]:
         """How much the pointer heads look beside the object that is spoken of."""
-        valid = batch.packed.pointer_cells.any(-1)
-        by_layer = [row[valid].mean() for row in rows]
+        valid = [group.pointer_cells.any(-1) for group in batch.packed.asked]
+        by_layer = [
+            torch.cat([row[own] for row, own in zip(rows, valid, strict=True)]).mean()
+            for rows in zip(*losses, strict=True)
+        ]
         return {"pointer": sum(by_layer) / len(by_layer), "pointer_last": by_layer[-1].detach()}
 
 
@@ -105,18 +118,24 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 
 
 def optimizers(
-    model: torch.nn.Module, heads: DenseHeads, lr: float
+    model: torch.nn.Module, heads: DenseHeads, lr: float, *, muon: bool
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for everything else."""
+    """Muon for the matrices inside the blocks, AdamW for everything else.
+
+    Muon works in bfloat16: without instructions for it a step takes minutes, and AdamW has to do.
+    """
     matrices, others = [], []
     for name, weight in model.named_parameters():
         inside = ("blocks." in name or "layers." in name or "merger" in name) and weight.ndim == 2
-        (matrices if inside else others).append(weight)
+        (matrices if inside and muon else others).append(weight)
+    adamw = torch.optim.AdamW(
+        [*others, *heads.parameters()], lr=lr, betas=(0.9, 0.98), weight_decay=0.0
+    )
+    if not muon:
+        return [adamw]
     return [
         torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            [*others, *heads.parameters()], lr=lr, betas=(0.9, 0.98), weight_decay=0.0
-        ),
+        adamw,
     ]
 
 
@@ -133,7 +152,7 @@ def train(args: argparse.Namespace) -> None:
     tokenizer = _tokenizer(args)
     model = build_model(tokenizer, args.seed)
     heads = DenseHeads(256, len(KINDS), len(COLORS))
-    opts = optimizers(model, heads, args.lr)
+    opts = optimizers(model, heads, args.lr, muon=args.muon)
     step = _restore(args, model, heads, opts)
     losses = Losses(number_ids(tokenizer), model.get_input_embeddings().weight)
     questions = args.questions if args.stage == "text" else 0
@@ -175,8 +194,10 @@ def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
             group["lr"] = args.lr * factor
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
         thoughts = think(model, batch.packed, dense_only=args.stage == "dense")
-        terms = losses.dense(heads, thoughts.dense, batch)
-        if thoughts.last is not None:
+        fresh_heads = step < args.heads_first
+        cells = thoughts.dense.detach() if fresh_heads else thoughts.dense
+        terms = losses.dense(heads, cells, batch)
+        if thoughts.last:
             terms |= losses.text(thoughts.last, batch)
             terms |= losses.pointer(thoughts.pointer_losses, batch)
     loss = total(terms)
@@ -193,7 +214,10 @@ def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
 
 def _tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
     folder = args.run / "processor"
-    if not folder.exists():
+    if not folder.exists() and args.init is not None and args.init.is_dir():
+        known = AutoProcessor.from_pretrained(args.init).tokenizer
+        save_processor(build_processor(extend_tokenizer(known)), folder)
+    elif not folder.exists():
         scenes = sorted(p for f in args.data for p in f.glob("*/scene.json"))[:400]
         objects = [Scene.from_json(p.read_text()).objects for p in scenes]
         save_processor(build_processor(build_tokenizer(corpus(objects, args.seed))), folder)
@@ -225,15 +249,25 @@ def _restore(args, model, heads, opts) -> int:
 
 
 def _load_weights(path: Path, model: torch.nn.Module, heads: DenseHeads) -> None:
-    weights = load_file(path)
-    ours = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
+    """Load a checkpoint with its read-out layers, or a model folder, which has none."""
+    if path.is_dir():
+        known = AutoModelForImageTextToText.from_pretrained(path, dtype="float32")
+        ours = known.state_dict()
+    else:
+        weights = load_file(path)
+        ours = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
+        heads.load_state_dict(
+            {k.removeprefix("heads."): v for k, v in weights.items() if k.startswith("heads.")}
+        )
+    ours[EMBEDDINGS] = _with_new_rows(ours[EMBEDDINGS], model)
     # The output layer is the embedding; it is saved once.
-    model.load_state_dict(
-        ours | {"lm_head.weight": ours["model.language_model.embed_tokens.weight"]}
-    )
-    heads.load_state_dict(
-        {k.removeprefix("heads."): v for k, v in weights.items() if k.startswith("heads.")}
-    )
+    model.load_state_dict(ours | {"lm_head.weight": ours[EMBEDDINGS]})
+
+
+def _with_new_rows(embeddings: Tensor, model: torch.nn.Module) -> Tensor:
+    """Give tokens that were added at the end the mean of all others."""
+    missing = len(model.get_input_embeddings().weight) - len(embeddings)
+    return torch.cat([embeddings, embeddings.mean(0, keepdim=True).expand(missing, -1)])
 
 
 def export(args: argparse.Namespace) -> None:
@@ -248,7 +282,7 @@ def export(args: argparse.Namespace) -> None:
     description = {
         "name": "tabletop",
         "prompt_template": "multi_object",
-        "templates": ["multi_object", "single_object"],
+        "templates": list(TEMPLATES),
         "seen_size_wh": [SEEN_SIZE, SEEN_SIZE],
         "coordinates": "absolute",
         "lowercase_query": True,
@@ -266,7 +300,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="rendered folders")
     parser.add_argument("--stage", choices=("dense", "text"), default="text")
     parser.add_argument(
-        "--init", type=Path, help="checkpoint to begin from, such as RUN/dense.safetensors"
+        "--init",
+        type=Path,
+        help="checkpoint or model folder to begin from, such as RUN/dense.safetensors",
     )
     parser.add_argument("--out", type=Path, help="export: the model folder")
     parser.add_argument("--steps", type=int, default=3000)
@@ -282,11 +318,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--warm", type=int, default=50)
     parser.add_argument("--cool", type=int, default=800, help="steps of going down at the end")
+    parser.add_argument(
+        "--heads-first",
+        type=int,
+        default=0,
+        help="steps in which fresh read-out layers learn without moving the model",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
     (train if args.action == "train" else export)(args)

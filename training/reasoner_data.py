@@ -14,22 +14,40 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
-from segzero_core.prompt import build_prompt
+from segzero_core.prompt import (
+    MULTI_OBJECT,
+    MULTI_OBJECT_DIRECT,
+    SINGLE_OBJECT,
+    SINGLE_OBJECT_DIRECT,
+    SINGLE_OBJECT_NO_EXAMPLE,
+    build_prompt,
+)
 from tabletop.kinds import COLORS_RGB, MODELS
 from tabletop.queries import ask
 from tabletop.scene import Query, Scene, SceneObject
-from tabletop.vocabulary import QUERY_KINDS
+from tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS
 from training.prompts import mask_to_prompt
-from training.reasoner_model import CELLS, PREFIX, Packed, patchify
+from training.reasoner_model import CELLS, PREFIX, Asked, Packed, patchify
 from training.reasoner_text import Piece, Prompt, write_completion
 from training.reasoner_tokenizer import SEEN_SIZE
+from training.reasoner_unknown import ask_unknown, invented_word
+from training.reasoner_vqa import VQA_KINDS, VisualQuestion, ask_visual
 
 KINDS, COLORS = tuple(MODELS), tuple(COLORS_RGB)
 KIND_SHARES = (0.2, 0.17, 0.2, 0.15, 0.12, 0.16)
 """How often each of `QUERY_KINDS` is asked, unless the command line says otherwise."""
-_SINGLE_SHARE = 0.15
+_VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE = 0.06, 0.09, 0.05
+"""How often a question of another sort takes the place of one of `QUERY_KINDS`."""
+_TEMPLATES = {
+    MULTI_OBJECT: 0.58,
+    SINGLE_OBJECT: 0.18,
+    MULTI_OBJECT_DIRECT: 0.08,
+    SINGLE_OBJECT_DIRECT: 0.1,
+    SINGLE_OBJECT_NO_EXAMPLE: 0.06,
+}
+_TEMPLATES_OF_MANY = {MULTI_OBJECT: 0.88, MULTI_OBJECT_DIRECT: 0.12}
+"""How often a question is asked with each prompt; several objects need the multi-object ones."""
 _FILLED_SHARE = 0.35
-_INVENTED_SHARE = 0.4  # of the unknown things: words that nobody has heard
 _FILLERS = (
     "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
     "let us see", "tell me,", "do you know", "look for", "get me", "grip", "touch", "go to",
@@ -113,26 +131,64 @@ class Tables(IterableDataset[Sample]):
         prompts: dict[int, Prompt],
         size_wh: tuple[int, int],
     ) -> tuple[list[int], list[int], list[int], list[int]]:
-        query = None
-        while query is None:
-            kind = str(rng.choice(QUERY_KINDS, p=self._shares))
-            query = ask(rng, objects, kind)
-        single = kind != "many" and rng.random() < _SINGLE_SHARE
-        template = "single_object" if single else "multi_object"
+        sort = rng.random()
+        if sort < _VISUAL_SHARE:
+            visual = ask_visual(rng, objects, str(rng.choice(VQA_KINDS)))
+            if visual is not None:
+                return encode_visual(self._tokenizer, visual)
+        query = self._query(rng, objects, sort - _VISUAL_SHARE)
+        choices = _TEMPLATES_OF_MANY if len(query.ids) > 1 else _TEMPLATES
+        template = str(rng.choice(list(choices), p=list(choices.values())))
         if self._augment:
             query = replace(query, text=_filled(rng, query))
         pieces = write_completion(objects, query, prompts, size_wh, template)
         return encode_question(self._tokenizer, query.text, pieces, template)
+
+    def _query(
+        self, rng: np.random.Generator, objects: tuple[SceneObject, ...], sort: float
+    ) -> Query:
+        if 0 <= sort < _UNKNOWN_SHARE:
+            return ask_unknown(rng)
+        if 0 <= sort - _UNKNOWN_SHARE < _BARE_SHARE:
+            return ask_bare(rng, objects)
+        query = None
+        while query is None:
+            query = ask(rng, objects, str(rng.choice(QUERY_KINDS, p=self._shares)))
+        return query
+
+
+def ask_bare(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
+    """Ask for a kind without its colour, such as "the mug"; all of that kind are meant."""
+    kind = objects[int(rng.integers(len(objects)))].kind
+    frames = PHRASINGS["name"].train
+    article = ("the", "a", "my")[int(rng.integers(3))]
+    name = f"{article} {NAMES[kind][int(rng.integers(len(NAMES[kind])))]}"
+    text = frames[int(rng.integers(len(frames)))].format(x=name)
+    ids = tuple(sorted(o.id for o in objects if o.kind == kind))
+    return Query("name", text, ids, "train", ("name", kind, ""))
+
+
+def encode_visual(
+    tokenizer: PreTrainedTokenizerFast, question: VisualQuestion
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """As `encode_question`, for a question without a template and its one-word answer."""
+    pieces = [Piece(question.answer, question.object_id)]
+    ids, ours, spoken, numeric = _encoded(tokenizer, question.text, pieces)
+    return ids, ours, spoken, [0] * len(numeric)  # a count is no coordinate
 
 
 def encode_question(
     tokenizer: PreTrainedTokenizerFast, text: str, pieces: list[Piece], template: str
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Tokens after the picture; per token: 1 if the model writes it, its object, 1 if number."""
+    return _encoded(tokenizer, build_prompt(template, text.lower()), pieces)
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerFast, prompt: str, pieces: list[Piece]
+) -> tuple[list[int], list[int], list[int], list[int]]:
     encode = _encoder(tokenizer)
-    before = encode(
-        f"<|vision_end|>{build_prompt(template, text.lower())}<|im_end|>\n<|im_start|>assistant\n"
-    )
+    before = encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n")
     ids, ours, spoken, numeric = (
         list(before),
         [0] * len(before),
@@ -160,26 +216,15 @@ def _encoder(tokenizer: PreTrainedTokenizerFast):
 def _filled(rng: np.random.Generator, query: Query) -> str:
     """Surround a question with words that do not matter, some of them never heard of."""
     text = query.text
-    if query.topic[0] == "unknown" and rng.random() < _INVENTED_SHARE:
-        text = text.replace(query.topic[1], _odd_word(rng))
     if rng.random() > _FILLED_SHARE:
         return text
     if rng.random() < 0.6:
         text = f"{_FILLERS[rng.integers(len(_FILLERS))]} {text}"
     if rng.random() < 0.4:
-        text = f"{_odd_word(rng)} {text}"
+        text = f"{invented_word(rng)} {text}"
     if rng.random() < 0.3:
         text = f"{text.rstrip('?')} {_TAILS[rng.integers(len(_TAILS))]}"
     return text
-
-
-def _odd_word(rng: np.random.Generator) -> str:
-    vowels, others = "aeiou", "bcdfghjklmnprstvwz"
-    word = "".join(
-        others[rng.integers(len(others))] + vowels[rng.integers(5)]
-        for _ in range(rng.integers(1, 4))
-    )
-    return word + (others[rng.integers(len(others))] if rng.random() < 0.6 else "")
 
 
 def _augmented(
@@ -264,35 +309,64 @@ def _dense_targets(
 
 @dataclass
 class Batch:
-    """A packed batch and its targets; `targets` is -100 where the model need not write."""
+    """A packed batch and its targets, by group of questions as in `Packed.asked`.
+
+    Attributes:
+        packed: What goes in.
+        targets: int64 [Q, L] each, the next token, -100 where the model need not write.
+        numeric: bool [Q, L] each, where the next token is a coordinate.
+        cell_kind: int64 [B, cells].
+        cell_color: int64 [B, cells].
+        cell_numbers: int64 [B, cells, 6], box and point of what the cell shows.
+    """
 
     packed: Packed
-    targets: torch.Tensor
-    numeric: torch.Tensor
+    targets: list[torch.Tensor]
+    numeric: list[torch.Tensor]
     cell_kind: torch.Tensor
     cell_color: torch.Tensor
     cell_numbers: torch.Tensor
 
 
+_Question = tuple[int, list[int], list[int], list[int], list[int]]
+"""Picture, tokens, whether the model writes them, what they speak of, whether numbers."""
+
+
 class Packer:
     """Puts samples into one batch; picklable, so that loader processes can do it."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, groups: int = 4) -> None:
         token = tokenizer.convert_tokens_to_ids
+        self._groups = groups
         self._pad = token("<|endoftext|>")
         self._prefix = [*token(list(PREFIX)), *[token("<|image_pad|>")] * CELLS**2]
 
     def __call__(self, samples: list[Sample]) -> Batch:
-        """Pad the questions to the longest, rounded up so that few shapes occur."""
-        asked = [(b, *question) for b, s in enumerate(samples) for question in s.questions]
-        length = -(-max((len(q[1]) for q in asked), default=1) // 16) * 16
-        ids = torch.full((len(asked), length), self._pad)
-        targets = torch.full((len(asked), length), -100)
-        numeric = torch.zeros((len(asked), length), dtype=torch.bool)
-        most = max((sum(map(bool, q[3])) for q in asked), default=1)
-        pointer_rows = torch.zeros((len(asked), most), dtype=torch.long)
-        pointer_cells = torch.zeros((len(asked), most, CELLS**2), dtype=torch.bool)
-        for row, (b, tokens, ours, spoken, numbers) in enumerate(asked):
+        """Group the questions by length and pad each group."""
+        questions = [(b, *question) for b, s in enumerate(samples) for question in s.questions]
+        questions.sort(key=lambda question: len(question[1]))
+        size = -(-len(questions) // self._groups) or 1
+        parts = [questions[at : at + size] for at in range(0, len(questions), size)]
+        groups = [self._group(part, samples) for part in parts]
+        packed = Packed(
+            pixels=patchify(torch.from_numpy(np.stack([s.image for s in samples]))),
+            prefix=torch.tensor(self._prefix),
+            asked=[asked for asked, _, _ in groups],
+        )
+        targets, numeric = [t for _, t, _ in groups], [n for _, _, n in groups]
+        return Batch(packed, targets, numeric, *_stacked(samples))
+
+    def _group(
+        self, questions: list[_Question], samples: list[Sample]
+    ) -> tuple[Asked, torch.Tensor, torch.Tensor]:
+        count, length = len(questions), max(len(q[1]) for q in questions)
+        ids = torch.full((count, length), self._pad)
+        targets = torch.full((count, length), -100)
+        numeric = torch.zeros((count, length), dtype=torch.bool)
+        most = max(1, max(sum(map(bool, q[3])) for q in questions))
+        pointer_rows = torch.zeros((count, most), dtype=torch.long)
+        pointer_cells = torch.zeros((count, most, CELLS**2), dtype=torch.bool)
+        for row, (b, tokens, ours, spoken, numbers) in enumerate(questions):
             end = len(tokens)
             ids[row, :end] = torch.tensor(tokens)
             shifted = torch.where(torch.tensor(ours) == 1, torch.tensor(tokens), -100)
@@ -302,15 +376,8 @@ class Packer:
             for i, at in enumerate(places):
                 pointer_rows[row, i] = at
                 pointer_cells[row, i] = torch.from_numpy(samples[b].cells_of[spoken[at + 1]])
-        packed = Packed(
-            pixels=patchify(torch.from_numpy(np.stack([s.image for s in samples]))),
-            prefix=torch.tensor(self._prefix),
-            ids=ids,
-            picture=torch.tensor([q[0] for q in asked], dtype=torch.long),
-            pointer_rows=pointer_rows,
-            pointer_cells=pointer_cells,
-        )
-        return Batch(packed, targets, numeric, *_stacked(samples))
+        picture = torch.tensor([q[0] for q in questions], dtype=torch.long)
+        return Asked(ids, picture, pointer_rows, pointer_cells), targets, numeric
 
 
 def _stacked(samples: list[Sample]) -> list[torch.Tensor]:

@@ -139,24 +139,35 @@ class DenseHeads(nn.Module):
 
 
 @dataclass
+class Asked:
+    """Questions of about the same length, padded at the right.
+
+    Attributes:
+        ids: int64 [Q, L], what follows the picture: question and completion.
+        picture: int64 [Q], which picture each question is about.
+        pointer_rows: int64 [Q, M], positions in the row whose next token speaks of an object.
+        pointer_cells: bool [Q, M, cells], the image tokens that show it. None set: padding.
+    """
+
+    ids: Tensor
+    picture: Tensor
+    pointer_rows: Tensor
+    pointer_cells: Tensor
+
+
+@dataclass
 class Packed:
     """Pictures, and questions that each look at one of them.
 
     Attributes:
         pixels: float32 [B, cells * 4, 588], normalised patches in the processor's order.
         prefix: int64 [P], the tokens up to the end of the picture, the same for all.
-        ids: int64 [Q, L], what follows the picture: question and completion, padded at the right.
-        picture: int64 [Q], which picture each question is about.
-        pointer_rows: int64 [Q, M], positions in the row whose next token speaks of an object.
-        pointer_cells: bool [Q, M, cells], the image tokens that show it. None set: padding.
+        asked: The questions in groups of similar length, so that little is padding.
     """
 
     pixels: Tensor
     prefix: Tensor
-    ids: Tensor
-    picture: Tensor
-    pointer_rows: Tensor
-    pointer_cells: Tensor
+    asked: list[Asked]
 
 
 def patchify(images: Tensor) -> Tensor:
@@ -233,8 +244,9 @@ class Thoughts:
     """What the training needs of one pass: hidden states and where the pointer heads looked."""
 
     dense: Tensor  # [B, cells, width] after DENSE_LAYER layers
-    last: Tensor | None  # [Q, L, width] after the final norm
-    pointer_losses: list[Tensor]  # [Q, M] each, minus log of the attention on the right cells
+    last: list[Tensor]  # [Q, L, width] after the final norm, for each group of questions
+    pointer_losses: list[list[Tensor]]
+    """By group and pointer layer [Q, M]: minus log of the attention on the right cells."""
 
 
 def think(
@@ -249,26 +261,28 @@ def think(
     x = torch.cat([head, pictures.to(head.dtype)], dim=1)
     turns = language.rotary_emb(x, _picture_positions())
     stream = _Stream(x, *(t[:, None] for t in turns), _causal(x.shape[1], 0))
-    asked = None
-    if not dense_only:
-        y = words(packed.ids)
-        positions = start + CELLS + torch.arange(y.shape[1])
-        turns = language.rotary_emb(y, positions.expand(3, 1, -1))
-        bias = _causal(y.shape[1], x.shape[1])
-        asked = _Stream(y, *(t[:, None] for t in turns), bias)
-    losses: list[Tensor] = []
+    groups = [] if dense_only else packed.asked
+    streams = [_asked_stream(model, group) for group in groups]
+    losses: list[list[Tensor]] = [[] for _ in groups]
     for index, layer in enumerate(language.layers):
         k, v = _advance(layer, stream)
-        if asked is not None:
-            q, own_k = _advance_asked(layer, asked, k[packed.picture], v[packed.picture])
+        for group, own, told in zip(groups, streams, losses, strict=True):
+            q, keys = _advance_asked(layer, own, k[group.picture], v[group.picture])
             if index in POINTER_LAYERS:
-                keys = torch.cat([k[packed.picture], own_k], dim=2)
-                losses.append(_pointer_loss(q, keys, asked.bias, packed))
+                told.append(_pointer_loss(q, keys, own.bias, group))
         if index + 1 == DENSE_LAYER:
             dense = stream.x[:, start : start + cells]
-            if asked is None:
-                return Thoughts(dense, None, [])
-    return Thoughts(dense, language.norm(asked.x), losses)
+            if dense_only:
+                break
+    return Thoughts(dense, [language.norm(own.x) for own in streams], losses)
+
+
+def _asked_stream(model: Qwen2_5_VLForConditionalGeneration, group: Asked) -> _Stream:
+    start = len(PREFIX)
+    y = model.get_input_embeddings()(group.ids)
+    positions = start + CELLS + torch.arange(y.shape[1])
+    turns = model.model.language_model.rotary_emb(y, positions.expand(3, 1, -1))
+    return _Stream(y, *(t[:, None] for t in turns), _causal(y.shape[1], start + CELLS**2))
 
 
 @dataclass
@@ -306,11 +320,11 @@ def _advance(layer: nn.Module, stream: _Stream) -> tuple[Tensor, Tensor]:
 def _advance_asked(
     layer: nn.Module, stream: _Stream, picture_k: Tensor, picture_v: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One layer over the questions, which also see their picture; returns queries and keys."""
+    """One layer over the questions, which also see their picture; returns queries and all keys."""
     q, k, v = _project(layer, stream)
     keys, values = torch.cat([picture_k, k], dim=2), torch.cat([picture_v, v], dim=2)
     _finish(layer, stream, _attend(q, keys, values, stream.bias))
-    return q, k
+    return q, keys
 
 
 def _project(layer: nn.Module, stream: _Stream) -> tuple[Tensor, Tensor, Tensor]:
@@ -330,14 +344,14 @@ def _finish(layer: nn.Module, stream: _Stream, mixed: Tensor) -> None:
     stream.x = x + layer.mlp(layer.post_attention_layernorm(x))
 
 
-def _pointer_loss(q: Tensor, keys: Tensor, bias: Tensor, packed: Packed) -> Tensor:
+def _pointer_loss(q: Tensor, keys: Tensor, bias: Tensor, group: Asked) -> Tensor:
     """Minus log of the attention that falls on the object spoken of, mean over heads."""
     q, keys = q[:, :POINTER_HEADS], keys[:, :POINTER_HEADS]
-    rows = packed.pointer_rows
+    rows = group.pointer_rows
     chosen = torch.gather(q, 2, rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1]))
     scores = (chosen @ keys.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
     scores = scores + bias[rows][:, None]
     start = len(PREFIX)
     on_object = scores[..., start : start + CELLS**2]
-    on_object = on_object.masked_fill(~packed.pointer_cells[:, None], -1e9)
+    on_object = on_object.masked_fill(~group.pointer_cells[:, None], -1e9)
     return (scores.logsumexp(-1) - on_object.logsumexp(-1)).mean(1)

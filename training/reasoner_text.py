@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from segzero_core.prompt import asks_to_think, is_single_object
 from tabletop.queries import centre_px
 from tabletop.scene import Query, SceneObject
 from tabletop.vocabulary import GROUPS, NAMES, SINGULAR_OF_GROUP, USES
@@ -67,14 +68,14 @@ def write_completion(
         query: The question; `query.topic` tells how it picks its objects.
         prompts: The true box and points of every object in pixels of the picture the model sees.
         size_wh: The picture the boxes of `objects` are in [px].
-        template: "multi_object" or "single_object".
+        template: A key of `segzero_core.prompt.TEMPLATES`.
     """
-    thinking = [Piece("<think>")]
-    thinking += _asks(query)
-    thinking += _concludes(objects, query, size_wh)
-    thinking.append(Piece("</think>"))
+    thinking = []
+    if asks_to_think(template):
+        thinking = [Piece("<think>"), *_asks(query), *_concludes(objects, query, size_wh)]
+        thinking.append(Piece("</think>"))
     meant = left_to_right([o for o in objects if o.id in query.ids])
-    answer = _multi(meant, prompts) if template == "multi_object" else _single(meant, prompts)
+    answer = _single(meant, prompts) if is_single_object(template) else _multi(meant, prompts)
     return [*thinking, Piece("<answer>"), *answer, Piece("</answer>")]
 
 

@@ -98,14 +98,7 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(texts, trainer)
     core.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
-    parts = [
-        "user\n",
-        "assistant\n",
-        *FIXED_PIECES,
-        *template_parts(),
-        *(str(n) for n in range(SEEN_SIZE + 1)),
-    ]
-    core.add_tokens([AddedToken(text, normalized=False, special=False) for text in parts])
+    core.add_tokens(_one_token_parts())
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<|endoftext|>",
@@ -115,6 +108,23 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         padding_side="left",
         additional_special_tokens=list(SPECIAL[3:]),
     )
+
+
+def extend_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Add the one-token parts that an older tokenizer lacks; no token changes its number."""
+    tokenizer.add_tokens(_one_token_parts())
+    return tokenizer
+
+
+def _one_token_parts() -> list[AddedToken]:
+    parts = [
+        "user\n",
+        "assistant\n",
+        *FIXED_PIECES,
+        *template_parts(),
+        *(str(n) for n in range(SEEN_SIZE + 1)),
+    ]
+    return [AddedToken(text, normalized=False, special=False) for text in parts]
 
 
 def _tokenizers_regex():

@@ -113,12 +113,17 @@ def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) ->
             torch.nn.init.normal_(weight, std=0.05)
     samples = iter(Tables([scenes], tokenizer, questions=3, seed=0))
     pair = [next(samples), next(samples)]
-    packer = Packer(tokenizer)
-    batch = packer(pair)
+    batch = Packer(tokenizer, groups=2)(pair)
     tokens = pair[1].questions[1][0]
+    group, row = next(
+        (g, int(rows[0]))
+        for g, asked in enumerate(batch.packed.asked)
+        if len(rows := (asked.ids[:, : len(tokens)] == torch.tensor(tokens)).all(1).nonzero())
+        if asked.ids.shape[1] >= len(tokens)
+    )
     with torch.no_grad():
         thoughts = think(model, batch.packed)
-        ours = thoughts.last[4, : len(tokens)] @ model.get_input_embeddings().weight.T
+        ours = thoughts.last[group][row, : len(tokens)] @ model.get_input_embeddings().weight.T
         ids = torch.cat([batch.packed.prefix, torch.tensor(tokens)])[None]
         seen = processor.image_processor(
             images=[Image.fromarray(pair[1].image)], return_tensors="pt"
