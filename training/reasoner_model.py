@@ -9,6 +9,7 @@ two passes equal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -255,12 +256,7 @@ def think(
     """Both towers. A picture is read once, however many questions look at it."""
     language = model.model.language_model
     start, cells = len(PREFIX), CELLS**2
-    words = model.get_input_embeddings()
-    pictures = see(model, packed.pixels)
-    head = words(packed.prefix[:start]).expand(len(pictures), -1, -1)
-    x = torch.cat([head, pictures.to(head.dtype)], dim=1)
-    turns = language.rotary_emb(x, _picture_positions())
-    stream = _Stream(x, *(t[:, None] for t in turns), _causal(x.shape[1], 0))
+    stream = _picture_stream(model, packed.pixels, packed.prefix)
     groups = [] if dense_only else packed.asked
     streams = [_asked_stream(model, group) for group in groups]
     losses: list[list[Tensor]] = [[] for _ in groups]
@@ -277,12 +273,103 @@ def think(
     return Thoughts(dense, [language.norm(own.x) for own in streams], losses)
 
 
+def _picture_stream(
+    model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor, prefix: Tensor
+) -> _Stream:
+    pictures = see(model, pixels)
+    head = model.get_input_embeddings()(prefix[: len(PREFIX)]).expand(len(pictures), -1, -1)
+    x = torch.cat([head, pictures.to(head.dtype)], dim=1)
+    turns = model.model.language_model.rotary_emb(x, _picture_positions())
+    return _Stream(x, *(t[:, None] for t in turns), _causal(x.shape[1], 0))
+
+
 def _asked_stream(model: Qwen2_5_VLForConditionalGeneration, group: Asked) -> _Stream:
     start = len(PREFIX)
     y = model.get_input_embeddings()(group.ids)
     positions = start + CELLS + torch.arange(y.shape[1])
     turns = model.model.language_model.rotary_emb(y, positions.expand(3, 1, -1))
     return _Stream(y, *(t[:, None] for t in turns), _causal(y.shape[1], start + CELLS**2))
+
+
+@dataclass
+class KeysAndValues:
+    """What one layer remembers: [N, heads, L, head_dim] each."""
+
+    keys: Tensor
+    values: Tensor
+
+    def of_rows(self, rows: Tensor) -> KeysAndValues:
+        """The memory of some rows, in their order."""
+        return KeysAndValues(self.keys[rows], self.values[rows])
+
+
+def picture_memory(
+    model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor, prefix: Tensor
+) -> list[KeysAndValues]:
+    """Read pictures and return what every layer remembers of them.
+
+    Args:
+        model: The reasoner.
+        pixels: See `Packed`.
+        prefix: See `Packed`.
+    """
+    stream = _picture_stream(model, pixels, prefix)
+    return [KeysAndValues(*_advance(layer, stream)) for layer in model.model.language_model.layers]
+
+
+def continue_text(
+    model: Qwen2_5_VLForConditionalGeneration,
+    pictures: Sequence[KeysAndValues],
+    before: Sequence[KeysAndValues] | None,
+    ids: Tensor,
+    lengths: Tensor,
+) -> tuple[list[KeysAndValues], Tensor]:
+    """Go on with texts that each stand behind a picture.
+
+    Args:
+        model: The reasoner.
+        pictures: What every layer remembers of each row's picture.
+        before: What it remembers of the text so far, a column a token; None at the beginning.
+        ids: int64 [N, L], the next tokens; rows may end in padding.
+        lengths: int64 [N], true tokens of the text so far. A row's next token takes the column of
+            that number, so that padding is written over.
+
+    Returns:
+        The memory of the text, and the hidden states [N, L, width] after the final norm.
+    """
+    language = model.model.language_model
+    columns = lengths[:, None] + torch.arange(ids.shape[1])
+    x = model.get_input_embeddings()(ids)
+    turns = language.rotary_emb(x, (len(PREFIX) + CELLS + columns).expand(3, -1, -1))
+    seen = torch.arange(int(columns.max()) + 1) <= columns[..., None]
+    start = len(PREFIX) + CELLS**2
+    bias = torch.zeros(()).masked_fill(~F.pad(seen, (start, 0), value=True), -1e9)
+    stream = _Stream(x, *(t[:, None] for t in turns), bias[:, None])
+    memory = []
+    for index, layer in enumerate(language.layers):
+        q, k, v = _project(layer, stream)
+        own = KeysAndValues(k, v) if before is None else _written(before[index], columns, k, v)
+        picture = pictures[index]
+        keys = torch.cat([picture.keys, own.keys], dim=2)
+        _finish(
+            layer,
+            stream,
+            _attend(q, keys, torch.cat([picture.values, own.values], 2), stream.bias),
+        )
+        memory.append(own)
+    return memory, language.norm(stream.x)
+
+
+def _written(before: KeysAndValues, columns: Tensor, k: Tensor, v: Tensor) -> KeysAndValues:
+    """Put new keys and values into their columns."""
+    width = int(columns.max()) + 1
+    where = columns[:, None, :, None].expand_as(k)
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        room = F.pad(old, (0, 0, 0, max(0, width - old.shape[2])))[:, :, :width]
+        return room.scatter(2, where, new)
+
+    return KeysAndValues(put(before.keys, k), put(before.values, v))
 
 
 @dataclass
