@@ -34,7 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from segzero_core.description import FILE_NAME, ModelDescription
@@ -56,6 +57,7 @@ from training.config import CONFIGS, TrainConfig, load_config
 from training.conversations import grpo_columns, load_conversations, sft_columns
 from training.data import data_hash
 from training.grpo import BatchScorer, reward_functions
+from training.resuming import ResumesByHubNames
 from training.vllm_check import PROBES, TrainerSide, VllmSide, check_rollouts
 
 FINAL = "model"
@@ -142,12 +144,31 @@ def _grpo_trainer(
     return trainer
 
 
+class _Grpo(ResumesByHubNames, GRPOTrainer):
+    """TRL's trainer."""
+
+
+class _Sft(ResumesByHubNames, SFTTrainer):
+    """TRL's trainer, which would count its tokens from 0 again."""
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, TRAINER_STATE_NAME)))
+        counts = [row["num_tokens"] for row in state.log_history if "num_tokens" in row]
+        self._total_train_tokens = int(counts[-1]) if counts else 0
+
+
 def _trainer_class(config: TrainConfig) -> type[GRPOTrainer]:
     if not config.grpo.shared_pictures:
-        return GRPOTrainer
+        return _Grpo
     from training.shared_pictures import SharedPictureTrainer
 
-    return SharedPictureTrainer
+    class _SharedGrpo(ResumesByHubNames, SharedPictureTrainer):
+        """The same with pictures computed once."""
+
+    return _SharedGrpo
 
 
 def _sft_trainer(
@@ -162,7 +183,7 @@ def _sft_trainer(
         completion_only_loss=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    return SFTTrainer(
+    return _Sft(
         model=_model(config, files),
         args=arguments,
         train_dataset=load_conversations(config, description, sft_columns),

@@ -1,20 +1,30 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from segzero_core.errors import SegmentationError
+from segzero_core.errors import ReasoningError, SegmentationError
 from segzero_core.pipeline import SegZero
 from segzero_core.segmenter import LoadedSegmenter
 from segzero_core.testing import BoxSegmenter, FakeEncoder, ScriptedReasoner, fake_description
+from segzero_core.testing_models import save_tiny_model
 from segzero_core.types import ModelIdentity
 from tabletop.scene import Query
 from training import evaluate_segmenter
-from training.evaluate import ask_pipeline, evaluate, main, report
-from training.evaluation_data import Question, open_scenes, select_questions
+from training.answering import EncodeOnce, ask_in_batches, ask_pipeline
+from training.cases import CaseSet, open_data
+from training.evaluate import evaluate, main
+from training.evaluation_data import open_scenes
+from training.figures import report
+from training.generation import load_with_batches
+from training.samples import AskedModel, Protocol, Scored
+from training.scoring import LISA
 
 RED = (
     "<think>It is red.</think>"
@@ -22,6 +32,18 @@ RED = (
 )
 NOTHING = "<think>No banana.</think><answer>[]</answer>"
 CUT_OFF = '<think>It is red.</think><answer>[{"bbox'
+KEYS = {
+    "giou", "ciou", "box_acc_50", "point_in_mask", "unusable", "refusals_correct",
+    "refusals_wrong", "n", "ms", "intervals",
+}  # fmt: skip
+
+
+class CountingEncoder(FakeEncoder):
+    calls = 0
+
+    def encode(self, image):
+        self.calls += 1
+        return super().encode(image)
 
 
 def pipeline(*replies: str | BaseException, encoder: FakeEncoder | None = None) -> SegZero:
@@ -30,8 +52,18 @@ def pipeline(*replies: str | BaseException, encoder: FakeEncoder | None = None) 
     return SegZero(reasoner, encoder or FakeEncoder(), BoxSegmenter(), identity)
 
 
-def questions(data: Path, **choice: Any) -> list[Question]:
-    return select_questions(open_scenes(data), **choice)
+def questions(
+    data: Path, kind: str | None = None, split: str | None = None, limit: int | None = None
+) -> CaseSet:
+    return open_data(data, kind, split, limit)
+
+
+def figures_of(cases: CaseSet, samples: list[Scored]) -> dict[str, Any]:
+    return report(samples, Protocol(LISA, cases.averaging), AskedModel("scripted"), cases.data)
+
+
+def ask(cases: CaseSet, asked: SegZero) -> dict[str, Any]:
+    return figures_of(cases, evaluate(cases.pictures, ask_pipeline(asked)))
 
 
 def run_main(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -41,18 +73,53 @@ def run_main(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, 
 
 
 def test_every_query_is_scored_by_kind(scenes: Path):
-    outcomes = evaluate(questions(scenes, limit=3), ask_pipeline(pipeline(RED, RED, NOTHING)))
-    figures = report(outcomes)
+    figures = ask(questions(scenes, limit=3), pipeline(RED, RED, NOTHING))
     assert figures["n"] == 3
     assert figures["kinds"]["name"]["giou"] == 1.0
     assert figures["kinds"]["many"]["giou"] == pytest.approx(3600 / 4200)
     assert figures["kinds"]["none"]["refusals_correct"] == 1.0
     assert figures["kinds"]["many"]["box_acc_50"] == 0.5
+    assert figures["kinds"]["many"]["point_in_mask"] == 1.0
+    assert figures["refusals_wrong"] == 0.0
+
+
+def test_a_refusal_where_something_is_meant_is_counted_as_wrong(scenes: Path):
+    figures = ask(questions(scenes), pipeline(NOTHING))
+    assert (figures["refusals_correct"], figures["refusals_wrong"]) == (1.0, 1.0)
+    assert figures["kinds"]["name"]["refusals_correct"] is None
+    assert figures["kinds"]["none"]["refusals_wrong"] is None
+    assert figures["point_in_mask"] == 0.0
+
+
+def test_a_picture_is_encoded_once_for_all_its_questions(scenes: Path):
+    encoder = CountingEncoder()
+    ask(questions(scenes), pipeline(RED, encoder=encoder))
+    assert encoder.calls == 3
+
+
+def test_another_array_is_encoded_anew_even_if_it_is_equal(scenes: Path):
+    encoder = CountingEncoder()
+    once = EncodeOnce(encoder)
+    image = questions(scenes).pictures[0].read().image
+    assert once.encode(image) is once.encode(image)
+    once.encode(image.copy())
+    assert encoder.calls == 2
+
+
+def test_the_true_pixels_have_the_intervals_of_the_figures(scenes: Path):
+    figures = ask(questions(scenes, kind="name"), pipeline(RED, CUT_OFF, RED))
+    low, high = figures["intervals"]["giou"]
+    assert low <= figures["giou"] == pytest.approx(2 / 3) <= high
+    assert figures["kinds"]["name"]["intervals"] == figures["intervals"]
+
+
+def test_a_single_picture_has_no_interval(scenes: Path):
+    figures = ask(questions(scenes, limit=3), pipeline(RED))
+    assert figures["intervals"]["giou"] is None
 
 
 def test_unusable_replies_stay_in_the_count_as_0(scenes: Path):
-    outcomes = evaluate(questions(scenes), ask_pipeline(pipeline(CUT_OFF)))
-    figures = report(outcomes)
+    figures = ask(questions(scenes), pipeline(CUT_OFF))
     assert figures["n"] == 9
     assert figures["giou"] == 0.0
     assert figures["unusable"] == 1.0
@@ -62,26 +129,25 @@ def test_unusable_replies_stay_in_the_count_as_0(scenes: Path):
 
 def test_a_failing_pipeline_counts_0_and_is_named(scenes: Path, capsys):
     broken = pipeline(RED, encoder=FakeEncoder(error=SegmentationError("no luck")))
-    figures = report(evaluate(questions(scenes, kind="name"), ask_pipeline(broken)))
+    figures = ask(questions(scenes, kind="name"), broken)
     assert (figures["n"], figures["giou"], figures["unusable"]) == (3, 0.0, 0.0)
     assert "no luck" in capsys.readouterr().err
 
 
 def test_kind_split_and_limit_choose_the_queries(scenes: Path):
-    assert len(questions(scenes)) == 9
-    assert len(questions(scenes, kind="none")) == 3
-    assert {query.kind for _, query in questions(scenes, split="test")} == {"many"}
-    assert len(questions(scenes, limit=4)) == 4
+    assert len(questions(scenes).cases) == 9
+    assert len(questions(scenes, kind="none").cases) == 3
+    assert {case.kind for case in questions(scenes, split="test").cases} == {"many"}
+    assert len(questions(scenes, limit=4).cases) == 4
 
 
 @pytest.mark.parametrize("baseline", ["random", "largest"])
 def test_a_baseline_prints_one_object_with_the_agreed_keys(scenes: Path, capsys, baseline: str):
     code, out, _ = run_main(capsys, "--data", str(scenes), "--baseline", baseline, "--json")
     figures = json.loads(out)
-    keys = {"giou", "ciou", "box_acc_50", "unusable", "refusals_correct", "n", "ms"}
     assert code == 0
-    assert set(figures) == keys | {"kinds"}
-    assert all(set(row) == keys for row in figures["kinds"].values())
+    assert set(figures) == KEYS | {"kinds", "protocol", "model", "data"}
+    assert all(set(row) == KEYS for row in figures["kinds"].values())
     assert figures["kinds"]["none"]["giou"] == 0.0
 
 
@@ -98,21 +164,87 @@ def test_the_random_baseline_is_the_same_every_time(scenes: Path, capsys):
     assert first["giou"] == second["giou"]
 
 
-def test_processes_share_the_questions_and_agree_with_one(scenes: Path, capsys):
-    args = ["--data", str(scenes), "--baseline", "largest", "--json"]
+def without_times(figures: dict[str, Any]) -> dict[str, Any]:
+    for row in (figures, *figures["kinds"].values()):
+        row.pop("ms")
+    return figures
+
+
+@pytest.mark.parametrize("baseline", ["random", "largest"])
+def test_processes_share_the_pictures_and_agree_with_one(scenes: Path, capsys, baseline: str):
+    args = ["--data", str(scenes), "--baseline", baseline, "--json"]
     _, one, _ = run_main(capsys, *args)
     code, two, _ = run_main(capsys, *args, "--processes", "2")
-    alone, shared = json.loads(one), json.loads(two)
     assert code == 0
-    for figures in (alone, shared, *alone["kinds"].values(), *shared["kinds"].values()):
-        figures.pop("ms")
-    assert shared == alone
+    assert without_times(json.loads(two)) == without_times(json.loads(one))
+
+
+def launched(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run the evaluation in two processes of accelerate, without a GPU."""
+    options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *options.split()]
+    command = [*launch, "--dynamo_backend", "no", "--main_process_port", "0"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, "-m", "training.evaluate", *args],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_of_accelerate_agree_with_one(scenes: Path, capsys, tmp_path: Path):
+    args = ["--data", str(scenes), "--baseline", "random", "--json"]
+    _, one, _ = run_main(capsys, *args, "--samples", str(tmp_path / "one.jsonl"))
+    done = launched(*args, "--samples", str(tmp_path / "two.jsonl"))
+    assert done.returncode == 0, done.stderr
+    assert without_times(json.loads(done.stdout)) == without_times(json.loads(one))
+    ids = [
+        [json.loads(line).get("id") for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("one.jsonl", "two.jsonl")
+    ]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_of_accelerate_ends_both(scenes: Path):
+    (scenes / "000001" / "color.png").write_bytes(b"no picture")
+    done = launched("--data", str(scenes), "--baseline", "random")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("segzero evaluate:")]
+    assert len(lines) == 1
+    assert "000001 is not a rendered scene" in lines[0]
+
+
+def test_batches_answer_as_one_by_one(scenes: Path, tmp_path: Path):
+    folder = str(save_tiny_model(tmp_path / "model"))
+    asked, reasoner = load_with_batches(folder, segmenter=None, device="cpu", template=None)
+    cases = questions(scenes, limit=6)
+    single = evaluate(cases.pictures, ask_pipeline(asked))
+    batched = evaluate(cases.pictures, ask_in_batches(asked, reasoner.complete, 2))
+    assert [s.completion for s in batched] == [s.completion for s in single]
+    assert [s.prompts for s in batched] == [s.prompts for s in single]
+    assert [s.outcome.iou for s in batched] == [s.outcome.iou for s in single]
+    assert all(s.completion.endswith("</answer>") for s in batched)
+
+
+def test_a_batch_that_fails_is_asked_one_by_one(scenes: Path):
+    def fail(image, queries):
+        raise ReasoningError("too many at once")
+
+    cases = questions(scenes, limit=3)
+    samples = evaluate(cases.pictures, ask_in_batches(pipeline(RED), fail, 3))
+    assert [s.completion for s in samples] == [RED] * 3
 
 
 def test_without_json_a_table_is_printed(scenes: Path, capsys):
     code, out, _ = run_main(capsys, "--data", str(scenes), "--baseline", "largest")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["name", "many", "none", "all"]
+    assert [line.split()[0] for line in out.splitlines()[1:5]] == ["name", "many", "none", "all"]
+    assert "ignore lisa" in out
 
 
 def test_true_prompts_measure_the_segmenter_alone(scenes: Path):
@@ -185,3 +317,19 @@ def test_an_unknown_kind_on_the_command_line_is_refused(scenes: Path, capsys):
 def test_a_missing_model_is_one_line_and_code_2(scenes: Path, capsys, tmp_path: Path):
     args = ("--data", str(scenes), "--model", str(tmp_path / "nowhere"))
     assert "nowhere" in complaint(capsys, *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        pytest.param(("--split", "testA"), "no split 'testA'", id="unknown split"),
+        pytest.param(("--samples", "/nowhere/a.jsonl"), "no folder /nowhere", id="no folder"),
+        pytest.param(("--report", "/"), "is a folder", id="a folder as a file"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_one_line_and_code_2(
+    scenes: Path, capsys, args: tuple[str, ...], complaint: str
+):
+    code, _, err = run_main(capsys, "--data", str(scenes), "--baseline", "random", *args)
+    assert code == 2
+    assert complaint in err.strip().splitlines()[-1]

@@ -3,8 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segzero_core.types import Box
-from training.scoring import Outcome, box_hits, score_answer, score_failure, summarise
+from segzero_core.types import Box, Point
+from training.scoring import (
+    OVER_QUERIES,
+    Outcome,
+    box_hits,
+    point_hits,
+    score_answer,
+    score_failure,
+    summarise,
+)
 
 SHAPE = (10, 10)
 
@@ -117,3 +125,38 @@ def test_boxes_are_paired_one_to_one(predicted: list[Box], share: float):
 def test_a_box_counts_from_an_iou_of_one_half():
     assert box_hits([Box(0, 0, 4, 2)], [Box(0, 0, 4, 4)]) == 1.0
     assert box_hits([Box(0, 0, 4, 1.9)], [Box(0, 0, 4, 4)]) == 0.0
+
+
+def test_giou_over_queries_weighs_each_query_the_same():
+    outcomes = [outcome("name", 1.0), outcome("name", 1.0), outcome("many", 0.0)]
+    assert summarise(outcomes, OVER_QUERIES).giou == pytest.approx(2 / 3)
+
+
+def test_points_count_by_their_share_inside_the_mask():
+    inside, outside = Point(3.9, 0.0), Point(4.0, 0.0)
+    truth = mask(0, 0, 4, 4)
+    assert point_hits([inside, outside], truth) == 0.5
+    assert point_hits([outside], truth) == 0.0
+    assert point_hits([], truth) == 0.0
+
+
+def test_points_on_ignored_pixels_are_neither_right_nor_wrong():
+    truth, ignore = mask(0, 0, 2, 4), mask(2, 0, 4, 4)
+    assert point_hits([Point(1, 1), Point(3, 1)], truth, ignore) == 1.0
+    assert point_hits([Point(3, 1)], truth, ignore) is None
+
+
+def test_ignored_pixels_count_in_neither_sum():
+    # Truth: the left 2 columns of 4x4. Answer: the left 3 columns. Ignored: the third.
+    truth, found, ignored = (np.zeros((4, 4), bool) for _ in range(3))
+    truth[:, :2] = found[:, :3] = ignored[:, 2] = True
+    box = [Box(0, 0, 2, 4)]
+    got = score_answer("long", found[None], truth, box, box, 1.0, ignore=ignored)
+    assert (got.intersection, got.union, got.iou) == (8, 8, 1.0)
+
+
+def test_a_refusal_where_something_is_meant_is_wrong():
+    figures = summarise(
+        [answer("name", [], mask(0, 0, 4, 4)), answer("none", [], mask(0, 0, 0, 0))]
+    )
+    assert (figures.refusals_correct, figures.refusals_wrong) == (1.0, 1.0)
