@@ -1,160 +1,151 @@
-"""`segzero evaluate`: ask a model everything that stands in rendered folders, and score it.
+"""`segzero evaluate`: ask a model everything that stands in some data, and score it.
 
     segzero evaluate --data DIR --model tabletop --json
-    segzero evaluate --data DIR --prompts truth          the segmenter alone, given true boxes and
-    points segzero evaluate --data DIR --baseline random        a true mask, picked blindly
+    segzero evaluate --data DIR --prompts truth         the segmenter alone, given true prompts
+    segzero evaluate --data DIR --baseline random       a true mask, picked blindly
+    segzero evaluate --benchmark refcoco+ --root COCO --split testA --sentences all --model M
+    segzero evaluate --benchmark reasonseg --root LISA --split test --ignore lisa --model M
+    segzero evaluate --compare A.jsonl B.jsonl          is the second model better?
+    accelerate launch --num_processes 4 -m training.evaluate --data DIR --model M
 
-The rules of scoring stand in `training.scoring`. A failure counts as IoU 0 and is never dropped.
+The rules of scoring stand in `training.scoring` and in docs/evaluation.md. A failure counts as IoU
+0 and is never dropped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, TypeAlias
 
-import numpy as np
 from tqdm import tqdm
 
-from segzero_core.errors import ReasoningError, SegZeroError
-from tabletop.scene import Query
-from training.evaluation_data import (
-    QUERY_KINDS,
-    EvaluationScene,
-    Question,
-    open_scenes,
-    select_questions,
+from segzero_core.errors import InputError, SegZeroError
+from training.answering import Answerer, Reply, ask_baseline, ask_in_batches, ask_pipeline
+from training.cases import (
+    BENCHMARKS,
+    Case,
+    CaseSet,
+    PictureCases,
+    TrueAnswer,
+    open_benchmark,
+    open_data,
 )
-from training.scoring import Outcome, Summary, by_kind, score_answer, score_failure, summarise
-
-if TYPE_CHECKING:
-    from segzero_core.pipeline import SegZero
+from training.evaluation_data import QUERY_KINDS, open_scenes
+from training.figures import as_table, report
+from training.samples import (
+    AskedModel,
+    Protocol,
+    Scored,
+    check_writable,
+    write_samples,
+    write_whole,
+)
+from training.scoring import IGNORE_POLICIES, LISA, score_answer, score_failure
+from training.sharding import among_launched, among_new, is_first, is_launched
+from training.sources_reasonseg import KINDS as REASONSEG_KINDS
+from training.sources_refcoco import KINDS as REFCOCO_KINDS
+from training.sources_rle import Rle
+from training.sources_sample import FIRST, SENTENCE_POLICIES
 
 BAD_INPUT_EXIT_CODE = 2
-BASELINE_SEED = 0
+KINDS: Final = tuple(dict.fromkeys((*QUERY_KINDS, *REFCOCO_KINDS, *REASONSEG_KINDS)))
+_USUAL_SPLIT: Final = "val"
 
-Answerer = Callable[[EvaluationScene, Query], Outcome]
+Share: TypeAlias = tuple[list[Scored], AskedModel]
+"""What one process did."""
 
 
-def evaluate(questions: Sequence[Question], answer: Answerer) -> list[Outcome]:
-    """Put every question to `answer`, with a progress bar on standard error.
+def evaluate(
+    pictures: Sequence[PictureCases], answer: Answerer, ignore: str = LISA, *, quiet: bool = False
+) -> list[Scored]:
+    """Ask everything about the pictures, with a progress bar on standard error.
 
     Args:
-        questions: What to ask, questions about one scene one after the other.
-        answer: Answers one question and scores itself.
+        pictures: What to ask.
+        answer: Who answers.
+        ignore: One of `IGNORE_POLICIES`.
+        quiet: Show no progress bar.
 
     Raises:
-        InputError: A scene's pictures cannot be read.
+        InputError: A picture cannot be read.
     """
-    outcomes: list[Outcome] = []
-    scene: EvaluationScene | None = None
-    for folder, query in tqdm(questions, unit="query", desc="evaluate", file=sys.stderr):
-        if scene is None or scene.folder != folder:
-            scene = EvaluationScene.read(folder)
-        outcomes.append(answer(scene, query))
-    return outcomes
+    scored: list[Scored] = []
+    total = sum(len(picture.cases) for picture in pictures)
+    with tqdm(
+        total=total, unit="query", desc="evaluate", file=sys.stderr, disable=quiet
+    ) as progress:
+        for picture in pictures:
+            view = picture.read()
+            replies = answer(picture, view)
+            for case, truth, reply in zip(picture.cases, view.truths, replies, strict=True):
+                scored.append(score(case, truth.under(ignore), reply))
+            progress.update(len(picture.cases))
+    return scored
 
 
-def ask_pipeline(pipeline: SegZero) -> Answerer:
-    """Answer with a model; whatever it fails at counts as nothing found."""
-
-    def answer(scene: EvaluationScene, question: Query) -> Outcome:
-        truth = scene.union(question.ids)
-        started = time.perf_counter()
-        try:
-            result = pipeline.segment(scene.image, question.text)
-        except SegZeroError as error:
-            ms = (time.perf_counter() - started) * 1e3
-            unusable = isinstance(error, ReasoningError)
-            if not unusable:
-                tqdm.write(f"{scene.folder}: {question.text!r}: {error}", file=sys.stderr)
-            return score_failure(question.kind, truth, ms, unusable=unusable)
-        ms = (time.perf_counter() - started) * 1e3
-        boxes = [prompt.box for prompt in result.reasoning.prompts]
-        return score_answer(
-            question.kind, result.segmentation.masks, truth, boxes, scene.boxes(question.ids), ms
-        )
-
-    return answer
-
-
-def ask_baseline(name: str) -> Answerer:
-    """Answer blindly with the mask of one true object: a `random` one, or the `largest`."""
-    rng = np.random.default_rng(BASELINE_SEED)
-
-    def answer(scene: EvaluationScene, question: Query) -> Outcome:
-        started = time.perf_counter()
-        ids = scene.visible_ids
-        if name == "random":
-            chosen = int(rng.choice(ids))
-        else:
-            chosen = max(ids, key=lambda index: int(np.count_nonzero(scene.mask(index))))
-        ms = (time.perf_counter() - started) * 1e3
-        return score_answer(
-            question.kind,
-            scene.mask(chosen)[None],
-            scene.union(question.ids),
-            scene.boxes([chosen]),
-            scene.boxes(question.ids),
-            ms,
-        )
-
-    return answer
-
-
-def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Put everything into the one object that `--json` prints."""
-    kinds = {kind: asdict(summarise(group)) for kind, group in by_kind(outcomes).items()}
-    return {**asdict(summarise(outcomes)), "kinds": kinds}
-
-
-def as_table(outcomes: Sequence[Outcome]) -> str:
-    """Write the figures as a table with one row a kind, and all of them below."""
-    rows = [(kind, summarise(group)) for kind, group in by_kind(outcomes).items()]
-    rows.append(("all", summarise(outcomes)))
-    lines = ["kind        gIoU   cIoU  box@50 unusable refused     N      ms"]
-    for kind, figures in rows:
-        lines.append(f"{kind:<10}{_columns(figures)}")
-    return "\n".join(lines)
-
-
-def _columns(figures: Summary) -> str:
-    shares = (
-        (figures.giou, 6),
-        (figures.ciou, 7),
-        (figures.box_acc_50, 8),
-        (figures.unusable, 9),
-        (figures.refusals_correct, 8),
+def score(case: Case, truth: TrueAnswer, reply: Reply) -> Scored:
+    """Score the reply to one case."""
+    if reply.masks is None:
+        outcome = score_failure(case.kind, truth.mask, reply.ms, unusable=reply.unusable)
+        return Scored(case, outcome, reply.completion, reply.prompts, (), reply.error)
+    outcome = score_answer(
+        case.kind,
+        reply.masks,
+        truth.mask,
+        [prompt.box for prompt in reply.prompts],
+        truth.boxes,
+        reply.ms,
+        points=[point for prompt in reply.prompts for point in prompt.points],
+        ignore=truth.ignore,
     )
-    text = "".join("-".rjust(w) if v is None else f"{v:.3f}".rjust(w) for v, w in shares)
-    return f"{text}{figures.n:>6}{figures.ms or 0.0:>8.0f}"
+    masks = tuple(Rle.from_mask(mask) for mask in reply.masks)
+    return Scored(case, outcome, reply.completion, reply.prompts, masks)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="segzero evaluate",
-        description="Score a model's answers to the questions of rendered scenes: gIoU, cIoU, box"
-        " accuracy, unusable replies, correct refusals and time, for each kind of question.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of rendered scenes")
-    parser.add_argument("--model", default="tabletop", help="name, folder or Hub id")
-    parser.add_argument("--segmenter", help="folder or Hub id in place of the model's own")
-    parser.add_argument("--template", help="prompt template in place of the model's own")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--kind", choices=QUERY_KINDS, help="only this kind of question")
-    parser.add_argument("--limit", type=_positive, help="at most so many questions (or scenes)")
-    parser.add_argument(
-        "--split", choices=("train", "test", "all"), default="all", help="phrasings to ask with"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="folder of rendered scenes, or of prepared data")
+    what.add_argument("--benchmark", choices=BENCHMARKS, help="a benchmark as it is published")
+    what.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two files made by --samples"
     )
-    parser.add_argument(
-        "--processes", type=_positive, default=1, help="share the scenes among so many processes"
+    add = parser.add_argument
+    add("--root", type=Path, help="the folder the benchmark lies in, see docs/data.md")
+    add("--split", help="of a benchmark (val by default); for scenes train, test or all phrasings")
+    add("--split-by", help="unc, umd or google; the usual one of the benchmark by default")
+    add(
+        "--sentences",
+        choices=SENTENCE_POLICIES,
+        default=FIRST,
+        help="how the sentences of an annotation become queries (default first)",
     )
+    add("--allow-partial", action="store_true", help="accept a copy that is not whole")
+    add("--model", default="tabletop", help="name, folder or Hub id")
+    add("--segmenter", help="folder or Hub id in place of the model's own")
+    add("--template", help="prompt template in place of the model's own")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    add("--kind", choices=KINDS, help="only this kind of question")
+    add("--limit", type=_positive, help="at most so many questions (or scenes)")
+    add(
+        "--ignore",
+        choices=IGNORE_POLICIES,
+        default=LISA,
+        help="pixels to ignore count nowhere (lisa, default) or as meant (reference)",
+    )
+    add(
+        "--processes", type=_positive, default=1, help="share the pictures among so many processes"
+    )
+    add("--batch", type=_positive, default=1, help="questions about one picture asked at once")
     blind = parser.add_mutually_exclusive_group()
     blind.add_argument(
         "--prompts", choices=("truth",), help="measure the segmenter alone, with true prompts"
@@ -162,7 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     blind.add_argument(
         "--baseline", choices=("random", "largest"), help="pick a true mask without looking"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add("--samples", type=Path, help="write what became of every question to this file")
+    add("--report", type=Path, help="write an HTML page with the worst and best answers")
+    add("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -175,42 +168,123 @@ def _positive(text: str) -> int:
 
 def _run(args: argparse.Namespace) -> str:
     """Do what the arguments say and return what is printed."""
-    folders = open_scenes(args.data)
+    if args.compare:
+        from training.compare import compare
+
+        comparison = compare(*args.compare)
+        return json.dumps(comparison.to_values()) if args.json else comparison.as_text()
     if args.prompts:
-        from training.evaluate_segmenter import as_text, load, measure
+        return _measure_segmenter(args)
+    for path in filter(None, (args.samples, args.report)):
+        check_writable(path)
+    # Before any model is loaded, so that damaged data is found in the first second.
+    cases = _open(args)
+    samples, model = _ask_all(args, cases)
+    if not is_first():
+        return ""
+    protocol = Protocol(args.ignore, cases.averaging)
+    figures = report(samples, protocol, model, cases.data)
+    _write_files(args, figures, samples, cases, protocol, model)
+    return json.dumps(figures) if args.json else as_table(figures)
 
-        figures = measure(load(args.segmenter, args.model, args.device), folders[: args.limit])
-        return json.dumps(figures) if args.json else as_text(figures)
-    # Before any model is loaded, so that a damaged scene is found in the first second.
-    questions = select_questions(folders, args.kind, args.split, args.limit)
-    outcomes = _in_processes(args, questions) if args.processes > 1 else _ask(args, questions)
-    return json.dumps(report(outcomes)) if args.json else as_table(outcomes)
+
+def _measure_segmenter(args: argparse.Namespace) -> str:
+    from training.evaluate_segmenter import as_text, load, measure
+
+    if args.data is None:
+        raise InputError("--prompts truth needs rendered scenes (--data)")
+    folders = open_scenes(args.data)
+    figures = measure(load(args.segmenter, args.model, args.device), folders[: args.limit])
+    return json.dumps(figures) if args.json else as_text(figures)
 
 
-def _ask(args: argparse.Namespace, questions: Sequence[Question]) -> list[Outcome]:
-    if args.baseline:
-        return evaluate(questions, ask_baseline(args.baseline))
-    from segzero_core.pipeline import SegZero
+def _open(args: argparse.Namespace) -> CaseSet:
+    if args.data:
+        return open_data(args.data, args.kind, args.split, args.limit)
+    if args.root is None:
+        raise InputError(f"--benchmark {args.benchmark} needs the folder it lies in (--root)")
+    from training.data import SourceOptions
 
-    pipeline = SegZero.load(
-        args.model, segmenter=args.segmenter, device=args.device, template=args.template
+    options = SourceOptions(
+        source=args.benchmark,
+        root=args.root,
+        split=args.split or _USUAL_SPLIT,
+        split_by=args.split_by,
+        sentences=args.sentences,
+        kinds=(args.kind,) if args.kind else None,
+        limit=args.limit,
+        allow_partial=args.allow_partial,
     )
-    return evaluate(questions, ask_pipeline(pipeline))
+    return open_benchmark(options)
 
 
-def _in_processes(args: argparse.Namespace, questions: Sequence[Question]) -> list[Outcome]:
-    """Ask in several processes at once; each loads the model for itself and uses one core."""
-    count = min(args.processes, len(questions))
-    shares = [(args, questions[start::count]) for start in range(count)]
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        return [outcome for part in pool.starmap(_ask_alone, shares) for outcome in part]
+def _ask_all(args: argparse.Namespace, cases: CaseSet) -> tuple[list[Scored], AskedModel]:
+    """Ask everything, here or shared with other processes; results in the order of the cases."""
+    count = min(args.processes, len(cases.pictures))
+    if is_launched():
+        shares = among_launched(partial(_ask_launched, args, cases), args.device)
+    elif count > 1:
+        shares = among_new(_ask_alone, args, count)
+    else:
+        shares = [_ask_share(args, cases, 0, 1)]
+    by_id = {sample.case.id: sample for samples, _ in shares for sample in samples}
+    return [by_id[case.id] for case in cases.cases], shares[0][1]
 
 
-def _ask_alone(args: argparse.Namespace, questions: Sequence[Question]) -> list[Outcome]:
-    import torch
+def _ask_launched(
+    args: argparse.Namespace, cases: CaseSet, rank: int, count: int, device: str
+) -> Share:
+    if args.device == "auto":
+        args = argparse.Namespace(**vars(args) | {"device": device})
+    return _ask_share(args, cases, rank, count)
 
-    torch.set_num_threads(1)
-    return _ask(args, questions)
+
+def _ask_alone(args: argparse.Namespace, rank: int, count: int) -> Share:
+    """Open the data and take a share of it, in a process of its own."""
+    return _ask_share(args, _open(args), rank, count)
+
+
+def _ask_share(args: argparse.Namespace, cases: CaseSet, rank: int, count: int) -> Share:
+    answer, model = _load(args)
+    return evaluate(cases.share(rank, count), answer, args.ignore, quiet=rank > 0), model
+
+
+def _load(args: argparse.Namespace) -> tuple[Answerer, AskedModel]:
+    if args.baseline:
+        return ask_baseline(args.baseline), AskedModel(f"blind guess: {args.baseline}")
+    loaded: dict[str, Any] = {
+        "segmenter": args.segmenter,
+        "device": args.device,
+        "template": args.template,
+    }
+    if args.batch > 1:
+        from training.generation import load_with_batches
+
+        pipeline, reasoner = load_with_batches(args.model, **loaded)
+        answer = ask_in_batches(pipeline, reasoner.complete, args.batch)
+    else:
+        from segzero_core.pipeline import SegZero
+
+        pipeline = SegZero.load(args.model, **loaded)
+        answer = ask_pipeline(pipeline)
+    identity, template = pipeline.identity, pipeline.description.prompt_template
+    return answer, AskedModel(identity.name, identity.weights_hash, template, args.batch)
+
+
+def _write_files(
+    args: argparse.Namespace,
+    figures: dict[str, Any],
+    samples: Sequence[Scored],
+    cases: CaseSet,
+    protocol: Protocol,
+    model: AskedModel,
+) -> None:
+    if args.samples:
+        write_samples(args.samples, samples, protocol, model, cases.data)
+    if args.report:
+        from training.report import build_report
+
+        write_whole(args.report, build_report(figures, samples, cases, args.ignore))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -221,10 +295,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        print(_run(args))
+        printed = _run(args)
     except SegZeroError as error:
-        print(f"segzero evaluate: {error}", file=sys.stderr)
+        if is_first():
+            print(f"segzero evaluate: {error}", file=sys.stderr)
         return BAD_INPUT_EXIT_CODE
+    if is_first():
+        print(printed)
     return 0
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,6 @@ from segzero_core.errors import InputError
 from segzero_core.types import Box, RgbImage
 from tabletop.scene import Query, Scene, load_scene
 from training.prompts import mask_to_prompt
-
-Question: TypeAlias = tuple[Path, Query]
-"""A query and the folder of the scene it is about."""
 
 QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
 
@@ -93,33 +89,12 @@ def open_scenes(data: Path) -> list[Path]:
     return folders
 
 
-def select_questions(
-    folders: Sequence[Path], kind: str | None = None, split: str = "all", limit: int | None = None
-) -> list[Question]:
-    """List what can be asked about the scenes, without looking at their pictures yet.
-
-    Args:
-        folders: Scene folders, in the order they are used.
-        kind: Only questions of this kind.
-        split: `train` or `test` phrasings only, or `all`.
-        limit: Only the first so many.
+def read_record(folder: Path) -> Scene:
+    """Read what is known about a scene, without its pictures.
 
     Raises:
-        InputError: A scene.json is damaged, or no question is left.
+        InputError: Its scene.json is missing or damaged, or has a query of an unknown kind.
     """
-    questions = []
-    for folder in folders:
-        for query in _read_record(folder).queries:
-            if kind in (None, query.kind) and split in ("all", query.split):
-                questions.append((folder, query))
-        if limit is not None and len(questions) >= limit:
-            break
-    if not questions:
-        raise InputError(f"no query to ask: kind {kind or 'all'}, split {split}")
-    return questions[:limit]
-
-
-def _read_record(folder: Path) -> Scene:
     try:
         scene = Scene.from_json((folder / "scene.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ from tests.training.data_folders import (
     write_refcoco,
 )
 from training.answering import Reply
-from training.cases import TrueAnswer, open_benchmark, open_data
+from training.cases import Case, TrueAnswer, open_benchmark, open_data
 from training.data import SourceOptions, prepare
 from training.data_rows import RowOptions
 from training.evaluate import evaluate, main, score
@@ -121,16 +121,10 @@ def test_the_ignore_policies_on_four_by_four_pixels(
     truth[:, :2] = ignore[:, 2:] = found[:, :3] = True
     box = box_from_mask(found)
     reply = Reply("", (ObjectPrompt(box, (Point(0.5, 0.5), Point(2.5, 0.5))),), found[None], 1.0)
-    case = open_case()
+    case = Case("reasonseg/val/0/0", "val/0.jpg", "what?", "long", "val")
     got = score(case, TrueAnswer(truth, (Box(0, 0, 2, 4),), ignore).under(policy), reply).outcome
     assert (got.intersection, got.union, got.point_hits) == (intersection, union, points)
     assert got.iou == intersection / union
-
-
-def open_case():
-    from training.cases import Case
-
-    return Case("reasonseg/val/0/0", "val/0.jpg", "what?", "long", "val")
 
 
 def prepared(root: Path, out: Path, source: str, split: str) -> Path:

@@ -106,10 +106,11 @@ def test_another_array_is_encoded_anew_even_if_it_is_equal(scenes: Path):
     assert encoder.calls == 2
 
 
-def test_the_true_pixels_have_the_intervals_of_the_figures(scenes: Path):
+def test_every_figure_lies_in_its_interval(scenes: Path):
     figures = ask(questions(scenes, kind="name"), pipeline(RED, CUT_OFF, RED))
     low, high = figures["intervals"]["giou"]
-    assert low <= figures["giou"] == pytest.approx(2 / 3) <= high
+    assert figures["giou"] == pytest.approx(2 / 3)
+    assert low <= figures["giou"] <= high
     assert figures["kinds"]["name"]["intervals"] == figures["intervals"]
 
 
@@ -170,9 +171,8 @@ def without_times(figures: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.parametrize("baseline", ["random", "largest"])
-def test_processes_share_the_pictures_and_agree_with_one(scenes: Path, capsys, baseline: str):
-    args = ["--data", str(scenes), "--baseline", baseline, "--json"]
+def test_processes_share_the_pictures_and_agree_with_one(scenes: Path, capsys):
+    args = ["--data", str(scenes), "--baseline", "random", "--json"]
     _, one, _ = run_main(capsys, *args)
     code, two, _ = run_main(capsys, *args, "--processes", "2")
     assert code == 0
@@ -222,7 +222,7 @@ def test_an_error_in_one_process_of_accelerate_ends_both(scenes: Path):
 def test_batches_answer_as_one_by_one(scenes: Path, tmp_path: Path):
     folder = str(save_tiny_model(tmp_path / "model"))
     asked, reasoner = load_with_batches(folder, segmenter=None, device="cpu", template=None)
-    cases = questions(scenes, limit=6)
+    cases = questions(scenes, limit=3)
     single = evaluate(cases.pictures, ask_pipeline(asked))
     batched = evaluate(cases.pictures, ask_in_batches(asked, reasoner.complete, 2))
     assert [s.completion for s in batched] == [s.completion for s in single]
