@@ -14,6 +14,7 @@ import json
 import os
 import queue
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,9 +30,11 @@ from segzero_cli.console import printable
 from segzero_cli.demo_score import MIN_IOU, iou
 from segzero_cli.main import Parser
 from segzero_core.errors import ConfigError, SegZeroError
+from segzero_core.prompt import clean_query
 from segzero_ros.isolation import isolated_environment
 
 try:
+    from segzero_cli.demo_graph import CameraAndPerson, NodeProcess
     from segzero_ros.conversions import array_from_msg
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 except ModuleNotFoundError as missing:
@@ -41,17 +44,17 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
     from numpy.typing import NDArray
 
     from segzero_cli.clip import Shot
-    from segzero_cli.demo_graph import CameraAndPerson, NodeProcess
 
 CLIP: Final = Path("demo/clip.mcap")
 LOAD_TIMEOUT_S: Final = 180.0
 ANSWER_TIMEOUT_S: Final = 120.0
 TICK_S: Final = 1.0
-PICTURE_TIMEOUT_S: Final = 20.0
-"""A query may overtake the picture that it is about; so long it is asked again."""
+PICTURE_TIMEOUT_S: Final = 120.0
+"""Pictures travel best effort and may be lost; so long a query is asked again."""
 
 
 class DemoError(SegZeroError):
@@ -137,11 +140,13 @@ def ask(
 ) -> Reply:
     """Ask about a shot and follow the answer.
 
+    A picture of 640x480 is larger than the middleware's shared memory, and on a busy machine
+    half of them are lost: the node then answers about the shot before, or has none.
+
     Raises:
         DemoError: No answer came, or not about this shot.
     """
     stamp = shot.camera["color"].header.stamp
-    # Pictures travel best effort: the first ones may be lost, or come after the query.
     missing = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
     began = time.monotonic()
     while time.monotonic() - began < PICTURE_TIMEOUT_S:
@@ -149,15 +154,17 @@ def ask(
         while not graph.heard.empty():
             graph.heard.get()  # what is left of the query before
         graph.ask(text)
-        reply = _follow(graph.heard, node, terminal)
-        error = reply.result.error_code
-        if reply.result.header.stamp == stamp or (error and error not in missing):
+        reply = _follow(graph.heard, node, stamp, terminal)
+        if reply.result.header.stamp == stamp and reply.result.error_code not in missing:
             return reply
-    raise DemoError("the node answered about another picture than the one that was shown")
+    raise DemoError(
+        f"the picture did not reach the node within {PICTURE_TIMEOUT_S:.0f} s; its last answer "
+        f"was about another: {reply.result.error_msg or reply.result.completion}"
+    )
 
 
 def _follow(
-    heard: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess, terminal: Terminal
+    heard: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess, stamp: Time, terminal: Terminal
 ) -> Reply:
     """Collect what is published about one query until its result and overlay are there."""
     got: dict[str, Any] = {}
@@ -173,7 +180,8 @@ def _follow(
         except queue.Empty:
             continue
         if topic == "reasoning":
-            terminal.trace(msg)
+            if msg.header.stamp == stamp:  # not what it thinks about the picture before
+                terminal.trace(msg)
             got["done"] = got.get("done") or msg.done
         elif topic in ("mask", "overlay", "result"):
             got[topic] = msg
@@ -273,32 +281,16 @@ def run(
         shots = read_clip(clip)
     except (OSError, ValueError) as error:
         raise DemoError(f"cannot play the clip: {error}") from error
-    isolation = isolated_environment()
-    os.environ.update(isolation)  # before rclpy starts in this process
-    from segzero_cli.demo_graph import CameraAndPerson, NodeProcess
-
     out.mkdir(parents=True, exist_ok=True)
-    terminal.line(f"segzero demo, ROS domain {isolation['ROS_DOMAIN_ID']} of this machine only")
-    node = NodeProcess(node_command(), dict(os.environ), out / "node.log")
-    records = []
-    try:
-        with CameraAndPerson() as graph:
-            graph.play(shots[0])
-            wait_until_ready(graph.heard, node, terminal)
-            asked = questions(shots, query)
-            for number, (shot, text, with_truth) in enumerate(asked, start=1):
-                kind = f"{shot.question.kind}: " if with_truth else ""
-                terminal.line(f"\n[{number}/{len(asked)}] {kind}“{text}”")
-                reply = ask(graph, node, shot, text, terminal)
-                record = verdict(shot, reply, with_truth=with_truth)
-                records.append(record)
-                terminal.line(describe(record))
-                if with_truth:
-                    save(out, f"_{record['kind']}", reply, record)
-                if number == 1:
-                    save(out, "", reply, record)
-    finally:
-        exit_code = node.end()
+    with isolated_environment() as isolation:
+        os.environ.update(isolation)  # before rclpy starts in this process
+        domain = isolation["ROS_DOMAIN_ID"]
+        terminal.line(f"segzero demo, ROS domain {domain} of this machine only")
+        node = NodeProcess(node_command(), dict(os.environ), out / "node.log")
+        try:
+            records = ask_all(node, shots, query, out, terminal)
+        finally:
+            exit_code = node.end()
     right = sum(record["right"] for record in records)
     everything = {"right": right, "asked": len(records), "queries": records}
     (out / "result.json").write_text(json.dumps(everything, indent=1) + "\n")
@@ -306,6 +298,35 @@ def run(
     if exit_code:
         raise DemoError(f"the node ended with exit code {exit_code}:\n{node.last_lines()}")
     return right == len(records)
+
+
+def ask_all(
+    node: NodeProcess, shots: list[Shot], query: str | None, out: Path, terminal: Terminal
+) -> list[dict[str, Any]]:
+    """Ask one question after the other, write what came, and return the verdicts.
+
+    Raises:
+        DemoError: The node cannot be asked.
+    """
+    records = []
+    with CameraAndPerson() as graph:
+        graph.play(shots[0])
+        wait_until_ready(graph.heard, node, terminal)
+        if not graph.is_heard():
+            raise DemoError(f"the node does not hear the camera; it said:\n{node.last_lines()}")
+        asked = questions(shots, query)
+        for number, (shot, text, with_truth) in enumerate(asked, start=1):
+            kind = f"{shot.question.kind}: " if with_truth else ""
+            terminal.line(f"\n[{number}/{len(asked)}] {kind}“{printable(text)}”")
+            reply = ask(graph, node, shot, text, terminal)
+            record = verdict(shot, reply, with_truth=with_truth)
+            records.append(record)
+            terminal.line(describe(record))
+            if with_truth:
+                save(out, f"_{record['kind']}", reply, record)
+            if number == 1:
+                save(out, "", reply, record)
+    return records
 
 
 def node_command(model: str | None) -> list[str]:
@@ -333,6 +354,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises:
         DemoError: The demo could not be carried out.
+        InputError: The query cannot be asked.
     """
     parser = Parser(
         prog="segzero demo",
@@ -342,6 +364,12 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     query = arguments.query or os.environ.get("QUERY") or None
+    if query is not None:
+        clean_query(query)  # refused before anything is started
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+            # As Ctrl-C: the node must not outlive the demo.
+            signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
     right = run(arguments.clip, query, arguments.out, lambda: node_command(arguments.model))
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
@@ -21,11 +19,13 @@ from std_msgs.msg import String
 from segzero_cli.clip import TOPICS
 from segzero_ros import qos
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
+from segzero_ros.spinner import Spinner
 
 if TYPE_CHECKING:
     from segzero_cli.clip import Shot
 
 FRAME_RATE_HZ: Final = 10.0
+FRAME_TIMEOUT_S: Final = 60.0
 NODE_END_TIMEOUT_S: Final = 60.0
 
 
@@ -56,13 +56,15 @@ class NodeProcess:
         return "\n".join(lines[-count:])
 
     def end(self) -> int:
-        """Interrupt it as a person would, and return its exit code."""
-        if not self.has_ended:
-            self._process.send_signal(signal.SIGINT)
-            try:
+        """Interrupt it as a person would, and return its exit code; it never outlives this."""
+        try:
+            if not self.has_ended:
+                self._process.send_signal(signal.SIGINT)
                 self._process.wait(NODE_END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        except subprocess.TimeoutExpired:
+            pass  # its exit code will tell
+        finally:  # also when a second Ctrl-C ends the waiting
+            self._process.kill()
         return self._process.wait()
 
 
@@ -85,12 +87,14 @@ class CameraAndPerson:
             for key, kind in (("color", Image), ("depth", Image), ("info", CameraInfo))
         }
         self._queries = self._node.create_publisher(String, "/segzero/query", qos.QUERY)
+        # A node learns of subscriptions in the order in which they were made. The state comes
+        # last: whoever has heard it knows that the node publishes nothing past the others.
         for topic, kind, profile in (
-            ("status", Status, qos.LATCHED),
             ("reasoning", ReasoningTrace, qos.TRACE),
             ("mask", Image, qos.RESULT),
             ("overlay", Image, qos.RESULT),
             ("result", SegmentationResult, qos.RESULT),
+            ("status", Status, qos.LATCHED),
         ):
             self._node.create_subscription(
                 kind,
@@ -99,16 +103,10 @@ class CameraAndPerson:
                 profile,
             )
         self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish_frame)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):  # interrupted
-            self._executor.spin()
+        self._spinner: Spinner | None = None
 
     def __enter__(self) -> CameraAndPerson:
-        self._thread.start()
+        self._spinner = Spinner(self._node)
         return self
 
     def __exit__(
@@ -117,21 +115,34 @@ class CameraAndPerson:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._executor.shutdown()
-        self._thread.join(NODE_END_TIMEOUT_S)
+        if self._spinner is not None:
+            self._spinner.stop()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
+
+    def is_heard(self) -> bool:
+        """Wait for somebody who hears queries and the camera.
+
+        Returns:
+            Whether there is somebody.
+        """
+        publishers = (self._queries, self._cameras["color"])
+        return self._wait(lambda: all(each.get_subscription_count() for each in publishers))
 
     def play(self, shot: Shot) -> None:
         """Hold the camera on a shot, and return when two frames of it are out."""
         self._shot = shot
-        with self._frames:
-            enough = self._frame_count + 3  # the first may have been taken of the shot before
-            self._frames.wait_for(lambda: self._frame_count >= enough, NODE_END_TIMEOUT_S)
+        enough = self._frame_count + 3  # the first may have been taken of the shot before
+        self._wait(lambda: self._frame_count >= enough)
 
     def ask(self, text: str) -> None:
         """Publish a query."""
         self._queries.publish(String(data=text))
+
+    def _wait(self, condition: Callable[[], Any]) -> bool:
+        """Look after every frame whether something holds."""
+        with self._frames:
+            return bool(self._frames.wait_for(condition, FRAME_TIMEOUT_S))
 
     def _publish_frame(self) -> None:
         if self._shot is not None:

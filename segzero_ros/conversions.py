@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image as PilImage
+from PIL import UnidentifiedImageError
 from sensor_msgs.msg import Image
 
-from segzero_core.errors import InputError
+from segzero_core.errors import InputError, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def array_from_msg(msg: Image) -> NDArray[np.generic]:
     encoding = ENCODINGS.get(msg.encoding)
     if encoding is None:
         raise InputError(
-            f"image encoding {msg.encoding!r} is none of {', '.join(ENCODINGS)}; "
+            f"image encoding {shown(msg.encoding)} is none of {', '.join(ENCODINGS)}; "
             "publish one of these"
         )
     _check_layout(msg, encoding.bytes_per_pixel)
@@ -145,7 +146,9 @@ def _fill_gray(rgb: NDArray[np.uint8], pixels: NDArray[np.generic], encoding: st
 
 def _rgb_by_cv_bridge(msg: Image) -> NDArray[np.uint8]:
     """Let cv_bridge convert an encoding that is not converted here."""
-    known = f"{msg.encoding!r} is none of the encodings converted here ({', '.join(ENCODINGS)})"
+    known = (
+        f"{shown(msg.encoding)} is none of the encodings converted here ({', '.join(ENCODINGS)})"
+    )
     try:
         from cv_bridge import CvBridge
     except (ImportError, AttributeError) as error:  # AttributeError: built for another numpy
@@ -185,9 +188,12 @@ def rgb_from_compressed_msg(msg: CompressedImage) -> NDArray[np.uint8]:
     except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
+        # Pillow's own words for an unknown beginning are the address of a buffer.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "they begin like neither" if unknown else str(error)
         raise InputError(
-            f"compressed image: {len(msg.data)} bytes with format {msg.format!r} are no readable "
-            f"JPEG or PNG ({error})"
+            f"compressed image: {len(msg.data)} bytes with format {shown(msg.format)} are no "
+            f"readable JPEG or PNG ({reason})"
         ) from error
 
 

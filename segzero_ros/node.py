@@ -6,14 +6,17 @@ import functools
 import itertools
 import logging
 import os
+import queue
+import signal
 import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -32,6 +35,7 @@ from segzero_ros.conversions import mask_to_msg, msg_from_array
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from segzero_ros.parameters import check_change, declare_parameters, read_config
 from segzero_ros.results import Query, failure_code, failure_to_msg, instances_to_msg
+from segzero_ros.spinner import Spinner
 from segzero_ros.traces import TraceWriter
 from segzero_ros.worker import LatestWorker
 
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
+
+FAREWELL_TIMEOUT_S: Final = 1.0
+"""How long the node stays for subscribers that have not heard the last result yet."""
 
 
 def load_pipeline(config: NodeConfig) -> Pipeline:
@@ -259,16 +266,21 @@ class SegZeroNode(Node):
         """Log the exception that is being handled."""
         self.get_logger().error(f"{where}: {traceback.format_exc()}")
 
-    def close(self) -> bool:
+    def close(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Stop the worker, answering the query that still waits.
+
+        Args:
+            timeout_s: How long the answer that runs may take to notice it [s].
 
         Returns:
             Whether the worker has ended; a load that cannot be interrupted may still run.
         """
-        waiting = self._worker.stop(STOP_TIMEOUT_S)
+        waiting = self._worker.stop(timeout_s)
         if waiting is not None:
             reason = "the node is shutting down"
             self._refuse(waiting, self._trace(waiting), SegmentationResult.INACTIVE, reason)
+        if self.context.ok():
+            self._result_pub.wait_for_all_acked(Duration(seconds=FAREWELL_TIMEOUT_S))
         return not self._worker.is_alive
 
 
@@ -282,28 +294,52 @@ def main(
         load: Makes the pipeline, in place of the model that the parameters name.
 
     Returns:
-        0 after an interrupt, 2 when a parameter is not allowed.
+        0 after an interrupt, 2 when an argument or a parameter is not allowed.
     """
     logging.captureWarnings(capture=True)
-    rclpy.init(args=args)
+    ends = _notice_signals()
     try:
+        _init(args)
         node = SegZeroNode(load)
     except (ConfigError, rclpy.exceptions.ParameterException) as error:
-        print(f"segzero: {error}", file=sys.stderr)
+        print(f"segzero: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass  # the ordinary end
-    finally:
-        if node.close():
-            executor.shutdown(timeout_sec=0.0)
-            node.destroy_node()
-        rclpy.try_shutdown()
+    spinner = Spinner(node, on_error=ends.put)
+    end = ends.get()
+    node.close()
+    spinner.stop()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    if end is not None:
+        raise end
     return 0
+
+
+def _init(args: Sequence[str] | None) -> None:
+    """Let ROS read the command line.
+
+    Raises:
+        ConfigError: It cannot, or the middleware does not start.
+    """
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # the root of rclpy's own errors
+        raise ConfigError(f"ROS cannot start with these arguments: {error}") from error
+
+
+def _notice_signals() -> queue.SimpleQueue[BaseException | None]:
+    """Put None into the queue that is returned whenever the process is told to end.
+
+    In place of rclpy's handlers. Those raise KeyboardInterrupt at any line, also before there is
+    somebody to catch it and while the node is being closed (a terminal and `ros2 launch` both
+    send the interrupt); they lose a SIGTERM that comes while the executor is about to wait; and
+    they end the context first, so that a query that waits could not be answered any more.
+    """
+    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ends.put(None))
+    return ends
 
 
 def run_process(load: Callable[[NodeConfig], Pipeline] = load_pipeline) -> NoReturn:

@@ -1,8 +1,12 @@
-"""The core's settings as ROS parameters: declared from the dataclass, and built back into it."""
+"""The core's settings as ROS parameters: declared from the dataclass, and built back into it.
+
+`python -m segzero_ros.parameters` writes the README's table of them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import (
@@ -76,3 +80,17 @@ def check_change(node: Node, changes: Iterable[Parameter]) -> SetParametersResul
     except ConfigError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
+
+
+def parameter_table() -> str:
+    """Return the Markdown table of all parameters that stands in the README."""
+    lines = ["| parameter | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(NodeConfig):
+        late = "" if bounds_of(field).read_only else " May change at run time."
+        meaning = field.metadata["description"] + late
+        lines.append(f"| `{field.name}` | `{json.dumps(field.default)}` | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(parameter_table(), end="")

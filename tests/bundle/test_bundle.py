@@ -101,7 +101,6 @@ def test_what_it_does_not_know_is_answered_with_nothing_and_said(
 
 @pytest.mark.slow
 @pytest.mark.ros
-@pytest.mark.flaky(reruns=3)  # as all tests of the live graph, see tests/ros/conftest.py
 def test_the_demo_as_a_user_runs_it_is_all_right(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "QUERY"}
     done = subprocess.run(

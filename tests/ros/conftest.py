@@ -16,13 +16,10 @@ from PIL import Image as PilImage
 
 from segzero_ros.isolation import isolated_environment
 
-os.environ.update(isolated_environment())  # before the first rclpy.init of this process
-
 TIMEOUT_S = 30.0
 
 try:
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
     from rclpy.parameter import Parameter
     from rclpy.qos import QoSProfile
@@ -34,6 +31,7 @@ try:
     from segzero_ros.conversions import msg_from_array
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
     from segzero_ros.node import SegZeroNode
+    from segzero_ros.spinner import Spinner
     from tests.ros.scripted import TWO_OBJECTS
 except ModuleNotFoundError as error:
     if os.environ.get("CI") or (error.name or "").startswith("segzero_core"):
@@ -52,8 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/ros/" in str(item.path):
             item.add_marker(pytest.mark.ros)
-            # Tests of the live graph: on a busy machine DDS finds its peers late or loses one.
-            item.add_marker(pytest.mark.flaky(reruns=4))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_domain() -> Iterator[None]:
+    """Keep this session in a domain that is nobody else's until it ends."""
+    with pytest.MonkeyPatch.context() as patch, isolated_environment() as variables:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
 
 
 class Recorder:
@@ -107,21 +112,16 @@ class Graph:
     def __init__(self) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self._running: list[tuple[Any, Any, threading.Thread]] = []
+        self._running: list[tuple[Node, Spinner]] = []
 
     def spin(self, node: Node) -> None:
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(node)
-        thread = threading.Thread(target=executor.spin, daemon=True)
-        thread.start()
-        self._running.append((executor, node, thread))
+        self._running.append((node, Spinner(node)))
 
     def close(self) -> None:
-        for executor, node, thread in reversed(self._running):
+        for node, spinner in reversed(self._running):
             if isinstance(node, SegZeroNode):
-                node.close()
-            executor.shutdown()
-            thread.join(TIMEOUT_S)
+                node.close(TIMEOUT_S)
+            spinner.stop()
             node.destroy_node()
         rclpy.shutdown(context=self.context)
 
@@ -175,18 +175,14 @@ class Client:
         return result
 
     def send_image(self, msg: Any, node: SegZeroNode) -> None:
-        """Publish a picture and wait until the node under test has it."""
+        """Publish a picture and wait until the node under test has it.
+
+        Once: within one process nothing is lost, and a second one would be a newer picture.
+        """
         publisher = self._compressed if isinstance(msg, CompressedImage) else self._images
         wait_until(publisher.get_subscription_count)
-
-        def arrived() -> bool:
-            picture = node.newest_picture
-            if picture is not None and picture.msg.header == msg.header:
-                return True
-            publisher.publish(msg)  # best effort: a first one may be lost
-            return False
-
-        wait_until(arrived)
+        publisher.publish(msg)
+        wait_until(lambda: (new := node.newest_picture) and new.msg.header == msg.header)
 
     def send_picture(self, node: SegZeroNode, size_wh: tuple[int, int] = (64, 48)) -> Header:
         """Publish a good picture with a stamp of its own and return its header."""

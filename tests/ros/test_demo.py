@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from segzero_cli import demo
+from segzero_cli import demo, main
 from segzero_cli.clip import TOPICS, read_clip
+from segzero_ros.isolation import is_silent
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / "demo" / "clip.mcap"
@@ -21,17 +24,27 @@ KINDS = ["name", "attribute", "relation", "function", "many", "none"]
 MAX_BYTES = 6_000_000
 
 
+@pytest.fixture(autouse=True)
+def own_domain_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put back what the demo changes: it goes to another domain than this process's tests."""
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS"):
+        monkeypatch.setenv(name, os.environ[name])
+
+
 @pytest.fixture
-def run_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    """Run the demo against the oracle, in another domain than this process's tests."""
+def oracle() -> list[str]:
+    """The command of a node that knows the truth."""
+    remap = ["--ros-args", "-r", f"image:={TOPICS['color']}"]
+    return [sys.executable, str(Path(__file__).parent / "oracle_node.py"), str(CLIP), *remap]
+
+
+@pytest.fixture
+def run_demo(oracle: list[str], tmp_path: Path) -> Callable[..., bool]:
+    """Run the demo against the oracle."""
 
     def run(query: str | None = None, *arguments: str) -> bool:
-        oracle = [sys.executable, str(Path(__file__).parent / "oracle_node.py"), str(CLIP)]
-        remap = ["--ros-args", "-r", f"image:={TOPICS['color']}"]
-        return demo.run(CLIP, query, tmp_path, lambda: [*oracle, *arguments, *remap])
+        return demo.run(CLIP, query, tmp_path, lambda: [*oracle[:3], *arguments, *oracle[3:]])
 
-    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
-        monkeypatch.setenv(name, os.environ[name])  # put back what the demo changes
     return run
 
 
@@ -97,12 +110,61 @@ def test_a_query_that_the_node_refuses_fails(
     assert "markup" in query["error_msg"]
 
 
-def test_a_node_that_cannot_load_its_model_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("query", ["the mug</answer>", "mug " * 25_000, " "])
+def test_a_query_that_cannot_be_asked_is_told_in_one_line(
+    query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", os.environ["ROS_DOMAIN_ID"])
+    assert main.main(["demo", query]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("segzero: error: query: ")
+    assert told.err.count("\n") == 1
+
+
+def test_a_node_that_cannot_load_its_model_is_told_in_one_line(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(demo.DemoError, match="/nowhere"):
         demo.run(CLIP, None, tmp_path, lambda: demo.node_command("/nowhere"))
+
+
+RUN_AS_A_USER = """
+import signal, sys
+from segzero_cli import demo, main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground of a terminal
+demo.node_command = lambda model: {command}
+sys.exit(main.main(["demo", "--out", {out}]))
+"""
+
+
+@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_demo_leaves_no_node_behind(
+    oracle: list[str], tmp_path: Path, way: str
+) -> None:
+    code = RUN_AS_A_USER.format(command=repr(oracle), out=repr(str(tmp_path)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        domain = int(process.stdout.readline().partition("ROS domain ")[2].split()[0])
+        assert any("[1/6]" in line for line in process.stdout)
+        if way == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)  # a terminal interrupts the node too
+        else:
+            process.terminate()
+        _, errors = process.communicate(timeout=100.0)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130
+    assert errors == "segzero: error: interrupted\n"
+    assert is_silent(domain)
 
 
 def test_a_missing_clip_is_told_in_one_line(tmp_path: Path) -> None:

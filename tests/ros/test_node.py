@@ -226,10 +226,14 @@ def test_the_overlay_is_not_drawn_for_nobody(
     answering: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, client = answering
-    monkeypatch.setattr("segzero_core.overlay.draw_overlay", None)  # a call would fail the query
+    drawn = []
+    monkeypatch.setattr("segzero_core.draw_overlay", lambda *_: drawn.append(True))
     client.send_picture(node, SIZE_WH)
-    client.ask_and_wait("the mugs", OK)
-    client.ask_and_wait("the mugs", OK)
+    for query_id in ("1", "2"):
+        client.ask_and_wait("the mugs", OK)
+        # The trace is closed after the overlay.
+        client.heard.wait("reasoning", lambda msg, own=query_id: msg.done and msg.query_id == own)
+    assert not drawn
 
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT

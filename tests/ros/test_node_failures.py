@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import array
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from segzero_core import SegZero
+from segzero_core.encoder import Embedding
 from segzero_core.errors import ModelLoadError
-from segzero_core.testing import FakeEncoder, ScriptedReasoner, fake_segzero
+from segzero_core.testing import ScriptedReasoner, fake_segzero
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
-from tests.ros.scripted import SIZE_WH, THINKING, TWO_OBJECTS, pipeline_of
+from tests.ros.scripted import SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
 
 OK = SegmentationResult.OK
 
@@ -33,11 +37,11 @@ def test_a_query_without_a_picture_is_told_so(answering: Any) -> None:
 
 
 def test_an_old_picture_is_not_asked_about(start_node: Callable[..., Any], client: Any) -> None:
-    node = start_node(fake_segzero(TWO_OBJECTS), max_image_age_s=0.05)
+    node = start_node(fake_segzero(TWO_OBJECTS), max_image_age_s=0.001)
     client.connect()
     header = client.send_picture(node, SIZE_WH)
     picture = node.newest_picture
-    client.wait_until(lambda: client.now_s() - picture.arrived_s > 0.06)
+    client.wait_until(lambda: client.now_s() - picture.arrived_s > 0.001)
     result = client.ask_and_wait("the mugs", SegmentationResult.STALE_IMAGE)
     assert "max_image_age_s" in result.error_msg
     assert result.header == header
@@ -64,7 +68,7 @@ def test_an_unusable_query_is_refused(answering: Any, query: str) -> None:
     assert still_answers(node, client)
 
 
-def bad_image(**fields: Any) -> Image:
+def small_image(**fields: Any) -> Image:
     values = {"height": 4, "width": 4, "encoding": "rgb8", "step": 12, "data": bytes(48)}
     msg = Image(**(values | fields))
     msg.header.stamp.sec = 7
@@ -85,12 +89,63 @@ def test_an_unreadable_picture_is_told_with_its_header(
     answering: Any, fields: dict[str, Any], complaint: str
 ) -> None:
     node, client = answering
-    msg = bad_image(**fields)
+    msg = small_image(**fields)
     client.send_image(msg, node)
     result = client.ask_and_wait("the mugs", SegmentationResult.INVALID_IMAGE)
     assert complaint in result.error_msg
     assert result.header == msg.header
     assert still_answers(node, client)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture"], ids=["empty", "text"])
+def test_a_broken_compressed_picture_is_told_with_its_header(
+    start_node: Callable[..., Any], client: Any, data: bytes
+) -> None:
+    node = start_node(fake_segzero(TWO_OBJECTS), image_transport="compressed")
+    client.connect(image_topic="/image/compressed")
+    msg = client.compressed_picture(SIZE_WH)
+    good = msg.data
+    msg.data = data
+    client.send_image(msg, node)
+    result = client.ask_and_wait("the mugs", SegmentationResult.INVALID_IMAGE)
+    assert f"compressed image: {len(data)} bytes" in result.error_msg
+    assert result.header == msg.header
+    msg.header.stamp.sec += 1
+    msg.data = good
+    client.send_image(msg, node)
+    assert client.ask_and_wait("the mugs", OK).instances
+
+
+NOT_NUMBERS = np.array([[np.nan, 1.0], [np.inf, -np.inf]], np.float32).tobytes()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"step": 16, "data": bytes(64)}, id="padded rows"),
+        pytest.param(
+            {"encoding": "mono16", "is_bigendian": 1, "step": 8, "data": bytes(32)},
+            id="big-endian",
+        ),
+        pytest.param(
+            {"encoding": "32FC1", "width": 2, "height": 2, "step": 8, "data": NOT_NUMBERS},
+            id="not a number and infinite",
+        ),
+        pytest.param(
+            {"width": 10_000, "step": 30_000, "data": array.array("B", bytes(120_000))},
+            id="10,000 pixels wide",
+        ),
+        pytest.param({"width": 1, "height": 1, "step": 3, "data": bytes(3)}, id="one pixel"),
+    ],
+)
+def test_an_unusual_picture_is_answered(answering: Any, fields: dict[str, Any]) -> None:
+    node, client = answering
+    msg = small_image(**fields)
+    client.send_image(msg, node)
+    result = client.ask_and_wait("the mugs")
+    # Boxes of the scripted answer may lie outside a tiny picture; the picture itself is read.
+    assert result.error_code != SegmentationResult.INVALID_IMAGE, result.error_msg
+    assert result.header == msg.header
 
 
 @pytest.mark.parametrize(
@@ -117,14 +172,31 @@ def test_a_failing_model_is_told_and_asked_again(
     assert still_answers(node, client)
 
 
-def test_a_failing_encoder_is_a_model_failure(start_node: Callable[..., Any], client: Any) -> None:
-    encoder = FakeEncoder(error=RuntimeError("no kernel"))
-    node = start_node(pipeline_of(ScriptedReasoner(TWO_OBJECTS), encoder))
+class EncoderThatFailsLate:
+    """Fails when the reasoner has begun to think, and lets it think on then."""
+
+    backend = "fake"
+
+    def __init__(self, reasoner: GatedReasoner) -> None:
+        self._reasoner = reasoner
+
+    def encode(self, image: Any) -> Embedding:
+        assert self._reasoner.waiting.wait(30.0)
+        self._reasoner.gate.set()
+        raise RuntimeError("no kernel")
+
+
+def test_a_failing_encoder_is_a_model_failure_that_keeps_the_thinking(
+    start_node: Callable[..., Any], client: Any
+) -> None:
+    reasoner = GatedReasoner()
+    node = start_node(pipeline_of(reasoner, EncoderThatFailsLate(reasoner)))
     client.connect()
     client.send_picture(node, SIZE_WH)
     result = client.ask_and_wait("the mugs", SegmentationResult.MODEL_FAILURE)
     assert "no kernel" in result.error_msg
-    assert result.thinking == THINKING
+    assert result.thinking
+    assert THINKING.startswith(result.thinking)
 
 
 def test_a_model_that_cannot_be_loaded_is_told_to_everybody_who_asks(
@@ -153,6 +225,24 @@ def test_the_real_loader_refuses_a_missing_folder(
     assert "/nowhere/at/all" in status.detail
 
 
+@pytest.mark.slow
+def test_the_real_loader_refuses_a_damaged_weight_file(
+    start_node: Callable[..., Any], client: Any, tmp_path: Path
+) -> None:
+    from segzero_core.testing_models import save_tiny_model
+    from segzero_ros.node import load_pipeline
+
+    model = save_tiny_model(tmp_path)
+    weights = model / "reasoner" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    start_node(load_pipeline, model=str(model), device="cpu")
+    client.connect()
+    client.heard.wait("status", lambda msg: msg.state == Status.ERROR, timeout_s=120.0)
+    for _ in range(2):
+        result = client.ask_and_wait("the mugs", SegmentationResult.MODEL_FAILURE)
+        assert str(weights.parent) in result.error_msg
+
+
 def test_a_query_that_waits_when_the_node_ends_is_told_so(
     start_node: Callable[..., Any], client: Any
 ) -> None:
@@ -164,7 +254,7 @@ def test_a_query_that_waits_when_the_node_ends_is_told_so(
     client.heard.wait("status", lambda msg: msg.state == Status.BUSY)
     client.ask("the second")
     client.heard.wait("reasoning", lambda msg: msg.query_id == "2")
-    assert node.close()
+    assert node.close(30.0)
     first = client.heard.wait("result", lambda msg: msg.query_id == "1")
     second = client.heard.wait("result", lambda msg: msg.query_id == "2")
     assert first.error_code == SegmentationResult.CANCELLED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segzero_ros.msg import Status
+from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
@@ -34,9 +33,12 @@ def start_process() -> Iterator[Callable[..., subprocess.Popen]]:
 
     yield start
     for process in started:
-        if process.poll() is None:
+        try:
+            process.terminate()  # a killed one leaves its shared memory behind
+            process.communicate(timeout=TIMEOUT_S)
+        finally:
             process.kill()
-        process.communicate()
+            process.communicate()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -61,6 +63,50 @@ def test_a_node_interrupted_while_it_loads_ends_with_exit_code_0(
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+def test_an_interrupt_that_comes_before_ros_is_ready_is_not_lost(
+    start_process: Callable[..., subprocess.Popen],
+) -> None:
+    early = "import os, signal, rclpy; from segzero_ros import node; init = rclpy.init\n"
+    early += "def interrupted(**options):\n"
+    early += "    os.kill(os.getpid(), signal.SIGINT); init(**options)\n"
+    early += "rclpy.init = interrupted; node.run_process()"
+    process = start_process("-p", "model:=/nowhere", how=("-c", early))
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+def test_a_node_interrupted_twice_ends_with_exit_code_0(
+    start_process: Callable[..., subprocess.Popen], client: Any
+) -> None:
+    twice = "import os, signal; from segzero_ros import node; close = node.SegZeroNode.close\n"
+    twice += "def interrupted(self):\n"
+    twice += "    os.kill(os.getpid(), signal.SIGINT); return close(self)\n"
+    twice += "node.SegZeroNode.close = interrupted; node.run_process()"
+    process = start_process("-p", "model:=/nowhere", how=("-c", twice))
+    client.heard.wait("status", timeout_s=TIMEOUT_S)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+def test_a_query_that_waits_when_the_node_is_interrupted_is_answered(
+    start_process: Callable[..., subprocess.Popen], client: Any
+) -> None:
+    never = "import threading; from segzero_ros.node import run_process; "
+    never += "run_process(lambda config: threading.Event().wait())"
+    process = start_process(how=("-c", never))
+    client.heard.wait("status", lambda msg: msg.state == Status.LOADING, timeout_s=TIMEOUT_S)
+    client.connect()
+    client.ask("the mugs")
+    client.heard.wait("reasoning", lambda msg: msg.stage == ReasoningTrace.WAITING)
+    process.send_signal(signal.SIGINT)
+    result = client.heard.wait("result", timeout_s=TIMEOUT_S)
+    assert result.error_code == SegmentationResult.INACTIVE
 
 
 @pytest.mark.parametrize(
@@ -84,6 +130,24 @@ def test_a_wrong_parameter_ends_the_node_at_once_with_one_line(
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--params-file", "/nowhere.yaml"), id="missing parameter file"),
+        pytest.param(("--no-such-option",), id="unknown argument"),
+        pytest.param(("-p", "model"), id="parameter without a value"),
+    ],
+)
+def test_arguments_that_ros_cannot_read_are_told_in_one_line(
+    start_process: Callable[..., subprocess.Popen], arguments: tuple[str, ...]
+) -> None:
+    process = start_process(*arguments)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 2, output
+    assert "segzero: ROS cannot start with these arguments: " in output
+    assert "Traceback" not in output
+
+
 def test_the_shipped_parameter_file_is_read(
     start_process: Callable[..., subprocess.Popen], client: Any, tmp_path: Path
 ) -> None:
@@ -93,8 +157,3 @@ def test_the_shipped_parameter_file_is_read(
     start_process("--params-file", str(changed))
     status = client.heard.wait("status", timeout_s=TIMEOUT_S)
     assert status.model == "/a/model/of/ones/own"
-
-
-def test_tests_run_in_a_domain_of_their_own() -> None:
-    assert int(os.environ["ROS_DOMAIN_ID"]) >= 30
-    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"

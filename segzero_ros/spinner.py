@@ -1,0 +1,55 @@
+"""A thread that spins a node until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from rclpy.executors import SingleThreadedExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+
+
+class Spinner:
+    """Spins a node in a thread of its own from construction until `stop`.
+
+    rclpy's own way, `Executor.shutdown()` from outside, takes the guard conditions away from a
+    thread that may just be about to wait for them. Here the thread leaves first.
+
+    Args:
+        node: What to spin.
+        on_error: Called in the thread with an exception that ended it; without it, the exception
+            goes to `threading.excepthook`.
+    """
+
+    def __init__(
+        self, node: Node, on_error: Callable[[BaseException], None] | None = None
+    ) -> None:
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+        self._on_error = on_error
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._spin, name=f"spin-{node.get_name()}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until the callback that runs has returned, and run no further one."""
+        self._stopping.set()
+        # `wake` would not do: `spin_once` goes back to waiting until it has done some work.
+        self._executor.create_task(lambda: None)
+        self._thread.join()
+        self._executor.shutdown()
+
+    def _spin(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._executor.spin_once()
+        except Exception as error:
+            if self._on_error is None:
+                raise
+            self._on_error(error)
