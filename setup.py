@@ -73,7 +73,6 @@ EXTRAS = {
         "mypy>=1.15",
         "packaging>=23",
         "pytest>=8",
-        "pytest-rerunfailures>=15",
         "pytest-timeout>=2.3",
         "pyyaml>=6",
         "ruff>=0.11",
