@@ -93,7 +93,7 @@ setup(
         *([BUNDLED] if (ROOT / "models").is_dir() else []),
     ],
     package_dir={BUNDLED: "models", TRAINING: "training"},
-    package_data={BUNDLED: bundled_files()},
+    package_data={BUNDLED: bundled_files(), TRAINING: ["accelerate/*.yaml"]},
     install_requires=[
         "huggingface_hub>=0.30,<3",
         "hydra-core>=1.3,<2",

@@ -1,11 +1,12 @@
 """Writes the model card of the bundled weights from the evaluations' and the trainings' own files.
 
-    python -m training.model_card --runs docs/runs/tabletop-1 --plot docs/training.png
+    python -m training.model_card --runs docs/runs/tabletop-2 --plot docs/training.png
 
 The folder holds what these commands print (each with `--json`): `pipeline.json` (`segzero
 evaluate`), `truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and
-the training logs `reasoner.jsonl`, `reasoner_refine.jsonl` (a second run of the text stage) and
-`segmenter.jsonl`. No figure of the card is written by hand.
+the training logs `reasoner.jsonl` (stages dense and text), `segmenter.jsonl`, and one
+`reasoner_N_NAME.jsonl` for every later run of the text stage, in their order. No figure of the
+card is written by hand.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from safetensors import safe_open
 from tabletop.vocabulary import QUERY_KINDS
 
 Rows = list[dict[str, Any]]
-STAGES = ("dense", "text", "refine")
+FIRST_STAGES = ("dense", "text")
 
 _HEAD = """# The model `tabletop`
 
@@ -68,20 +70,21 @@ def write_card(runs: Path, bundle: Path, plot: Path) -> str:
         name: _read(runs / f"{name}.json") for name in ("pipeline", "truth", "random", "largest")
     }
     reasoner, segmenter = (_log(runs / f"{name}.jsonl") for name in ("reasoner", "segmenter"))
-    refined = _log(runs / "reasoner_refine.jsonl")
-    reasoner += [row | {"stage": "refine"} for row in refined]
-    draw_curves(_latest(reasoner), segmenter, plot)
+    stages = list(FIRST_STAGES)
+    for path in sorted(runs.glob("reasoner_*.jsonl")):
+        stages.append(path.stem.split("_", 2)[2])
+        reasoner += [row | {"stage": stages[-1]} for row in _log(path)]
+    draw_curves(_latest(reasoner, stages), stages, segmenter, plot)
     text = _HEAD.format(parts=_parts(bundle), n_scenes=_read(runs / "scenes.json")["count"])
     text += "\n## Figures\n\n" + _pipeline_table(figures)
     text += "\n" + _segmenter_table(figures["truth"])
-    text += "\n## Training\n\n" + _training(
-        reasoner, segmenter, (runs / "commands.txt").read_text()
-    )
+    commands = (runs / "commands.txt").read_text()
+    text += "\n## Training\n\n" + _training(reasoner, stages, segmenter, commands)
     text += f"\n![training curves](../../{plot.as_posix()})\n"
     return text + _LIMITS
 
 
-def draw_curves(reasoner: Rows, segmenter: Rows, path: Path) -> None:
+def draw_curves(reasoner: Rows, stages: Sequence[str], segmenter: Rows, path: Path) -> None:
     """Plot both trainings over their pictures."""
     import matplotlib as mpl
 
@@ -90,7 +93,7 @@ def draw_curves(reasoner: Rows, segmenter: Rows, path: Path) -> None:
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     steps, before = [], 0
-    for stage in STAGES:
+    for stage in stages:
         own = [r["step"] for r in reasoner if r["stage"] == stage]
         steps += [before + step for step in own]
         before += max(own, default=0)
@@ -154,9 +157,9 @@ def _segmenter_table(truth: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _training(reasoner: Rows, segmenter: Rows, commands: str) -> str:
+def _training(reasoner: Rows, stages: Sequence[str], segmenter: Rows, commands: str) -> str:
     lines = []
-    for stage in STAGES:
+    for stage in stages:
         rows = [r for r in reasoner if r["stage"] == stage]
         minutes = _seconds([r["s"] for r in rows]) / 60
         lines.append(f"- reasoner, stage {stage}: {rows[-1]['step']} steps, {minutes:.0f} minutes")
@@ -176,9 +179,9 @@ def _seconds(clock: list[float]) -> float:
     return sum(ends)
 
 
-def _latest(rows: Rows) -> Rows:
+def _latest(rows: Rows, stages: Sequence[str]) -> Rows:
     """Rows in order of their steps; what was trained again after an interruption counts once."""
-    latest = {(STAGES.index(row["stage"]), row["step"]): row for row in rows}
+    latest = {(stages.index(row["stage"]), row["step"]): row for row in rows}
     return [latest[key] for key in sorted(latest)]
 
 
