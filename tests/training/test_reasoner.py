@@ -118,8 +118,8 @@ def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) ->
     group, row = next(
         (g, int(rows[0]))
         for g, asked in enumerate(batch.packed.asked)
-        if len(rows := (asked.ids[:, : len(tokens)] == torch.tensor(tokens)).all(1).nonzero())
         if asked.ids.shape[1] >= len(tokens)
+        if len(rows := (asked.ids[:, : len(tokens)] == torch.tensor(tokens)).all(1).nonzero())
     )
     with torch.no_grad():
         thoughts = think(model, batch.packed)
