@@ -249,7 +249,7 @@ def test_a_sample_that_sam_sees_otherwise_is_rejected(tmp_path: Path):
 
 def test_sam_is_not_asked_where_nothing_is_meant():
     broken = SamAgreement(FakeEncoder(error=SegmentationError("no")), BoxSegmenter(), "fake")
-    broken.check(np.zeros((4, 4, 3), np.uint8), [], [])
+    assert broken.check(np.zeros((4, 4, 3), np.uint8), [], []) is None
 
 
 def test_the_bundled_segmenter_filters_rendered_shapes(tmp_path: Path, scenes: Path):
