@@ -1,8 +1,8 @@
 """TRL's GRPO trainer for the small reasoner, where a picture is computed once for its whole group.
 
 The completions of a group share their picture, and for a small model the picture is most of the
-work: a processor does a step in about a third of the time. Two methods of TRL are replaced by ones
-that give the same numbers, a test holds them equal; all the rest is TRL's.
+work. Two methods of TRL are replaced by ones that give the same numbers, a test holds them equal;
+all the rest is TRL's.
 """
 
 from __future__ import annotations

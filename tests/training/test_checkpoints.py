@@ -141,6 +141,15 @@ def test_a_full_disk_is_known_by_the_error_of_safetensors() -> None:
     assert is_full_disk(SafetensorError(text))
 
 
+def test_a_file_that_was_cut_short_is_no_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "optimizer.pt"
+    torch.save(torch.zeros(99_999), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RuntimeError) as caught:
+        torch.load(path, weights_only=True)
+    assert not is_full_disk(caught.value)
+
+
 def test_another_error_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as caught:
         (tmp_path / "none" / "file").write_bytes(b"")
