@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -39,6 +40,8 @@ T = TypeVar("T")
 CLEARLY_LARGER = 1.2  # ratio of lengths at which one thing is called larger than its like
 CLEARLY_NEARER = 0.75  # ratio of distances at which one neighbour is called the nearest
 CLEAR_STEP_PX = 30  # by which an end of the row must stand out
+ABSENT = ("name", "color", "use", "group")
+"""What a table can lack: a kind, a kind's colour, anything for a use, a group or colour."""
 TEST_WORDING_SHARE = 0.5  # of the questions in test scenes
 
 
@@ -278,13 +281,23 @@ def _many(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query
 
 def _none(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
     ways: list[Callable[[], Query | None]] = [
-        lambda: _absent_name(rng, objects, wording),
-        lambda: _wrong_color(rng, objects, wording),
-        lambda: _absent_use(rng, objects, wording),
-        lambda: _absent_group(rng, objects, wording),
-        lambda: _unknown(rng, wording),
+        partial(ask_absent, rng, objects, way, wording) for way in ABSENT
     ]
-    return _first_that_works(rng, ways)
+    return _first_that_works(rng, [*ways, lambda: _unknown(rng, wording)])
+
+
+def ask_absent(
+    rng: np.random.Generator, objects: Objects, way: str, wording: Wording = "train"
+) -> Query | None:
+    """Ask for what the vocabulary knows and this table lacks.
+
+    Args:
+        rng: Decides which words.
+        objects: What stands on the table.
+        way: What is lacking, one of `ABSENT`.
+        wording: As for `ask`.
+    """
+    return _ASK_ABSENT[way](rng, objects, wording)
 
 
 def _absent_name(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
@@ -387,4 +400,10 @@ _ASK: dict[str, Callable[[np.random.Generator, Objects, Wording], Query | None]]
     "function": _function,
     "many": _many,
     "none": _none,
+}
+_ASK_ABSENT: dict[str, Callable[[np.random.Generator, Objects, Wording], Query | None]] = {
+    "name": _absent_name,
+    "color": _wrong_color,
+    "use": _absent_use,
+    "group": _absent_group,
 }

@@ -108,12 +108,12 @@ class Losses:
         return {"pointer": sum(by_layer) / len(by_layer), "pointer_last": by_layer[-1].detach()}
 
 
-def total(terms: dict[str, Tensor]) -> Tensor:
+def total(terms: dict[str, Tensor], words_weight: float) -> Tensor:
     """The weighted sum of the terms that have gradients to give."""
     dense = terms["kind"] + terms["color"] + terms["place"]
     if "words" not in terms:
         return dense
-    text = 2 * terms["words"] + terms["numbers"]
+    text = words_weight * terms["words"] + terms["numbers"]
     return text + POINTER_WEIGHT * terms["pointer"] + DENSE_WEIGHT * dense
 
 
@@ -200,7 +200,7 @@ def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
         if thoughts.last:
             terms |= losses.text(thoughts.last, batch)
             terms |= losses.pointer(thoughts.pointer_losses, batch)
-    loss = total(terms)
+    loss = total(terms, args.words_weight)
     loss.backward()
     trained = [p for o in opts for g in o.param_groups for p in g["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -323,6 +323,13 @@ def main(argv: list[str] | None = None) -> int:
         type=int,
         default=0,
         help="steps in which fresh read-out layers learn without moving the model",
+    )
+    parser.add_argument(
+        "--words-weight",
+        type=float,
+        default=2.0,
+        help="weight of the words against the numbers; most words follow of themselves, so the few "
+        "that decide need weight",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)

@@ -23,7 +23,7 @@ from segzero_core.prompt import (
     build_prompt,
 )
 from tabletop.kinds import COLORS_RGB, MODELS
-from tabletop.queries import ask
+from tabletop.queries import ask, ask_absent
 from tabletop.scene import Query, Scene, SceneObject
 from tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS
 from training.prompts import mask_to_prompt
@@ -36,8 +36,10 @@ from training.reasoner_vqa import VQA_KINDS, VisualQuestion, ask_visual
 KINDS, COLORS = tuple(MODELS), tuple(COLORS_RGB)
 KIND_SHARES = (0.2, 0.17, 0.2, 0.15, 0.12, 0.16)
 """How often each of `QUERY_KINDS` is asked, unless the command line says otherwise."""
-_VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE = 0.06, 0.09, 0.05
+_VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE, _ABSENT_SHARE = 0.06, 0.09, 0.05, 0.16
 """How often a question of another sort takes the place of one of `QUERY_KINDS`."""
+_ABSENT_WAYS = {"name": 0.2, "color": 0.36, "use": 0.18, "group": 0.26}
+"""What is lacking in the `_ABSENT_SHARE`; a colour is the hardest to miss: the thing is there."""
 _TEMPLATES = {
     MULTI_OBJECT: 0.58,
     SINGLE_OBJECT: 0.18,
@@ -151,6 +153,11 @@ class Tables(IterableDataset[Sample]):
             return ask_unknown(rng)
         if 0 <= sort - _UNKNOWN_SHARE < _BARE_SHARE:
             return ask_bare(rng, objects)
+        if 0 <= sort - _UNKNOWN_SHARE - _BARE_SHARE < _ABSENT_SHARE:
+            way = str(rng.choice(list(_ABSENT_WAYS), p=list(_ABSENT_WAYS.values())))
+            absent = ask_absent(rng, objects, way)
+            if absent is not None:
+                return absent
         query = None
         while query is None:
             query = ask(rng, objects, str(rng.choice(QUERY_KINDS, p=self._shares)))
