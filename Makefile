@@ -1,17 +1,19 @@
 # Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
 #   make demo [QUERY="the red mug"]    ask the running node about a recorded clip
 #   make test [PYTEST_ARGS="-k name"]  run the tests
+#   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
 export PYTEST_ARGS
+export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
 
 help:
-	@echo 'make setup | demo [QUERY="…"] | test [PYTEST_ARGS="…"] | lint | format | clean'
+	@echo 'make setup | demo [QUERY="…"] | test [PYTEST_ARGS="…"] | lint | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
@@ -30,6 +32,10 @@ lint: setup
 format: setup
 	@$(IN_ENV) ruff check --fix .
 	@$(IN_ENV) ruff format .
+
+# Hours; stopped at any moment, it goes on from there. STUDY_ARGS: see python -m training.study --help
+study: setup
+	@$(IN_ENV) python -m training.study run $$STUDY_ARGS
 
 clean:
 	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis segzero.egg-info

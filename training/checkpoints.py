@@ -21,6 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from segzero_core.description import FILE_NAME
 from segzero_core.errors import SegZeroError
+from training.budget import SPENT, ProcessorClock
 
 COMPLETE = "complete.json"
 RUN_FILE = "segzero_run.json"
@@ -65,14 +66,22 @@ class Provenance:
         return {"method": self.method, "config": config, "data_hash": self.data_hash}
 
 
-_MAY_CHANGE = ("max_steps", "epochs", "save_steps", "keep_checkpoints", "log_steps", "output")
+_MAY_CHANGE = (
+    "max_steps",
+    "max_processor_minutes",
+    "epochs",
+    "save_steps",
+    "keep_checkpoints",
+    "log_steps",
+    "output",
+)
 
 
 class KeepWhole(TrainerCallback):
     """Finishes every checkpoint, and writes the metrics as one JSON object a line."""
 
-    def __init__(self, provenance: Provenance) -> None:
-        self._provenance = provenance
+    def __init__(self, provenance: Provenance, clock: ProcessorClock) -> None:
+        self._provenance, self._clock = provenance, clock
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -93,7 +102,8 @@ class KeepWhole(TrainerCallback):
     ) -> None:
         """Append a row."""
         if state.is_world_process_zero and logs:
-            row = {"step": state.global_step, **logs}
+            spent_s = round(self._clock.spent_s(), 2)
+            row = {"step": state.global_step, SPENT: spent_s, **logs}
             with (Path(args.output_dir) / METRICS).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
 

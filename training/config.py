@@ -128,6 +128,7 @@ class TrainConfig:
         kinds: Kinds of questions to train on; empty: all that the data holds.
         max_samples: At most so many samples of the data; 0: all.
         max_steps: Optimiser steps; 0: as many as `epochs` take.
+        max_processor_minutes: Stop once the process has used so much processor time; 0: no limit.
         epochs: Passes over the data.
         seed: Of everything that draws lots.
         micro_batch_size: Samples a process computes at once; less memory, and for GRPO the
@@ -156,6 +157,7 @@ class TrainConfig:
     kinds: tuple[str, ...] = ()
     max_samples: int = 0
     max_steps: int = 0
+    max_processor_minutes: float = 0.0
     epochs: float = 1.0
     seed: int = 0
     micro_batch_size: int = 1
@@ -181,6 +183,10 @@ class TrainConfig:
             _at_least(name, getattr(self, name), 1)
         for name in ("max_samples", "max_steps", "keep_checkpoints", "shuffle_buffer"):
             _at_least(name, getattr(self, name), 0)
+        if not 0 <= self.max_processor_minutes < float("inf"):
+            raise ConfigError(
+                f"max_processor_minutes: expected 0 or more, got {self.max_processor_minutes}"
+            )
         if self.epochs <= 0:
             raise ConfigError(f"epochs: expected more than 0, got {self.epochs}")
 

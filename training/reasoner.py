@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ from segzero_core.prompt import TEMPLATES
 from tabletop.scene import Scene
 from tabletop.vocabulary import QUERY_KINDS
 from training.reasoner_data import COLORS, KIND_SHARES, KINDS, Batch, Packer, Tables
-from training.reasoner_model import DenseHeads, build_model, number_ids, think
+from training.reasoner_model import LAYERS, DenseHeads, build_model, number_ids, think
 from training.reasoner_tokenizer import (
     SEEN_SIZE,
     build_processor,
@@ -150,7 +151,7 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(args)
-    model = build_model(tokenizer, args.seed)
+    model = build_model(tokenizer, args.seed, args.layers)
     heads = DenseHeads(256, len(KINDS), len(COLORS))
     opts = optimizers(model, heads, args.lr, muon=args.muon)
     step = _restore(args, model, heads, opts)
@@ -260,8 +261,15 @@ def _load_weights(path: Path, model: torch.nn.Module, heads: DenseHeads) -> None
             {k.removeprefix("heads."): v for k, v in weights.items() if k.startswith("heads.")}
         )
     ours[EMBEDDINGS] = _with_new_rows(ours[EMBEDDINGS], model)
+    ours = {name: weight for name, weight in ours.items() if not _is_cut_off(name, model)}
     # The output layer is the embedding; it is saved once.
     model.load_state_dict(ours | {"lm_head.weight": ours[EMBEDDINGS]})
+
+
+def _is_cut_off(name: str, model: torch.nn.Module) -> bool:
+    """Whether weights belong to a layer that a smaller model does not have."""
+    layer = re.match(r"model\.language_model\.layers\.(\d+)\.", name)
+    return layer is not None and int(layer[1]) >= len(model.model.language_model.layers)
 
 
 def _with_new_rows(embeddings: Tensor, model: torch.nn.Module) -> Tensor:
@@ -273,7 +281,7 @@ def _with_new_rows(embeddings: Tensor, model: torch.nn.Module) -> Tensor:
 def export(args: argparse.Namespace) -> None:
     """Write a checkpoint as a plain `transformers` folder in float16 with its segzero.json."""
     tokenizer = _tokenizer(args)
-    model = build_model(tokenizer, args.seed)
+    model = build_model(tokenizer, args.seed, args.layers)
     checkpoint = args.run / f"{args.stage}.safetensors"
     _load_weights(checkpoint, model, DenseHeads(256, len(KINDS), len(COLORS)))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -305,6 +313,12 @@ def main(argv: list[str] | None = None) -> int:
         help="checkpoint or model folder to begin from, such as RUN/dense.safetensors",
     )
     parser.add_argument("--out", type=Path, help="export: the model folder")
+    parser.add_argument(
+        "--layers",
+        type=int,
+        default=LAYERS,
+        help="language layers; with fewer than --init has, its upper ones are left out",
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=12, help="pictures a step")
     parser.add_argument("--questions", type=int, default=5, help="questions a picture")
@@ -328,8 +342,7 @@ def main(argv: list[str] | None = None) -> int:
         "--words-weight",
         type=float,
         default=2.0,
-        help="weight of the words against the numbers; most words follow of themselves, so the few "
-        "that decide need weight",
+        help="weight of the words against the numbers; few of the words decide, so they need it",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)

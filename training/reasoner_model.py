@@ -27,12 +27,14 @@ CELLS = SEEN_SIZE // (PATCH * MERGE)  # image tokens a side
 DENSE_LAYER = (
     3  # the layers below make "what is here" and "where is it"; see platform notes in docs
 )
-POINTER_LAYERS = (4, 5, 6)
+POINTER_LAYERS = 3
+"""How many of the uppermost layers have heads that are told where to look."""
+LAYERS = 7
 POINTER_HEADS = 4
 PREFIX = ("<|im_start|>", "user\n", "<|vision_start|>")  # one token each, before the picture
 
 
-def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+def build_config(tokenizer: PreTrainedTokenizerFast, layers: int = LAYERS) -> Qwen2_5_VLConfig:
     """About 8 M parameters; every number chosen for two cores."""
     token = tokenizer.convert_tokens_to_ids
     return Qwen2_5_VLConfig(
@@ -40,7 +42,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "vocab_size": len(tokenizer),
             "hidden_size": 256,
             "intermediate_size": 704,
-            "num_hidden_layers": 7,
+            "num_hidden_layers": layers,
             "num_attention_heads": 8,
             "num_key_value_heads": 8,
             "max_position_embeddings": 4096,
@@ -77,11 +79,11 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def build_model(
-    tokenizer: PreTrainedTokenizerFast, seed: int
+    tokenizer: PreTrainedTokenizerFast, seed: int, layers: int = LAYERS
 ) -> Qwen2_5_VLForConditionalGeneration:
     """Fresh weights. Number tokens begin as waves of their value, near ones look alike."""
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer)).float()
+    model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer, layers)).float()
     weight = model.get_input_embeddings().weight
     ids = number_ids(tokenizer)
     with torch.no_grad():
@@ -264,7 +266,7 @@ def think(
         k, v = _advance(layer, stream)
         for group, own, told in zip(groups, streams, losses, strict=True):
             q, keys = _advance_asked(layer, own, k[group.picture], v[group.picture])
-            if index in POINTER_LAYERS:
+            if index >= len(language.layers) - POINTER_LAYERS:
                 told.append(_pointer_loss(q, keys, own.bias, group))
         if index + 1 == DENSE_LAYER:
             dense = stream.x[:, start : start + cells]

@@ -42,7 +42,9 @@ from segzero_core.description import FILE_NAME, ModelDescription
 from segzero_core.errors import ConfigError, SegZeroError
 from segzero_core.models import ModelFiles, find_model
 from segzero_core.weights import weights_hash
+from training.budget import ProcessorClock, StopInTime, spent_before_s
 from training.checkpoints import (
+    METRICS,
     CheckpointError,
     KeepWhole,
     Provenance,
@@ -92,7 +94,10 @@ def train(method: str, config: TrainConfig) -> Path:
 
     make = _grpo_trainer if method == "grpo" else _sft_trainer
     trainer = make(config, files, description)
-    trainer.add_callback(KeepWhole(provenance))
+    clock = ProcessorClock(spent_before_s(output / METRICS))
+    trainer.add_callback(KeepWhole(provenance, clock))
+    if config.max_processor_minutes:
+        trainer.add_callback(StopInTime(clock, 60 * config.max_processor_minutes))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return _save_model(trainer, output / FINAL, provenance)

@@ -68,6 +68,7 @@ def test_settings_of_the_command_line_come_last() -> None:
         pytest.param(["grpo.lr=1"], "grpo.lr: no such field", id="unknown"),
         pytest.param(["max_steps=two"], "max_steps: expected a whole number", id="no number"),
         pytest.param(["max_steps=1.5"], "max_steps: expected a whole number", id="fraction"),
+        pytest.param(["max_processor_minutes=-1"], "expected 0 or more, got -1", id="time"),
         pytest.param(["bf16_mixed=yes"], "bf16_mixed: expected true or false", id="no flag"),
         pytest.param(["template=other"], "template: 'other' is none of", id="template"),
         pytest.param(["grpo.protocol=mine"], "grpo.protocol: 'mine' is none of", id="protocol"),

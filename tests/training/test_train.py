@@ -12,13 +12,14 @@ from segzero_core.errors import ConfigError
 from segzero_core.testing import fake_description
 from tests.training.conftest import write_scene
 from training import grpo, train
+from training.budget import SPENT, spent_before_s
 from training.checkpoints import COMPLETE, METRICS, RUN_FILE
 from training.config import load_config
 from training.conversations import load_conversations, sft_columns, write_answer
 from training.data import main as prepare
 from training.rewards import Term, make_protocol
 
-NOISE = ("step_time", "runtime", "per_second", "total_flos")
+NOISE = ("step_time", "runtime", "per_second", "total_flos", SPENT)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,14 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_metrics(
     assert run(method, prepared, cut) == 0
     assert [row["step"] for row in rows(whole)] == [1, 2]
     assert rows(cut) == rows(whole)
+
+
+@pytest.mark.slow
+def test_a_run_ends_whole_at_the_first_step_after_its_time(prepared: Path, tmp_path: Path) -> None:
+    assert run("sft", prepared, tmp_path / "run", "max_processor_minutes=1e-6") == 0
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1]
+    assert (tmp_path / "run" / "checkpoint-1" / COMPLETE).is_file()
+    assert spent_before_s(tmp_path / "run" / METRICS) > 0
 
 
 @pytest.mark.slow
