@@ -29,7 +29,7 @@ from segzero_core.tolerant_json import (
     read_value,
     skip_space,
 )
-from segzero_core.types import Box, ObjectPrompt, Point
+from segzero_core.types import Box, ObjectPrompt, Point, checked_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def _plain_list_pattern() -> re.Pattern[str]:
 
 
 _PLAIN_LIST: Final = _plain_list_pattern()
-_PLAIN_NUMBER: Final = re.compile(r"(?<![\w.])-?+[0-9]++(?:\.[0-9]++)?+", re.ASCII)
-"""A number of such a list; the 2 in a key is none."""
+_NO_NUMBER: Final = str.maketrans(dict.fromkeys("[]{}:,\"'bboxpoint", " "))
+"""What else stands in such a list, once the 2 of its keys is gone."""
 
 # Bounds on prose full of brackets: they keep the time in proportion to the text.
 _MAX_FALSE_STARTS = 256
@@ -89,23 +89,24 @@ def read_answer(text: str) -> tuple[ObjectPrompt, ...]:
         AnswerRuleError: The answer is broken, or holds no objects and no empty list.
     """
     if _PLAIN_LIST.fullmatch(text):
-        # The pattern has fixed the order: six numbers an object.
-        numbers = iter(map(float, _PLAIN_NUMBER.findall(text)))
-        try:
-            return tuple([_plain_prompt(*six) for six in zip(*[numbers] * 6, strict=True)])
-        except InputError:
-            pass  # the reader below tells which object it is
-    return AnswerReader().finish(text)
+        # The pattern has fixed the order: six numbers an object, none of them infinite.
+        numbers = iter(map(float, text.replace("_2d", "").translate(_NO_NUMBER).split()))
+        prompts = [_plain_prompt(*six) for six in zip(*[numbers] * 6, strict=True)]
+        usable = tuple([prompt for prompt in prompts if prompt is not None])
+        if len(usable) == len(prompts):
+            return usable
+    return AnswerReader().finish(text)  # which tells what is wrong with which object
 
 
 def _plain_prompt(
     x_1: float, y_1: float, x_2: float, y_2: float, x: float, y: float
-) -> ObjectPrompt:
+) -> ObjectPrompt | None:
+    """Make a prompt; None where the box has no area."""
     if x_1 > x_2:
         x_1, x_2 = x_2, x_1
     if y_1 > y_2:
         y_1, y_2 = y_2, y_1
-    return ObjectPrompt(Box(x_1, y_1, x_2, y_2), (Point(x, y),))
+    return None if x_1 == x_2 or y_1 == y_2 else checked_prompt(x_1, y_1, x_2, y_2, x, y)
 
 
 class _Place(Enum):

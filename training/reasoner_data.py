@@ -38,7 +38,7 @@ KIND_SHARES = (0.2, 0.17, 0.2, 0.15, 0.12, 0.16)
 """How often each of `QUERY_KINDS` is asked, unless the command line says otherwise."""
 _VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE, _ABSENT_SHARE = 0.06, 0.09, 0.05, 0.16
 """How often a question of another sort takes the place of one of `QUERY_KINDS`."""
-_ABSENT_WAYS = {"name": 0.2, "color": 0.36, "use": 0.18, "group": 0.26}
+_ABSENT_WAYS = {"name": 0.24, "color": 0.4, "use": 0.2, "group": 0.16}
 """What is lacking in the `_ABSENT_SHARE`; a colour is the hardest to miss: the thing is there."""
 _TEMPLATES = {
     MULTI_OBJECT: 0.58,

@@ -14,6 +14,7 @@ from tabletop.queries import centre_px
 from tabletop.scene import Query, SceneObject
 from tabletop.vocabulary import GROUPS, NAMES, SINGULAR_OF_GROUP, USES
 
+_YES, _NO = " (yes)", " (no)"
 Objects = Sequence[SceneObject]
 Points = tuple[tuple[float, float], ...]
 
@@ -154,11 +155,20 @@ def _joint(index: int, count: int) -> str:
     return "" if index == 0 else (" and" if index == count - 1 else ",")
 
 
-def _sees(row: Objects) -> list[Piece]:
+def _sees(row: Objects, color: str) -> list[Piece]:
+    """List candidates; where a colour decides, each with its verdict: the choice becomes easy."""
     pieces = [Piece(" I see")]
     for i, thing in enumerate(row):
         pieces.append(Piece(_joint(i, len(row)) + f" {with_article(called(thing))}", thing.id))
-    return pieces
+        if color:
+            pieces.append(Piece(_YES if thing.color == color else _NO))
+    return [*pieces, Piece(".")]
+
+
+def _asked_color(query: Query) -> str:
+    """The colour by which the question chooses among candidates of several; empty for none."""
+    topic, *rest = query.topic
+    return {"name": rest[-1], "color_group": rest[0]}.get(topic, "") if rest else ""
 
 
 def _named_at(joint: str, thing: SceneObject, size_wh: tuple[int, int]) -> list[Piece]:
@@ -177,7 +187,7 @@ def _evidence(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[
         return [Piece(" I start from"), *_named_at("", anchor, size_wh), Piece(".")]
     kinds = candidate_kinds(query)
     row = left_to_right(o for o in objects if o.kind in kinds)
-    return [*_sees(row), Piece(".")] if row and query.kind != "many" else []
+    return _sees(row, _asked_color(query)) if row and query.kind != "many" else []
 
 
 def candidate_kinds(query: Query) -> tuple[str, ...]:
@@ -209,7 +219,7 @@ def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
     else:
         missing = " or ".join(NAMES[kind][0] for kind in kinds)
     if others:
-        return [*_sees(others), Piece(f", but no {rest[1]} {missing}. Nothing fits.")]
+        return [*_sees(others, _asked_color(query)), Piece(" Nothing fits.")]
     return [Piece(f" I see no {missing}. Nothing fits.")]
 
 
@@ -252,6 +262,8 @@ def _numbers(values: Sequence[int], object_id: int) -> list[Piece]:
 
 
 FIXED_PIECES = (
+    _YES,
+    _NO,
     "<think>",
     "</think>",
     "<answer>",
