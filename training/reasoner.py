@@ -300,11 +300,26 @@ def export(args: argparse.Namespace) -> None:
     (args.out / "segzero.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
+def average(args: argparse.Namespace) -> None:
+    """Write the mean of the weights of checkpoints that began from the same one."""
+    checkpoints = [load_file(path) for path in args.checkpoints]
+    names = set(checkpoints[0])
+    if any(set(weights) != names for weights in checkpoints):
+        raise SystemExit("the checkpoints hold different weights: they are of different models")
+    mean = {
+        name: torch.stack([weights[name].float() for weights in checkpoints]).mean(0)
+        for name in sorted(names)
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(mean, str(args.out))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.reasoner", description=__doc__)
-    parser.add_argument("action", choices=("train", "export"))
-    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument("action", choices=("train", "export", "average"))
+    parser.add_argument("--run", type=Path, help="folder of checkpoints and log")
+    parser.add_argument("--checkpoints", type=Path, nargs="+", help="average: of which the mean")
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="rendered folders")
     parser.add_argument("--stage", choices=("dense", "text"), default="text")
     parser.add_argument(
@@ -312,7 +327,9 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         help="checkpoint or model folder to begin from, such as RUN/dense.safetensors",
     )
-    parser.add_argument("--out", type=Path, help="export: the model folder")
+    parser.add_argument(
+        "--out", type=Path, help="export: the model folder; average: the checkpoint"
+    )
     parser.add_argument(
         "--layers",
         type=int,
@@ -352,7 +369,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
-    (train if args.action == "train" else export)(args)
+    action, needs = {
+        "train": (train, ("run", "data")),
+        "export": (export, ("run", "out")),
+        "average": (average, ("checkpoints", "out")),
+    }[args.action]
+    for name in needs:
+        if not getattr(args, name):
+            parser.error(f"{args.action} needs --{name}")
+    action(args)
     return 0
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core import parse_completion
 from tabletop import Scene
-from tabletop.queries import ask
+from tabletop.queries import ask, ask_absent
 from tabletop.render import main as render
+from tabletop.scene import Query
 from tabletop.vocabulary import QUERY_KINDS
 from training.reasoner import main as reasoner
 from training.reasoner_data import Packer, Tables, cell_owners, encode_question
@@ -156,3 +158,41 @@ def test_two_stages_train_resume_and_export(scenes: Path, tmp_path: Path) -> Non
     model = AutoModelForImageTextToText.from_pretrained(out)
     assert sum(p.numel() for p in model.parameters()) < 10_000_000
     assert json.loads((out / "segzero.json").read_text())["seen_size_wh"] == [SEEN_SIZE, SEEN_SIZE]
+
+
+def test_the_average_of_checkpoints_is_their_mean(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    for path, value in zip(paths, (1.0, 2.0, 6.0), strict=True):
+        save_file({"model.weight": torch.full((2,), value)}, path)
+    out = tmp_path / "mean" / "text.safetensors"
+    assert reasoner(["average", "--checkpoints", *map(str, paths), "--out", str(out)]) == 0
+    assert load_file(out)["model.weight"].tolist() == [3.0, 3.0]
+    save_file({"model.other": torch.zeros(2)}, paths[0])
+    with pytest.raises(SystemExit, match="different models"):
+        reasoner(["average", "--checkpoints", *map(str, paths), "--out", str(out)])
+
+
+def thought(things: tuple, query: Query) -> str:
+    pieces = write_completion(things, query, {}, (640, 480), "multi_object")
+    return parse_completion("".join(piece.text for piece in pieces)).thinking
+
+
+def test_a_color_that_decides_has_its_verdict_in_the_thinking(objects: list) -> None:
+    rng = np.random.default_rng(0)
+    for things in objects:
+        absent = ask_absent(rng, things, "color")
+        assert absent is not None
+        thinking = thought(things, absent)
+        assert " (no)" in thinking
+        assert " (yes)" not in thinking
+        assert thinking.endswith("Nothing fits.")
+
+
+@pytest.mark.parametrize("way", ["name", "color", "use"])
+def test_what_is_asked_for_in_vain_is_not_there(objects: list, way: str) -> None:
+    rng = np.random.default_rng(1)
+    for things in objects:
+        query = ask_absent(rng, things, way)
+        assert query is not None
+        assert (query.kind, query.ids) == ("none", ())
+        assert thought(things, query).endswith("Nothing fits.")
