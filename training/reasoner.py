@@ -35,6 +35,7 @@ from training.reasoner_data import COLORS, KIND_SHARES, KINDS, Batch, Packer, Ta
 from training.reasoner_model import LAYERS, DenseHeads, build_model, number_ids, think
 from training.reasoner_tokenizer import (
     SEEN_SIZE,
+    deciding_ids,
     build_processor,
     build_tokenizer,
     corpus,
@@ -50,8 +51,14 @@ EMBEDDINGS = "model.language_model.embed_tokens.weight"
 class Losses:
     """The terms of the loss, by name; `total` is what is minimised."""
 
-    def __init__(self, numbers: Tensor, embeddings: Tensor) -> None:
+    def __init__(
+        self, numbers: Tensor, embeddings: Tensor, deciding: Tensor, deciding_weight: float
+    ) -> None:
         self._number_ids = numbers
+        # bool and float32 [vocabulary]
+        self._decides = torch.zeros(len(embeddings), dtype=torch.bool)
+        self._decides[deciding] = True
+        self._word_weights = torch.where(self._decides, deciding_weight, 1.0)
         self._embeddings = embeddings
         grid = torch.arange(SEEN_SIZE + 1.0)
         near = torch.exp(-0.5 * ((grid[:, None] - grid) / SMEAR_PX) ** 2)
@@ -92,9 +99,10 @@ class Losses:
         right = word_logits.argmax(-1) == targets[words]
         guess = number_logits[:, self._number_ids].argmax(-1)
         return {
-            "words": F.cross_entropy(word_logits, targets[words]),
+            "words": F.cross_entropy(word_logits, targets[words], self._word_weights),
             "numbers": -(self._smeared[wanted] * logs).sum(-1).mean(),
             "word_acc": right.float().mean(),
+            "deciding_acc": right[self._decides[targets[words]]].float().mean(),
             "number_px": (guess - wanted).abs().float().mean(),
         }
 
@@ -155,7 +163,12 @@ def train(args: argparse.Namespace) -> None:
     heads = DenseHeads(256, len(KINDS), len(COLORS))
     opts = optimizers(model, heads, args.lr, muon=args.muon)
     step = _restore(args, model, heads, opts)
-    losses = Losses(number_ids(tokenizer), model.get_input_embeddings().weight)
+    losses = Losses(
+        number_ids(tokenizer),
+        model.get_input_embeddings().weight,
+        deciding_ids(tokenizer),
+        args.deciding_weight,
+    )
     questions = args.questions if args.stage == "text" else 0
     loader = DataLoader(
         Tables(
@@ -360,6 +373,12 @@ def main(argv: list[str] | None = None) -> int:
         type=float,
         default=2.0,
         help="weight of the words against the numbers; few of the words decide, so they need it",
+    )
+    parser.add_argument(
+        "--deciding-weight",
+        type=float,
+        default=10.0,
+        help="weight of the words in which the choice falls, against the other words",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)

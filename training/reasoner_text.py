@@ -280,4 +280,7 @@ FIXED_PIECES = (
 )
 """Parts of every answer that are one token each."""
 
-__all__ = ["FIXED_PIECES", "Piece", "Prompt", "write_completion"]
+DECIDING = (_YES, _NO, " Nothing", " It", " They", " no")
+"""Beginnings of the pieces in which a choice falls."""
+
+__all__ = ["DECIDING", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]
