@@ -35,10 +35,10 @@ from training.reasoner_data import COLORS, KIND_SHARES, KINDS, Batch, Packer, Ta
 from training.reasoner_model import LAYERS, DenseHeads, build_model, number_ids, think
 from training.reasoner_tokenizer import (
     SEEN_SIZE,
-    deciding_ids,
     build_processor,
     build_tokenizer,
     corpus,
+    deciding_ids,
     extend_tokenizer,
     save_processor,
 )
