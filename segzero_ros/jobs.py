@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from segzero_ros.msg import SegmentationResult
+from segzero_ros.traces import TraceWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,7 @@ class Job:
         cancel: Set when the model is to stop.
         done: Set when the model has let go of it.
         notify: Called whenever one of the two is set; the worker's.
+        trace: Of its thinking; silent until somebody puts another in its place.
         began_s: When work began, on the monotonic clock [s]; None while it waits.
     """
 
@@ -89,6 +91,7 @@ class Job:
         self.done = threading.Event()
         self.notify: Callable[[], None] = lambda: None
         self.began_s: float | None = None
+        self.trace = TraceWriter(query.id, lambda _: None)
         self._lock = threading.Lock()
         self._stop: Stop | None = None
         self._concluded = False

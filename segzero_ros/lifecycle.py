@@ -132,7 +132,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
         def run() -> None:
             done.set_result(all(map(self.change_state, transition_ids)))
             if self.executor is not None:
-                # A coroutine that awaits the future is looked at when something wakes the executor.
+                # Whoever awaits the future is looked at when something wakes the executor.
                 self.executor.create_task(lambda: None)
 
         # A daemon: a load that cannot be interrupted must not keep the process alive.

@@ -33,7 +33,7 @@ _STAMP_END: Final = 12  # 4 bytes that say how the rest is encoded, then seconds
 def stamp_ns(packed: bytes) -> int:
     """Read the stamp of a packed message that begins with a header, in nanoseconds.
 
-    Source: OMG DDS-XTypes 1.3, 7.6.2 (the encoding is in the first two bytes; odd is little-endian).
+    Source: OMG DDS-XTypes 1.3, 7.6.2 (two bytes say the encoding; odd is little-endian).
 
     Raises:
         InputError: It is too short to have a header.

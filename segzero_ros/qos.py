@@ -80,8 +80,8 @@ def fix_for_subscription(
         publishers: Of that topic.
     """
     return [
-        f"{topic}: node {_full_name(info)} publishes what this node cannot hear: {reason}. Publish "
-        "reliable there, or start this node with "
+        f"{topic}: node {_full_name(info)} cannot be heard: {reason}; publish reliable there, or "
+        "start this node with "
         f"-p qos_overrides.{topic}.subscription.reliability:=best_effort"
         for info in publishers
         if (reason := mismatch(info.qos_profile, own)) is not None

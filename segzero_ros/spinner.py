@@ -21,12 +21,12 @@ class Spinner:
 
     Args:
         node: What to spin.
-        on_error: Called in the thread with an exception that ended it; without it, the exception
-            goes to `threading.excepthook`.
+        on_error: Called in the thread with what a callback raised; says whether to go on. Without
+            it, the exception ends the thread and goes to `threading.excepthook`.
     """
 
     def __init__(
-        self, node: Node, on_error: Callable[[BaseException], None] | None = None
+        self, node: Node, on_error: Callable[[BaseException], object] | None = None
     ) -> None:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
@@ -46,10 +46,11 @@ class Spinner:
         self._executor.shutdown()
 
     def _spin(self) -> None:
-        try:
-            while not self._stopping.is_set():
+        while not self._stopping.is_set():
+            try:
                 self._executor.spin_once()
-        except Exception as error:
-            if self._on_error is None:
-                raise
-            self._on_error(error)
+            except Exception as error:
+                if self._on_error is None:
+                    raise
+                if not self._on_error(error):
+                    return

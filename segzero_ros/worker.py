@@ -155,11 +155,18 @@ class Worker:
             self._changed.notify_all()
         return None if replaced is None else Refused(replaced, is_replaced=True)
 
-    def take_pending(self) -> Job | None:
-        """Take the job that waits out of the queue."""
+    def take_pending(self, job: Job | None = None) -> Job | None:
+        """Take the job that waits out of the queue.
+
+        Args:
+            job: Take this one only; None takes any.
+        """
         with self._changed:
-            job, self._pending = self._pending, None
-            return job
+            if job is not None and self._pending is not job:
+                return None
+            waiting, self._pending = self._pending, None
+            self._changed.notify_all()
+            return waiting
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no job runs or waits.
@@ -235,7 +242,9 @@ class Worker:
         with self._changed:
             if job.done.is_set() or job.cancel.is_set():
                 return None
-            left_s = min(job.seconds_left(), self._pending.seconds_left() if self._pending else FOREVER)
+            left_s = min(
+                job.seconds_left(), self._pending.seconds_left() if self._pending else FOREVER
+            )
             self._changed.wait(None if left_s == FOREVER else max(0.0, left_s))
             job.check_deadline()
             waiting = self._pending

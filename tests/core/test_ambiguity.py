@@ -32,7 +32,13 @@ def answer(query: str, *scores: float) -> Result:
 
 @pytest.mark.parametrize(
     "query",
-    ["the red mug", "a mug", "something to drive a nail with", "what is left of the bowl", "my cup"],
+    [
+        "the red mug",
+        "a mug",
+        "something to drive a nail with",
+        "what is left of the bowl",
+        "my cup",
+    ],
 )
 def test_a_query_in_the_singular_asks_for_one(query: str) -> None:
     assert asks_for_one(query)
@@ -40,7 +46,15 @@ def test_a_query_in_the_singular_asks_for_one(query: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["all the fruit", "the mugs", "mugs", "both cups", "the two bowls", "everything round", "fruit"],
+    [
+        "all the fruit",
+        "the mugs",
+        "mugs",
+        "both cups",
+        "the two bowls",
+        "everything round",
+        "fruit",
+    ],
 )
 def test_any_other_query_does_not(query: str) -> None:
     assert not asks_for_one(query)

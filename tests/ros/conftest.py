@@ -181,6 +181,7 @@ class Client:
         """
         publisher = self._compressed if isinstance(msg, CompressedImage) else self._images
         wait_until(publisher.get_subscription_count)
+        wait_until(lambda: node.is_accepting)
         publisher.publish(msg)
         wait_until(lambda: (new := node.newest_picture) and new.msg.header == msg.header)
 
@@ -189,6 +190,13 @@ class Client:
         header = self._new_header()
         pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
         self.send_image(msg_from_array(pixels, "rgb8", header), node)
+        return header
+
+    def publish_picture(self, size_wh: tuple[int, int] = (64, 48)) -> Header:
+        """Publish a good picture, for a node in another process."""
+        header = self._new_header()
+        pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
+        self._images.publish(msg_from_array(pixels, "rgb8", header))
         return header
 
     def compressed_picture(self, size_wh: tuple[int, int]) -> CompressedImage:
@@ -231,6 +239,8 @@ def start_node(graph: Graph) -> Callable[..., SegZeroNode]:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = SegZeroNode(load, context=graph.context, parameter_overrides=overrides)
         graph.spin(node)
+        if not callable(pipeline) and parameters.get("autostart", True):
+            wait_until(lambda: node.is_active)
         return node
 
     return start
