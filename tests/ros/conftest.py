@@ -134,7 +134,14 @@ class Client:
     wait_until = staticmethod(wait_until)
     now_s = staticmethod(time.monotonic)
 
-    def __init__(self, graph: Graph, *, name: str = "client", overlay: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        name: str = "client",
+        overlay: bool = False,
+        camera_topic: str = "/image",
+    ) -> None:
         self.node = Node(name, context=graph.context)
         self.heard = Recorder()
         types = {"result": SegmentationResult, "reasoning": ReasoningTrace, "status": Status}
@@ -147,7 +154,7 @@ class Client:
                 profile,
             )
         self._queries = self.node.create_publisher(String, "/segzero/query", qos.QUERY)
-        self._images = self.node.create_publisher(Image, "/image", QoSProfile(depth=1))
+        self._images = self.node.create_publisher(Image, camera_topic, QoSProfile(depth=1))
         self._compressed = self.node.create_publisher(
             CompressedImage, "/image/compressed", QoSProfile(depth=1)
         )
