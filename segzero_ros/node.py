@@ -338,6 +338,13 @@ class SegZeroNode(ManagedNode):
         return self._is_accepting
 
     @property
+    def outstanding(self) -> int:
+        """How many queries run, wait, or are goals whose result is not handed over yet."""
+        worker = self._worker
+        jobs = (worker.running, worker.pending) if worker is not None else ()
+        return sum(job is not None for job in jobs) + self._goals.open_goals
+
+    @property
     def newest_picture(self) -> Picture | None:
         """What the next query will be about."""
         return self.ring.newest

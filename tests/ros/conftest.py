@@ -77,6 +77,10 @@ class Recorder:
         with self._changed:
             return list(self._heard.get(topic, []))
 
+    def forget(self) -> None:
+        with self._changed:
+            self._heard.clear()
+
     def wait(
         self,
         topic: str,
@@ -117,12 +121,18 @@ class Graph:
     def spin(self, node: Node) -> None:
         self._running.append((node, Spinner(node)))
 
+    def end(self, node: Node) -> None:
+        """End one node as its process would."""
+        (spinner,) = [spinner for each, spinner in self._running if each is node]
+        self._running.remove((node, spinner))
+        if isinstance(node, SegZeroNode):
+            node.close(TIMEOUT_S)
+        spinner.stop()
+        node.destroy_node()
+
     def close(self) -> None:
-        for node, spinner in reversed(self._running):
-            if isinstance(node, SegZeroNode):
-                node.close(TIMEOUT_S)
-            spinner.stop()
-            node.destroy_node()
+        for node, _ in reversed(list(self._running)):
+            self.end(node)
         rclpy.shutdown(context=self.context)
 
 
