@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -13,6 +12,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from segzero_ros.memory import loaded_cuda
 from segzero_ros.msg import SegmentationResult, Status
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def resident_mb() -> float:
 
 def gpu_mb() -> float:
     """Return the memory that torch holds on GPUs [MB]; 0 where torch is not loaded."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    cuda = loaded_cuda()
+    if cuda is None:
         return 0.0
-    return sum(torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())) / 1e6
+    return float(sum(cuda.memory_reserved(i) for i in range(cuda.device_count()))) / 1e6
 
 
 class Health:

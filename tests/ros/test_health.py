@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,8 @@ from visualization_msgs.msg import MarkerArray
 
 from segzero_core.testing import fake_segzero
 from segzero_ros import qos
+from segzero_ros.health import gpu_mb
+from segzero_ros.memory import release_memory
 from segzero_ros.msg import SegmentationResult
 from tests.ros.scripted import SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
 
@@ -68,6 +72,14 @@ def test_diagnostics_tell_latency_backend_and_the_last_error(
     assert 0 < float(model["latency_p50_ms"]) <= float(model["latency_p95_ms"])
     assert model["last_error"].startswith("query 2: ")
     assert float(values(told, "camera")["age_s"]) >= 0
+
+
+def test_memory_can_be_asked_for_while_torch_is_being_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert gpu_mb() == 0.0
+    release_memory()
 
 
 def test_a_camera_that_stops_is_an_error(start_node: Callable[..., Any], watched: Any) -> None:
