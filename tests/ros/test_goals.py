@@ -29,6 +29,7 @@ class Goal:
     def __init__(self, sender: Sender, goal: Segment.Goal) -> None:
         self._client = sender.client
         self.feedback: list[Segment.Feedback] = []
+        self._result: Any = None
         self._sent = sender.actions.send_goal_async(
             goal, feedback_callback=lambda msg: self.feedback.append(msg.feedback)
         )
@@ -38,9 +39,15 @@ class Goal:
         self._client.wait_until(self._sent.done)
         return self._sent.result()
 
+    def follow(self) -> Any:
+        """Ask for the result now; the node forgets it after a while."""
+        if self._result is None:
+            self._result = self.handle.get_result_async()
+        return self._result
+
     def result(self) -> tuple[int, SegmentationResult]:
         """Return the goal's status and result."""
-        future = self.handle.get_result_async()
+        future = self.follow()
         self._client.wait_until(future.done)
         return future.result().status, future.result().result.result
 
