@@ -54,6 +54,8 @@ class Person(Node):
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._actions = ActionClient(self, Segment, f"{self._target}/segment")
+        # After the action: a node learns of our endpoints in the order in which they were made, so
+        # that one whose state is heard can answer our requests. Earlier ones would be lost.
         self.create_subscription(Status, f"{self._target}/status", self._on_status, qos.LATCHED)
 
     def ask(self, query: str, timeout_s: float, patience_s: float) -> SegmentationResult:
@@ -67,19 +69,21 @@ class Person(Node):
         Raises:
             AskError: The node is not there, or does not take the query.
         """
-        if not self._spin_until(self._actions.server_is_ready, patience_s):
+        if not self._spin_until(self._is_heard, patience_s):
             raise AskError(
                 f"no node {self._target} within {patience_s:g} s; is it started, and in this "
                 "ROS_DOMAIN_ID?"
             )
         goal = Segment.Goal(query=query, timeout_s=timeout_s)
         sent = self._actions.send_goal_async(goal, feedback_callback=self._on_feedback)
-        self._spin_until(sent.done)
+        if not self._spin_until(sent.done, patience_s):
+            raise AskError(f"{self._target} did not answer the goal within {patience_s:g} s")
         handle = sent.result()
         if not handle.accepted:
-            self._spin_until(lambda: self._status is not None, patience_s)
-            detail = self._status.detail if self._status else "no ~/status was heard"
-            raise AskError(f"{self._target} does not take the query; it says: {detail}")
+            assert self._status is not None
+            raise AskError(
+                f"{self._target} does not take the query; it says: {self._status.detail}"
+            )
         result = handle.get_result_async()
         try:
             self._spin_until(result.done)
@@ -90,6 +94,9 @@ class Person(Node):
         if result.result().status == GoalStatus.STATUS_UNKNOWN:
             raise AskError("the node forgot the query; was it started anew?")
         return result.result().result.result
+
+    def _is_heard(self) -> bool:
+        return self._status is not None and self._actions.server_is_ready()
 
     def _on_status(self, msg: Status) -> None:
         self._status = msg

@@ -11,6 +11,7 @@ watches it; one for each transition; one that draws the overlay.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
@@ -25,6 +26,7 @@ from std_srvs.srv import Trigger
 
 from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
+from segzero_ros import qos
 from segzero_ros.answering import Answer, Pipeline, answer_query
 from segzero_ros.goals import SegmentServer
 from segzero_ros.health import Health, resident_mb
@@ -41,7 +43,7 @@ from segzero_ros.traces import TraceWriter
 from segzero_ros.worker import MAX_HANGS, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from segzero_core.config import NodeConfig
 
@@ -94,7 +96,9 @@ class SegZeroNode(ManagedNode):
         self.health = Health()
         self.ring = PictureRing(self.config.ring_size, self.config.pair_tolerance_s)
         self.outputs = Outputs(self, self._on_mismatch)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, "/diagnostics", **qos.overridable(qos.RESULT)
+        )
         self._inputs = Inputs(self, self._on_query, self._on_mismatch)
         self._goals = SegmentServer(self)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
@@ -122,7 +126,8 @@ class SegZeroNode(ManagedNode):
             self._tell(Status.ERROR, f"{self._fault}; mend it and configure again")
             raise TransitionRefusedError(self._fault) from error
         finally:
-            self._loading_since_s = None
+            with self._gate:  # or the timer could tell LOADING after what is told next
+                self._loading_since_s = None
         self._worker = Worker(
             self._work,
             self._on_late,
@@ -283,13 +288,18 @@ class SegZeroNode(ManagedNode):
             self._worker.answered_well()
         self._log_failure(answer)
         self.health.result_published(msg)
-        self.outputs.publish_answer(answer, composed)
-        if job.on_result is not None:
-            job.on_result(msg)
         failed = msg.error_code != SegmentationResult.OK
-        job.trace.close(ReasoningTrace.FAILED if failed else ReasoningTrace.DONE)
-        if self._is_accepting and self._status.active_query_id == job.query.id:
-            self._tell_idle("; the last query failed" if failed else "")
+        stage = ReasoningTrace.FAILED if failed else ReasoningTrace.DONE
+        # Each on its own: whoever waits for the goal must not suffer from a topic's trouble.
+        with self._survived("while publishing the answer"):
+            self.outputs.publish_answer(answer, composed)
+        with self._survived("while giving a goal its result"):
+            if job.on_result is not None:
+                job.on_result(msg)
+        with self._survived("while telling the state"):
+            job.trace.close(stage)
+            if self._is_accepting and self._status.active_query_id == job.query.id:
+                self._tell_idle("; the last query failed" if failed else "")
 
     def _failure(self, job: Job, code: int, reason: str, picture: Picture | None = None) -> Answer:
         msg = failure_to_msg(job, code, reason, picture)
@@ -362,12 +372,17 @@ class SegZeroNode(ManagedNode):
         self._status = status
         self.outputs.publish_status(status)
 
-    def _diagnose(self) -> None:
-        """Publish /diagnostics, and how long a load takes already."""
-        try:
+    def _tell_progress(self) -> None:
+        """Tell how long a load takes already."""
+        with self._gate:
             if self._loading_since_s is not None:
                 since_s = time.monotonic() - self._loading_since_s
                 self._tell(Status.LOADING, f"loading {self.config.model}, {since_s:.0f} s so far")
+
+    def _diagnose(self) -> None:
+        """Publish /diagnostics, and the progress of a load."""
+        try:
+            self._tell_progress()
             worker = self._worker
             extra = {
                 "clock_jumps": self.ring.clock_jumps,
@@ -398,6 +413,14 @@ class SegZeroNode(ManagedNode):
         self.get_logger().warning(
             f"query {msg.query_id} failed (error code {msg.error_code}): {msg.error_msg}"
         )
+
+    @contextlib.contextmanager
+    def _survived(self, where: str) -> Iterator[None]:
+        """Log what is raised inside and go on."""
+        try:
+            yield
+        except Exception:
+            self.log_defect(where)
 
     def log_defect(self, where: str) -> None:
         """Log the exception that is being handled."""

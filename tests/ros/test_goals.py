@@ -298,6 +298,20 @@ def test_a_second_hang_in_a_row_is_an_error_until_the_node_is_configured_again(
     assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
 
 
+def test_a_topic_that_fails_does_not_keep_a_goal_from_its_result(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, sender = serve(fake_segzero(TWO_OBJECTS))
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a defect of the topic")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.outputs, "publish_answer", broken)
+        assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
+    assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
+
+
 def test_a_hundred_queries_in_a_row_have_a_result_each(
     serve: Callable[..., Any], client: Any
 ) -> None:
