@@ -56,11 +56,14 @@ class GraphDoctor:
         self._patience_s = patience_s
         self._heard: dict[str, Any] = {}
         self._listen(Status, f"{self._target}/status", qos.LATCHED)
-        self._listen(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self._diagnosed: dict[str, dict[str, str]] = {}
+        node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=10)
+        )
 
     def findings(self) -> Iterator[Finding]:
         """Yield one line for each thing that can be wrong, in the order to mend them."""
-        if not self._wait(lambda: self._subscriptions()):
+        if not self._wait(lambda: self._node.count_publishers(f"{self._target}/status")):
             yield Finding(
                 Mark.FAILED,
                 "node",
@@ -71,7 +74,7 @@ class GraphDoctor:
         yield self._state()
         image = self._image_topic()
         if image is None:
-            yield Finding(Mark.FAILED, "image", "the node hears no topic of pictures")
+            yield Finding(Mark.FAILED, "image", f"no /diagnostics of {self._target} came")
         else:
             yield from self._picture(*image)
         yield from self._peers()
@@ -93,14 +96,13 @@ class GraphDoctor:
         return Finding(Mark.FAILED, "state", detail + advice)
 
     def _image_topic(self) -> tuple[str, str] | None:
-        """Find the topic of pictures among those that the node hears; depth comes second."""
-        found = [
-            (name, kind)
-            for name, kinds in self._subscriptions()
-            for kind in kinds
-            if kind in IMAGE_TYPES
-        ]
-        return min(found, key=lambda each: "depth" in each[0], default=None)
+        """Ask the node's diagnostics for its topic of pictures; return it with its type."""
+        # At least two of the diagnostics' seconds, however little patience there is.
+        if not self._wait(lambda: self._values("camera"), least_s=2.5):
+            return None
+        topic = (self._values("camera") or {})["topic"]
+        compressed = topic.endswith("/compressed")
+        return topic, f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}"
 
     def _picture(self, topic: str, kind: str) -> Iterator[Finding]:
         if not self._wait(lambda: self._node.get_publishers_info_by_topic(topic)):
@@ -174,11 +176,11 @@ class GraphDoctor:
                 yield Finding(Mark.FAILED, "qos", line)
 
     def _queries(self) -> Finding:
-        if not self._wait(lambda: self._values() is not None):
+        if not self._wait(lambda: self._values("model")):
             return Finding(
                 Mark.ABSENT, "queries", f"no /diagnostics of {self._target} came; is it busy?"
             )
-        values = self._values() or {}
+        values = self._values("model") or {}
         counts = {
             key.removeprefix("results_"): value
             for key, value in values.items()
@@ -191,13 +193,12 @@ class GraphDoctor:
         error = f"; last error: {values['last_error']}" if values.get("last_error") else ""
         return Finding(Mark.OK, "queries", told + error)
 
-    def _values(self) -> dict[str, str] | None:
-        array = self._heard.get("/diagnostics")
-        wanted = f"{self._target.lstrip('/')}: model"
-        for status in array.status if array else ():
-            if status.name == wanted:
-                return {each.key: each.value for each in status.values}
-        return None
+    def _values(self, part: str) -> dict[str, str] | None:
+        return self._diagnosed.get(f"{self._target.lstrip('/')}: {part}")
+
+    def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        for status in array.status:  # of every node of the graph
+            self._diagnosed[status.name] = {each.key: each.value for each in status.values}
 
     def _candidates(self, kind: str) -> str:
         names = [name for name, kinds in self._node.get_topic_names_and_types() if kind in kinds]
@@ -210,9 +211,6 @@ class GraphDoctor:
 
     def _is_target(self, info: TopicEndpointInfo) -> bool:
         return f"{info.node_namespace.rstrip('/')}/{info.node_name}" == self._target
-
-    def _subscriptions(self) -> list[tuple[str, list[str]]]:
-        return self._topics(self._node.get_subscriber_names_and_types_by_node)
 
     def _publishers(self) -> list[tuple[str, list[str]]]:
         return self._topics(self._node.get_publisher_names_and_types_by_node)
@@ -229,8 +227,8 @@ class GraphDoctor:
             kind, topic, lambda msg: self._heard.__setitem__(topic, msg), profile
         )
 
-    def _wait(self, condition: Callable[[], object]) -> bool:
-        end_s = time.monotonic() + self._patience_s
+    def _wait(self, condition: Callable[[], object], least_s: float = 0.0) -> bool:
+        end_s = time.monotonic() + max(self._patience_s, least_s)
         while not condition():
             if time.monotonic() > end_s:
                 return False

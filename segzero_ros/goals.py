@@ -14,6 +14,7 @@ from segzero_ros.action import Segment
 from segzero_ros.jobs import Job, Query
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
 from segzero_ros.pictures import Picture, is_empty
+from segzero_ros.spinner import wake
 
 if TYPE_CHECKING:
     from rclpy.action.server import ServerGoalHandle
@@ -128,8 +129,7 @@ class SegmentServer:
 
     def _wake_with(self, future: Future, msg: SegmentationResult) -> None:
         future.set_result(msg)
-        if (executor := self._node.executor) is not None:
-            executor.create_task(lambda: None)
+        wake(self._node.executor)
 
     def _tell(self, handle: ServerGoalHandle, trace: ReasoningTrace, query: Query) -> None:
         feedback: Any = Segment.Feedback(

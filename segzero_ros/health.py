@@ -113,18 +113,22 @@ class Health:
             stamp: Now.
             status: What ~/status last told.
             max_age_s: At which age pictures are stale; 0 is never.
-            extra: More values of the model.
+            extra: More values of the model, and `clock_jumps` and `image_topic` of the camera.
         """
         return DiagnosticArray(
             header=Header(stamp=stamp),
             status=[
-                self._camera(name, status, max_age_s, extra.pop("clock_jumps", 0)),
+                self._camera(
+                    name, status, max_age_s, extra.pop("clock_jumps"), extra.pop("image_topic")
+                ),
                 self._model(name, status, extra),
                 self._connections(name),
             ],
         )
 
-    def _camera(self, name: str, status: Status, max_age_s: float, jumps: int) -> DiagnosticStatus:
+    def _camera(
+        self, name: str, status: Status, max_age_s: float, jumps: int, topic: str
+    ) -> DiagnosticStatus:
         age_s, rate_hz = self.age_s(), self.rate_hz()
         level, text = DiagnosticStatus.OK, f"{rate_hz:.1f} Hz"
         if status.state not in (Status.READY, Status.BUSY):
@@ -136,6 +140,7 @@ class Health:
         elif self._without_stamp:
             level, text = DiagnosticStatus.WARN, "pictures have no stamp: depth is not paired"
         values = {
+            "topic": topic,
             "rate_hz": f"{rate_hz:.2f}",
             "age_s": "" if age_s is None else f"{age_s:.3f}",
             "without_stamp": self._without_stamp,

@@ -22,6 +22,8 @@ from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallba
 from rclpy.node import Node
 from rclpy.task import Future
 
+from segzero_ros.spinner import wake
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -131,9 +133,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
         def run() -> None:
             done.set_result(all(map(self.change_state, transition_ids)))
-            if self.executor is not None:
-                # Whoever awaits the future is looked at when something wakes the executor.
-                self.executor.create_task(lambda: None)
+            wake(self.executor)  # or whoever awaits the future is not looked at
 
         # A daemon: a load that cannot be interrupted must not keep the process alive.
         threading.Thread(target=run, name="segzero-transition", daemon=True).start()

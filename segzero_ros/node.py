@@ -293,11 +293,12 @@ class SegZeroNode(ManagedNode):
         # Each on its own: whoever waits for the goal must not suffer from a topic's trouble.
         with self._survived("while publishing the answer"):
             self.outputs.publish_answer(answer, composed)
+        with self._survived("while closing the trace"):
+            job.trace.close(stage)  # first, for a client drops feedback after the result
         with self._survived("while giving a goal its result"):
             if job.on_result is not None:
                 job.on_result(msg)
         with self._survived("while telling the state"):
-            job.trace.close(stage)
             if self._is_accepting and self._status.active_query_id == job.query.id:
                 self._tell_idle("; the last query failed" if failed else "")
 
@@ -386,6 +387,7 @@ class SegZeroNode(ManagedNode):
             worker = self._worker
             extra = {
                 "clock_jumps": self.ring.clock_jumps,
+                "image_topic": self._inputs.image_topic,
                 "lifecycle": self.state_label,
                 "abandoned_threads": worker.abandoned if worker is not None else 0,
             }

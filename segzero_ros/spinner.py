@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,17 @@ from rclpy.executors import SingleThreadedExecutor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rclpy.executors import Executor
     from rclpy.node import Node
+
+
+def wake(executor: Executor | None) -> None:
+    """Have an executor look at its coroutines again; one that has been shut down has none."""
+    if executor is not None:
+        # What rclpy's own guard condition raises once it is gone.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            # `wake` would not do: `spin_once` goes back to waiting until it has done some work.
+            executor.create_task(lambda: None)
 
 
 class Spinner:
@@ -40,8 +51,7 @@ class Spinner:
     def stop(self) -> None:
         """Wait until the callback that runs has returned, and run no further one."""
         self._stopping.set()
-        # `wake` would not do: `spin_once` goes back to waiting until it has done some work.
-        self._executor.create_task(lambda: None)
+        wake(self._executor)
         self._thread.join()
         self._executor.shutdown()
 
