@@ -2,8 +2,8 @@
 
     lifecycle.py  transitions         inputs.py   camera and questions  pictures.py   the ring
     jobs.py       a query             worker.py   the model's thread    answering.py  the model
-    goals.py      the action          outputs.py  what is published     health.py     diagnostics
-    process.py    signals, exit code  qos.py      QoS                   parameters.py settings
+    goals.py      the action          outputs.py  what is published     health.py     counters
+    process.py    signals, exit code  qos.py      QoS                   reporting.py  the voice
 
 Threads: the executor's, in which all callbacks return at once; the model's and the one that
 watches it; one for each transition; one that draws the overlay.
@@ -19,14 +19,11 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
 from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
-from segzero_ros import qos
 from segzero_ros.answering import Answer, Pipeline, answer_query
 from segzero_ros.goals import SegmentServer
 from segzero_ros.health import Health, resident_mb
@@ -38,6 +35,7 @@ from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from segzero_ros.outputs import Outputs
 from segzero_ros.parameters import check_change, declare_parameters, read_config
 from segzero_ros.pictures import Picture, PictureRing, picture_trouble
+from segzero_ros.reporting import Reporter
 from segzero_ros.results import failure_to_msg
 from segzero_ros.traces import TraceWriter
 from segzero_ros.worker import MAX_HANGS, Worker
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from segzero_core.config import NodeConfig
-
-DIAGNOSTICS_PERIOD_S: Final = 1.0
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
@@ -90,22 +86,15 @@ class SegZeroNode(ManagedNode):
         self._fault = ""
         self._gate = threading.Lock()
         self._is_accepting = False
-        self._loading_since_s: float | None = None
         self._query_ids = itertools.count(1)
-        self._status = Status(state=Status.UNCONFIGURED, model=self.config.model)
         self.health = Health()
         self.ring = PictureRing(self.config.ring_size, self.config.pair_tolerance_s)
         self.outputs = Outputs(self, self._on_mismatch)
-        self._diagnostics = self.create_publisher(
-            DiagnosticArray, "/diagnostics", **qos.overridable(qos.RESULT)
-        )
         self._inputs = Inputs(self, self._on_query, self._on_mismatch)
         self._goals = SegmentServer(self)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
-        # With simulated time that stands still, diagnostics are wanted most.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
-        self._tell(Status.UNCONFIGURED, "not configured")
+        self.reporter = Reporter(self, self._facts)
+        self.reporter.tell(Status.UNCONFIGURED, "not configured")
         if self.config.autostart:
             self.begin_transitions(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
 
@@ -114,8 +103,7 @@ class SegZeroNode(ManagedNode):
     def do_configure(self) -> None:
         """Load the model."""
         self._fault = ""
-        self._loading_since_s = time.monotonic()
-        self._tell(Status.LOADING, f"loading {self.config.model}")
+        self.reporter.tell_loading()
         try:
             self._pipeline = self._load(self.config)
         except Exception as error:
@@ -123,11 +111,9 @@ class SegZeroNode(ManagedNode):
                 self.log_defect(f"while loading {self.config.model}")
             self._fault = f"cannot load {self.config.model}: {error}"
             release_memory()
-            self._tell(Status.ERROR, f"{self._fault}; mend it and configure again")
+            self.reporter.tell(Status.ERROR, f"{self._fault}; mend it and configure again")
             raise TransitionRefusedError(self._fault) from error
-        finally:
-            with self._gate:  # or the timer could tell LOADING after what is told next
-                self._loading_since_s = None
+        self.reporter.encoder_backend = self._pipeline.identity.encoder_backend
         self._worker = Worker(
             self._work,
             self._on_late,
@@ -135,20 +121,20 @@ class SegZeroNode(ManagedNode):
             lambda: read_config(self).stop_grace_s,
             name="segzero",
         )
-        self._tell(Status.INACTIVE, "configured, not active")
+        self.reporter.tell(Status.INACTIVE, "configured, not active")
 
     def do_activate(self) -> None:
         """Begin to take pictures and queries."""
         with self._gate:
             self._is_accepting = True
-        self._tell_idle()
+        self.reporter.tell(Status.READY, "ready")
 
     def do_deactivate(self) -> None:
         """Take no query any more, and let the running one finish or cancel it."""
         self._stop_accepting(read_config(self).deactivate_timeout_s, "the node was deactivated")
         if self._fault:
             raise RuntimeError(self._fault)  # by way of error processing to unconfigured
-        self._tell(Status.INACTIVE, "configured, not active")
+        self.reporter.tell(Status.INACTIVE, "configured, not active")
 
     def do_cleanup(self) -> None:
         """Give the model's memory back."""
@@ -157,13 +143,14 @@ class SegZeroNode(ManagedNode):
         if self._worker is not None:
             self._worker.stop(read_config(self).stop_grace_s)
         self._worker = self._pipeline = None
+        self.reporter.encoder_backend = ""
         self.ring.clear()
         release_memory()
         self.get_logger().info(f"memory: {before_mb:.0f} MB before, {resident_mb():.0f} MB after")
         if self._fault:
-            self._tell(Status.ERROR, f"{self._fault}; mend it and configure again")
+            self.reporter.tell(Status.ERROR, f"{self._fault}; mend it and configure again")
         else:
-            self._tell(Status.UNCONFIGURED, "not configured")
+            self.reporter.tell(Status.UNCONFIGURED, "not configured")
 
     def do_shutdown(self) -> None:
         """End for good."""
@@ -207,8 +194,8 @@ class SegZeroNode(ManagedNode):
             return SegmentationResult.INVALID_QUERY, str(error)
         if not self._is_accepting or self._worker is None:
             return SegmentationResult.INACTIVE, (
-                f"the node is {self.state_label} ({self._status.detail}); ask again when ~/status "
-                "says READY"
+                f"the node is {self.state_label} ({self.reporter.status.detail}); ask again when "
+                "~/status says READY"
             )
         when_busy = read_config(self).when_busy
         if self._worker.would_refuse(when_busy):
@@ -275,7 +262,7 @@ class SegZeroNode(ManagedNode):
         if trouble is not None or picture is None or self._pipeline is None:
             code, reason = trouble or (SegmentationResult.INACTIVE, "the model is gone")
             return self._failure(job, code, reason, picture)
-        self._tell(Status.BUSY, "answering", job)
+        self.reporter.tell(Status.BUSY, "answering", job.query.id)
         return answer_query(self._pipeline, job, picture, job.trace, config.ambiguity_margin)
 
     def _conclude(self, job: Job, answer: Answer, composed: list[tuple[Any, Any]]) -> None:
@@ -286,7 +273,7 @@ class SegZeroNode(ManagedNode):
         msg.answered_by = self.get_fully_qualified_name()
         if msg.error_code == SegmentationResult.OK and self._worker is not None:
             self._worker.answered_well()
-        self._log_failure(answer)
+        self.reporter.log_failure(answer)
         self.health.result_published(msg)
         failed = msg.error_code != SegmentationResult.OK
         stage = ReasoningTrace.FAILED if failed else ReasoningTrace.DONE
@@ -299,8 +286,9 @@ class SegZeroNode(ManagedNode):
             if job.on_result is not None:
                 job.on_result(msg)
         with self._survived("while telling the state"):
-            if self._is_accepting and self._status.active_query_id == job.query.id:
-                self._tell_idle("; the last query failed" if failed else "")
+            if self._is_accepting and self.reporter.status.active_query_id == job.query.id:
+                detail = "ready; the last query failed" if failed else "ready"
+                self.reporter.tell(Status.READY, detail)
 
     def _failure(self, job: Job, code: int, reason: str, picture: Picture | None = None) -> Answer:
         msg = failure_to_msg(job, code, reason, picture)
@@ -333,7 +321,7 @@ class SegZeroNode(ManagedNode):
             self._fault = f"the model of {self.config.model} hung {count} times in a row"
             with self._gate:
                 self._is_accepting = False
-            self._tell(Status.ERROR, self._fault)
+            self.reporter.tell(Status.ERROR, self._fault)
         self.refuse(job, job.stopped.code, f"{job.stopped.reason}; {what}")
         if count >= MAX_HANGS:
             self.begin_transitions(Transition.TRANSITION_DEACTIVATE)
@@ -360,61 +348,20 @@ class SegZeroNode(ManagedNode):
         """What the next query will be about."""
         return self.ring.newest
 
-    def _tell_idle(self, more: str = "") -> None:
-        self._tell(Status.READY, f"ready{more}")
-
-    def _tell(self, state: int, detail: str, job: Job | None = None) -> None:
-        """Publish the node's state."""
-        status = Status(state=state, detail=detail, model=self.config.model)
-        if self._pipeline is not None:
-            status.encoder_backend = self._pipeline.identity.encoder_backend
-        if job is not None:
-            status.active_query_id = job.query.id
-        self._status = status
-        self.outputs.publish_status(status)
-
-    def _tell_progress(self) -> None:
-        """Tell how long a load takes already."""
-        with self._gate:
-            if self._loading_since_s is not None:
-                since_s = time.monotonic() - self._loading_since_s
-                self._tell(Status.LOADING, f"loading {self.config.model}, {since_s:.0f} s so far")
-
-    def _diagnose(self) -> None:
-        """Publish /diagnostics, and the progress of a load."""
-        try:
-            self._tell_progress()
-            worker = self._worker
-            extra = {
-                "clock_jumps": self.ring.clock_jumps,
-                "image_topic": self._inputs.image_topic,
-                "lifecycle": self.state_label,
-                "abandoned_threads": worker.abandoned if worker is not None else 0,
-            }
-            now, max_age_s = self.get_clock().now().to_msg(), read_config(self).max_image_age_s
-            name = self.get_fully_qualified_name()
-            msg = self.health.to_msg(name, now, self._status, max_age_s, extra)
-            self.outputs.publish(self._diagnostics, msg)
-        except Exception:
-            self.log_defect("while writing the diagnostics")
+    def _facts(self) -> dict[str, Any]:
+        """Say what the diagnostics tell beside the counters."""
+        worker = self._worker
+        return {
+            "clock_jumps": self.ring.clock_jumps,
+            "image_topic": self._inputs.image_topic,
+            "lifecycle": self.state_label,
+            "abandoned_threads": worker.abandoned if worker is not None else 0,
+        }
 
     def _on_mismatch(self, topic: str, lines: list[str]) -> None:
         advice = "; ".join(lines) or f"{topic}: a peer with incompatible QoS came and went"
         self.get_logger().warning(advice)
         self.health.mismatched(topic, advice)
-
-    def _log_failure(self, answer: Answer) -> None:
-        """Log one line for an expected failure, and the traceback for any other."""
-        msg = answer.msg
-        if msg.error_code == SegmentationResult.OK:
-            return
-        if msg.error_code == SegmentationResult.MODEL_FAILURE and answer.error is not None:
-            trace = "".join(traceback.format_exception(answer.error))
-            self.get_logger().error(f"query {msg.query_id}: {trace}")
-            return
-        self.get_logger().warning(
-            f"query {msg.query_id} failed (error code {msg.error_code}): {msg.error_msg}"
-        )
 
     @contextlib.contextmanager
     def _survived(self, where: str) -> Iterator[None]:
