@@ -13,7 +13,7 @@ from segzero_cli.doctor_ros import run
 from segzero_core.testing import fake_segzero
 from tests.ros.scripted import SIZE_WH, TWO_OBJECTS
 
-PATIENCE_S = 1.5
+PATIENCE_S = 4.0
 
 
 def examine(
