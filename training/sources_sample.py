@@ -34,6 +34,7 @@ QUERY_UNUSABLE: Final = "query_unusable"
 BAD_MASK: Final = "bad_mask"
 EMPTY_MASK: Final = "empty_mask"
 OUTSIDE_PICTURE: Final = "outside_picture"
+CROWD: Final = "crowd"
 SAM_DISAGREES: Final = "sam_disagrees"
 
 FIRST: Final = "first"
