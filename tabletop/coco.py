@@ -1,7 +1,7 @@
 """Writes the labels of rendered tables as COCO: `python -m tabletop.coco --scenes DIR --out FILE`.
 
 One instances file for the whole folder, as annotation tools export it; the pictures are named
-relative to DIR. With `--kinds`, only these are labelled, as by somebody who cares for nothing else.
+relative to DIR. With `--kinds`, only these are labelled, as by somebody who needs nothing else.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Scene `i` has the seed S + i and depends on nothing else, so that folders can be
 parts and in parallel. Seeds below 800,000 are for training, below 1,000,000 for validation, the
 rest for tests.
 
-With `--extra-kind NAME`, about two of three tables have a thing of a kind that the vocabulary lacks.
-Nobody has words for it, so such scenes come without questions; `tabletop.coco` writes their labels.
+With `--extra-kind NAME`, about two of three tables have a thing of a kind that the vocabulary
+lacks. There are no words for it, so such scenes come without questions; `tabletop.coco` writes
+their labels.
 """
 
 from __future__ import annotations

@@ -86,9 +86,7 @@ def sample_things(rng: np.random.Generator, *, with_test_only: bool) -> tuple[Th
     return tuple(things)
 
 
-def put_extra(
-    rng: np.random.Generator, things: tuple[Thing, ...], kind: str
-) -> tuple[Thing, ...]:
+def put_extra(rng: np.random.Generator, things: tuple[Thing, ...], kind: str) -> tuple[Thing, ...]:
     """Put one or two things of an extra kind in the place of the last ones."""
     count = 1 if rng.random() < SINGLE_EXTRA_CHANCE else 2
     colors = rng.choice(colors_of(kind, with_test_only=True), size=count, replace=False)

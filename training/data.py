@@ -112,9 +112,7 @@ def open_source(options: SourceOptions) -> Source:
     chosen |= {"sentences": options.sentences, "allow_partial": options.allow_partial}
     if options.labels is not None:
         share = ABSENT_SHARE if options.absent_share is None else options.absent_share
-        return open_coco(
-            options.root, options.labels, options.split, absent_share=share, **chosen
-        )
+        return open_coco(options.root, options.labels, options.split, absent_share=share, **chosen)
     if options.source == REASONSEG:
         return open_reasonseg(options.root, options.split, **chosen)
     return open_refcoco(options.root, options.source, options.split, options.split_by, **chosen)

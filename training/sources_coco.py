@@ -214,10 +214,10 @@ def _asked(
     on_picture: dict[int, dict[int, list[int]]] = {i: {} for i in instances.images}
     for number, entry in instances.annotations.items():
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        if image_id not in on_picture:
+        if type(image_id) is not int or image_id not in on_picture:
             detail = f"{instances.name}: annotation {number}: there is no image {image_id!r}"
             yield BadSample(f"coco/annotation/{number}", ANNOTATION_MISSING, detail)
-        elif category_id not in names:
+        elif type(category_id) is not int or category_id not in names:
             detail = f"{instances.name}: annotation {number}: no category {category_id!r}"
             yield BadSample(f"coco/annotation/{number}", ANNOTATION_DAMAGED, detail)
         else:
@@ -246,9 +246,7 @@ def _records(asked: Iterator[_Asked | BadSample], policy: str) -> Iterator[Recor
             yield Record(source_id, one.kind, (one, text))
 
 
-def _sample(
-    record: Record, asked: _Asked, text: str, instances: Instances, split: str
-) -> Sample:
+def _sample(record: Record, asked: _Asked, text: str, instances: Instances, split: str) -> Sample:
     path, size_wh = instances.picture(asked.image_id)
     if asked.is_crowd:
         raise SampleError(CROWD, f"{path.name}: {asked.category!r} is labelled as a crowd")
@@ -261,7 +259,14 @@ def _sample(
             where = f"{_said(instances, asked.image_id)}: annotation {number}"
             raise SampleError(error.reason, f"{where}: {error}") from error
     return Sample(
-        record.source_id, image, size_wh, usable_query(text), record.kind, tuple(masks), None, split
+        record.source_id,
+        image,
+        size_wh,
+        usable_query(text),
+        record.kind,
+        tuple(masks),
+        None,
+        split,
     )
 
 
