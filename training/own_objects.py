@@ -1,4 +1,4 @@
-"""`segzero-train own`: from pictures with labels of one's own to a fine-tuned model, in one command.
+"""`segzero-train own`: from labelled pictures of one's own to a fine-tuned model.
 
     segzero-train own --images pictures --labels labels.json --out runs/own
     segzero-train own --images pictures --labels labels.json --out runs/own --rehearse scenes

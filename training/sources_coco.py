@@ -258,16 +258,8 @@ def _sample(record: Record, asked: _Asked, text: str, instances: Instances, spli
         except SampleError as error:
             where = f"{_said(instances, asked.image_id)}: annotation {number}"
             raise SampleError(error.reason, f"{where}: {error}") from error
-    return Sample(
-        record.source_id,
-        image,
-        size_wh,
-        usable_query(text),
-        record.kind,
-        tuple(masks),
-        None,
-        split,
-    )
+    query = usable_query(text)
+    return Sample(record.source_id, image, size_wh, query, record.kind, tuple(masks), None, split)
 
 
 def _as_labelled(path: Path, size_wh: SizeWH) -> Path | bytes:

@@ -1,4 +1,4 @@
-"""The instances file of COCO: pictures and annotations by their numbers, masks read when needed."""
+"""The instances file of COCO: pictures and annotations by number, masks read when needed."""
 
 from __future__ import annotations
 

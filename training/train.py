@@ -4,7 +4,7 @@ r"""`segzero-train sft|grpo`: fine-tune a reasoner with TRL, from top to bottom.
     accelerate launch --config_file training/accelerate/zero3.yaml -m training.train \
         grpo --config seg-zero-7b --set data=data/g9k --set output=runs/seg-zero-7b
     segzero-train grpo --config tabletop --set data=data/tabletop --set output=runs/tabletop
-    segzero-train own --help            from labelled pictures of one's own, see docs/own-objects.md
+    segzero-train own --help            from pictures of one's own, see docs/own-objects.md
 
 The same command goes on from the last whole checkpoint. The final model, a folder that
 `SegZero.load` takes, is written to OUTPUT/model.
