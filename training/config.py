@@ -244,7 +244,7 @@ CONFIGS: dict[str, TrainConfig] = {
             epochs=1000,
             save_steps=20,
             keep_checkpoints=1,
-            sft=SftConfig(learning_rate=5e-4, batch_size=8, warmup_steps=5),
+            sft=SftConfig(learning_rate=1e-4, batch_size=8, warmup_steps=5),
         ),
         # Two steps on a processor, for the tests.
         TrainConfig(
