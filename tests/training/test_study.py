@@ -165,7 +165,7 @@ def test_a_study_in_small_trains_asks_and_goes_on(tmp_path: Path) -> None:
         for seed in range(2):
             write_scene(work / name / f"{seed:06d}", seed)
     scale = Scale(1e-6, train_scenes=2, validation_scenes=2, test_scenes=2)
-    study = Study(work, kept, scale=scale, jobs=1, only=("sft_0.0001", "baseline", "sft"))
+    study = Study(work, kept, scale=scale, jobs=1, only=("sft_0.0001", "sft"))
     with pytest.raises(StudyError, match=r"train\.log"):
         run(Study(work, kept, base="/nowhere", scale=scale, only=("sft_0.0001",)))
     run(study)
