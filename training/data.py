@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from segzero_core.errors import InputError, SegZeroError
 from segzero_core.types import SizeWH
+from training.arguments import positive
 from training.data_folder import (
     RECORDS_PER_SHARD,
     REJECTS,
@@ -205,12 +206,6 @@ def _seen_size(text: str) -> SizeWH | None:
     return size_wh
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.data",
@@ -227,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-by", help="unc, umd or google; the usual one of the data set by default")
     add("--sentences", choices=SENTENCE_POLICIES, default=FIRST, help="of an annotation")
     add("--kinds", nargs="+", help="only these kinds of questions")
-    add("--limit", type=_positive, help="only the first so many samples")
+    add("--limit", type=positive, help="only the first so many samples")
     add("--allow-partial", action="store_true", help="accept a copy that is not whole")
     add(
         "--seen-size",
@@ -239,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--points", choices=POINT_POLICIES, default=POINT_POLICIES[0], help="the second point")
     add("--sam", help="keep only what this SAM 2 (Hub id or folder) agrees with")
     add("--device", default="cpu", help="where that SAM 2 runs")
-    add("--processes", type=_positive, default=2, help="how many share the work")
+    add("--processes", type=positive, default=2, help="how many share the work")
     return parser
 
 

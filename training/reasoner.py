@@ -327,8 +327,7 @@ def average(args: argparse.Namespace) -> None:
     save_file(mean, str(args.out))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.reasoner", description=__doc__)
     parser.add_argument("action", choices=("train", "export", "average"))
     parser.add_argument("--run", type=Path, help="folder of checkpoints and log")
@@ -387,6 +386,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = _parser()
     args = parser.parse_args(argv)
     action, needs = {
         "train": (train, ("run", "data")),

@@ -25,7 +25,7 @@ from typing import Any, Final
 from segzero_core.errors import ConfigError, InputError
 from segzero_core.types import SizeWH
 from training.sources_instances import Instances, read_json
-from training.sources_refcoco import KINDS, MANY, NONE, SINGLE
+from training.sources_refcoco import KINDS, kind_of
 from training.sources_sample import (
     ANNOTATION_DAMAGED,
     ANNOTATION_MISSING,
@@ -84,9 +84,7 @@ class _Asked:
 
     @property
     def kind(self) -> str:
-        if not self.annotation_ids:
-            return NONE
-        return SINGLE if len(self.annotation_ids) == 1 else MANY
+        return kind_of(self.annotation_ids)
 
 
 def open_coco(

@@ -63,6 +63,13 @@ _IMAGE_FOLDERS = ("images/mscoco/images/train2014", "images/train2014", "train20
 _NO_ANNOTATION = -1
 
 
+def kind_of(annotation_ids: Sequence[int]) -> str:
+    """Name the kind of a question by how many objects it means, one of `KINDS`."""
+    if not annotation_ids:
+        return NONE
+    return SINGLE if len(annotation_ids) == 1 else MANY
+
+
 @dataclass(frozen=True)
 class _Reference:
     """One entry of the references, its types checked."""
@@ -75,9 +82,7 @@ class _Reference:
 
     @property
     def kind(self) -> str:
-        if not self.annotation_ids:
-            return NONE
-        return SINGLE if len(self.annotation_ids) == 1 else MANY
+        return kind_of(self.annotation_ids)
 
 
 def open_refcoco(

@@ -173,7 +173,8 @@ def test_hangs_are_forgotten_after_a_good_answer_once_their_thread_has_ended(
     bench.worker.answered_well()
     bench.may_end.clear()
     bench.run("b").stop(SegmentationResult.CANCELLED, "enough")
-    bench.wait_for(lambda: ("b", 1) in bench.hung)
+    bench.wait_for(lambda: len(bench.hung) == 2)
+    assert bench.hung == [("a", 1), ("b", 1)]  # counted anew, not as a second one in a row
 
 
 def test_only_the_first_concludes_a_job() -> None:
