@@ -287,4 +287,7 @@ FIXED_PIECES = (
 DECIDING = (_YES, _NO, " Nothing", " It", " They", " no")
 """Beginnings of the pieces in which a choice falls."""
 
-__all__ = ["DECIDING", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]
+CHOSEN = (" It is", " They are", "</think>")
+"""Pieces with which a choice has fallen."""
+
+__all__ = ["CHOSEN", "DECIDING", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]
