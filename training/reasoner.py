@@ -33,14 +33,22 @@ from transformers import (
 from segzero_core.prompt import TEMPLATES
 from tabletop.scene import Scene
 from tabletop.vocabulary import QUERY_KINDS
-from training.reasoner_data import COLORS, KIND_SHARES, KINDS, Batch, Packer, Tables
+from training.reasoner_data import (
+    CHOICE,
+    COLORS,
+    KIND_SHARES,
+    KINDS,
+    NUMBER,
+    Batch,
+    Packer,
+    Tables,
+)
 from training.reasoner_model import LAYERS, DenseHeads, build_model, number_ids, think
 from training.reasoner_tokenizer import (
     SEEN_SIZE,
     build_processor,
     build_tokenizer,
     corpus,
-    deciding_ids,
     extend_tokenizer,
     save_processor,
 )
@@ -54,14 +62,8 @@ EMBEDDINGS = "model.language_model.embed_tokens.weight"
 class Losses:
     """The terms of the loss, by name; `total` is what is minimised."""
 
-    def __init__(
-        self, numbers: Tensor, embeddings: Tensor, deciding: Tensor, deciding_weight: float
-    ) -> None:
-        self._number_ids = numbers
-        # bool and float32 [vocabulary]
-        self._decides = torch.zeros(len(embeddings), dtype=torch.bool)
-        self._decides[deciding] = True
-        self._word_weights = torch.where(self._decides, deciding_weight, 1.0)
+    def __init__(self, numbers: Tensor, embeddings: Tensor, deciding_weight: float) -> None:
+        self._number_ids, self._deciding_weight = numbers, deciding_weight
         self._embeddings = embeddings
         grid = torch.arange(SEEN_SIZE + 1.0)
         near = torch.exp(-0.5 * ((grid[:, None] - grid) / SMEAR_PX) ** 2)
@@ -88,21 +90,28 @@ class Losses:
         }
 
     def words(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The words of the completion."""
-        states, targets, numeric = _flat(last, batch)
-        words = (targets >= 0) & ~numeric
+        """The words of the completion; the places where a choice falls weigh more.
+
+        The place is weighed and not the word: a word that weighs more than its rival is said too
+        often.
+        """
+        states, targets, roles = _flat(last, batch)
+        words = (targets >= 0) & (roles != NUMBER)
         logits = (states[words] @ self._embeddings.T).float()
-        wanted = targets[words]
+        wanted, decides = targets[words], roles[words] == CHOICE
         right = logits.argmax(-1) == wanted
+        weights = torch.where(decides, self._deciding_weight, 1.0)
+        losses = F.cross_entropy(logits, wanted, reduction="none")
         return {
-            "words": F.cross_entropy(logits, wanted, self._word_weights),
+            "words": (weights * losses).sum() / weights.sum(),
             "word_acc": right.float().mean(),
-            "deciding_acc": right[self._decides[wanted]].float().mean(),
+            "deciding_acc": right[decides].float().mean(),
         }
 
     def numbers(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The coordinates of the completion, smeared."""
-        states, targets, numeric = _flat(last, batch)
+        states, targets, roles = _flat(last, batch)
+        numeric = roles == NUMBER
         logits = (states[numeric] @ self._embeddings.T).float()
         position = torch.full((len(self._embeddings),), -1)
         position[self._number_ids] = torch.arange(SEEN_SIZE + 1)
@@ -126,11 +135,11 @@ class Losses:
 
 
 def _flat(last: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states, next tokens, and whether those are coordinates, of all groups in a row."""
+    """Hidden states, next tokens and the roles of those, of all groups in a row."""
     return (
         torch.cat([group.flatten(0, 1) for group in last]),
         torch.cat([targets.flatten() for targets in batch.targets]),
-        torch.cat([numeric.flatten() for numeric in batch.numeric]),
+        torch.cat([roles.flatten() for roles in batch.roles]),
     )
 
 
@@ -182,7 +191,6 @@ def train(args: argparse.Namespace) -> None:
     losses = Losses(
         number_ids(tokenizer),
         model.get_input_embeddings().weight,
-        deciding_ids(tokenizer),
         args.deciding_weight,
     )
     questions = 0 if args.stage == DENSE else args.questions

@@ -50,11 +50,11 @@ _TEMPLATES = {
 _TEMPLATES_OF_MANY = {MULTI_OBJECT: 0.88, MULTI_OBJECT_DIRECT: 0.12}
 """How often a question is asked with each prompt; several objects need the multi-object ones."""
 _CHOICE_SHARES = {
-    "name": 0.38, "attribute": 0.09, "function": 0.05, "relation": 0.03, "many": 0.06,
-    "absent color": 0.22, "absent name": 0.07, "absent use": 0.04, "absent group": 0.04,
+    "name": 0.2, "attribute": 0.08, "function": 0.15, "relation": 0.05, "many": 0.12,
+    "absent color": 0.14, "absent name": 0.06, "absent use": 0.1, "absent group": 0.08,
     "unknown": 0.02,
 }  # fmt: skip
-"""How often each is asked where only the choice is learned; most by colour, the hardest."""
+"""How often each is asked where only the choice is learned; about half ask for what is there."""
 _FILLED_SHARE = 0.35
 _FILLERS = (
     "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
@@ -68,9 +68,11 @@ _FILLERS = (
 _TAILS = (
     "now", "here", "please", "on the table", "for me", "in this picture", "right away",
     "if you can",
+    "is the one", "is needed", "would be good", "will do", "is my choice", "that is all",
     "in front of you", "today", "for my mother", "with the robot arm", "thank you", "you see",
     "there",
 )  # fmt: skip
+WORD, NUMBER, CHOICE = range(3)
 _CELL_PX = 14  # samples a cell side when cells are given their owners
 
 
@@ -214,8 +216,8 @@ def encode_visual(
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """As `encode_question`, for a question without a template and its one-word answer."""
     pieces = [Piece(question.answer, question.object_id), Piece("<|im_end|>")]
-    ids, ours, spoken, numeric = _encoded(tokenizer, question.text, pieces)
-    return ids, ours, spoken, [0] * len(numeric)  # a count is no coordinate
+    ids, ours, spoken, roles = _encoded(tokenizer, question.text, pieces)
+    return ids, ours, spoken, [WORD] * len(roles)  # a count is no coordinate
 
 
 def encode_question(
@@ -226,7 +228,7 @@ def encode_question(
     *,
     closed: bool = True,
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Tokens after the picture; per token: 1 if the model writes it, its object, 1 if number.
+    """Tokens after the picture; per token: 1 if the model writes it, its object, its role.
 
     A completion that is not `closed` is cut off and has no end for the model to write.
     """
@@ -239,19 +241,20 @@ def _encoded(
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     encode = _encoder(tokenizer)
     before = encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n")
-    ids, ours, spoken, numeric = (
+    ids, ours, spoken, roles = (
         list(before),
         [0] * len(before),
         [0] * len(before),
-        [0] * len(before),
+        [WORD] * len(before),
     )
     for piece in pieces:
         part = encode(piece.text)
         ids += part
         ours += [1] * len(part)
         spoken += [piece.object_id] * len(part)
-        numeric += [int(piece.text.isdigit())] * len(part)
-    return ids, ours, spoken, numeric
+        first = CHOICE if piece.decides else WORD
+        roles += [NUMBER] if piece.text.isdigit() else [first, *[WORD] * (len(part) - 1)]
+    return ids, ours, spoken, roles
 
 
 @lru_cache(maxsize=4)
@@ -364,7 +367,8 @@ class Batch:
     Attributes:
         packed: What goes in.
         targets: int64 [Q, L] each, the next token, -100 where the model need not write.
-        numeric: bool [Q, L] each, where the next token is a coordinate.
+        roles: int64 [Q, L] each, whether the next token is a `WORD`, a coordinate (`NUMBER`) or
+            one in which a choice falls (`CHOICE`).
         cell_kind: int64 [B, cells].
         cell_color: int64 [B, cells].
         cell_numbers: int64 [B, cells, 6], box and point of what the cell shows.
@@ -372,14 +376,14 @@ class Batch:
 
     packed: Packed
     targets: list[torch.Tensor]
-    numeric: list[torch.Tensor]
+    roles: list[torch.Tensor]
     cell_kind: torch.Tensor
     cell_color: torch.Tensor
     cell_numbers: torch.Tensor
 
 
 _Question = tuple[int, list[int], list[int], list[int], list[int]]
-"""Picture, tokens, whether the model writes them, what they speak of, whether numbers."""
+"""Picture, tokens, whether the model writes them, what they speak of, their roles."""
 
 
 class Packer:
@@ -403,8 +407,8 @@ class Packer:
             prefix=torch.tensor(self._prefix),
             asked=[asked for asked, _, _ in groups],
         )
-        targets, numeric = [t for _, t, _ in groups], [n for _, _, n in groups]
-        return Batch(packed, targets, numeric, *_stacked(samples))
+        targets, roles = [t for _, t, _ in groups], [r for _, _, r in groups]
+        return Batch(packed, targets, roles, *_stacked(samples))
 
     def _group(
         self, questions: list[_Question], samples: list[Sample]
@@ -412,22 +416,22 @@ class Packer:
         count, length = len(questions), max(len(q[1]) for q in questions)
         ids = torch.full((count, length), self._pad)
         targets = torch.full((count, length), -100)
-        numeric = torch.zeros((count, length), dtype=torch.bool)
+        roles = torch.full((count, length), WORD)
         most = max(1, max(sum(map(bool, q[3])) for q in questions))
         pointer_rows = torch.zeros((count, most), dtype=torch.long)
         pointer_cells = torch.zeros((count, most, CELLS**2), dtype=torch.bool)
-        for row, (b, tokens, ours, spoken, numbers) in enumerate(questions):
+        for row, (b, tokens, ours, spoken, role) in enumerate(questions):
             end = len(tokens)
             ids[row, :end] = torch.tensor(tokens)
             shifted = torch.where(torch.tensor(ours) == 1, torch.tensor(tokens), -100)
             targets[row, : end - 1] = shifted[1:]
-            numeric[row, : end - 1] = torch.tensor(numbers)[1:] == 1
+            roles[row, : end - 1] = torch.tensor(role)[1:]
             places = [at for at, thing in enumerate(spoken[1:]) if thing]
             for i, at in enumerate(places):
                 pointer_rows[row, i] = at
                 pointer_cells[row, i] = torch.from_numpy(samples[b].cells_of[spoken[at + 1]])
         picture = torch.tensor([q[0] for q in questions], dtype=torch.long)
-        return Asked(ids, picture, pointer_rows, pointer_cells), targets, numeric
+        return Asked(ids, picture, pointer_rows, pointer_cells), targets, roles
 
 
 def _stacked(samples: list[Sample]) -> list[torch.Tensor]:

@@ -41,10 +41,18 @@ _GROUP_WORDS = {
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the completion; `object_id` is what it speaks of, 0 for nothing in the picture."""
+    """A part of the completion.
+
+    Attributes:
+        text: Its words.
+        object_id: The object that it speaks of, 0 for nothing in the picture.
+        decides: Whether a choice falls in its first token, where another answer would go on
+            otherwise; what follows a choice is a matter of course.
+    """
 
     text: str
     object_id: int = 0
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ def _concludes(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list
     if not meant:
         return _nothing_fits(objects, query)
     pieces = _evidence(objects, query, size_wh)
-    pieces.append(Piece(" It is" if len(meant) == 1 else " They are"))
+    pieces.append(Piece(" It is" if len(meant) == 1 else " They are", decides=True))
     for i, thing in enumerate(meant):
         pieces += _named_at(_joint(i, len(meant)), thing, size_wh)
     return [*pieces, Piece(".")]
@@ -160,12 +168,13 @@ def _sees(row: Objects, color: str) -> list[Piece]:
 
     Directly behind: to tell two words apart is then one look back, which a small model learns.
     """
-    pieces = [Piece(" I see")]
+    pieces = [Piece(" I see", decides=True)]
     for i, thing in enumerate(row):
         noun = called(thing) if not color else f"{NAMES[thing.kind][0]}, {thing.color}"
-        pieces.append(Piece(_joint(i, len(row)) + f" {with_article(noun)}", thing.id))
+        text = _joint(i, len(row)) + f" {with_article(noun)}"
+        pieces.append(Piece(text, thing.id, decides=i == 0))
         if color:
-            pieces.append(Piece(_YES if thing.color == color else _NO))
+            pieces.append(Piece(_YES if thing.color == color else _NO, decides=True))
     return [*pieces, Piece(".")]
 
 
@@ -188,7 +197,7 @@ def _evidence(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[
     topic, *rest = query.topic
     if topic in _SIDE_WORDS:
         anchor = next(o for o in objects if o.kind == rest[1] and rest[2] in ("", o.color))
-        return [Piece(" I start from"), *_named_at("", anchor, size_wh), Piece(".")]
+        return [Piece(" I start from", decides=True), *_named_at("", anchor, size_wh), Piece(".")]
     kinds = candidate_kinds(query)
     row = left_to_right(o for o in objects if o.kind in kinds)
     return _sees(row, _asked_color(query)) if row and query.kind != "many" else []
@@ -212,8 +221,9 @@ def candidate_kinds(query: Query) -> tuple[str, ...]:
 
 def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
     topic, *rest = query.topic
+    verdict = Piece(" Nothing fits.", decides=True)
     if topic.startswith("unknown"):
-        return [Piece(" Nothing fits.")]
+        return [verdict]
     kinds = candidate_kinds(query)
     others = left_to_right(o for o in objects if o.kind in kinds)
     if topic == "colored":
@@ -223,8 +233,8 @@ def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
     else:
         missing = " or ".join(NAMES[kind][0] for kind in kinds)
     if others:
-        return [*_sees(others, _asked_color(query)), Piece(" Nothing fits.")]
-    return [Piece(f" I see no {missing}. Nothing fits.")]
+        return [*_sees(others, _asked_color(query)), verdict]
+    return [Piece(" I see", decides=True), Piece(f" no {missing}.", decides=True), verdict]
 
 
 def _multi(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Piece]:
@@ -284,10 +294,7 @@ FIXED_PIECES = (
 )
 """Parts of every answer that are one token each."""
 
-DECIDING = (_YES, _NO, " Nothing", " It", " They", " no")
-"""Beginnings of the pieces in which a choice falls."""
-
 CHOSEN = (" It is", " They are", "</think>")
 """Pieces with which a choice has fallen."""
 
-__all__ = ["CHOSEN", "DECIDING", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]
+__all__ = ["CHOSEN", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]

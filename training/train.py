@@ -159,7 +159,18 @@ class _Grpo(ResumesByHubNames, GRPOTrainer):
 
 
 class _Sft(ResumesByHubNames, SFTTrainer):
-    """TRL's trainer, which would count its tokens from 0 again."""
+    """TRL's trainer, which would count its tokens from 0 again, and train on what follows the end.
+
+    The chat template of Qwen2.5-VL writes a newline behind `<|im_end|>`. No model ever says it, so
+    its loss is large and would outweigh the answer's.
+    """
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        end = self.processing_class.tokenizer.eos_token_id
+        inputs["labels"] = until_the_end(inputs["labels"], end)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
@@ -168,6 +179,18 @@ class _Sft(ResumesByHubNames, SFTTrainer):
         state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, TRAINER_STATE_NAME)))
         counts = [row["num_tokens"] for row in state.log_history if "num_tokens" in row]
         self._total_train_tokens = int(counts[-1]) if counts else 0
+
+
+def until_the_end(labels: torch.Tensor, end_id: int) -> torch.Tensor:
+    """Leave out of the loss what stands behind the first end of the completion.
+
+    Args:
+        labels: int64 [B, L], -100 where nothing is learned.
+        end_id: The token that ends a completion; it is itself learned.
+    """
+    ends = labels == end_id
+    behind = (ends.cumsum(1) - ends.long()) > 0
+    return labels.masked_fill(behind, -100)
 
 
 def _trainer_class(config: TrainConfig) -> type[GRPOTrainer]:

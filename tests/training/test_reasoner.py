@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +20,11 @@ from tabletop.queries import ask, ask_absent
 from tabletop.render import main as render
 from tabletop.scene import Query
 from tabletop.vocabulary import QUERY_KINDS
+from training.reasoner import Losses
 from training.reasoner import main as reasoner
 from training.reasoner_data import (
+    CHOICE,
+    WORD,
     Packer,
     Tables,
     ask_choice,
@@ -213,6 +218,40 @@ def test_where_only_the_choice_is_learned_the_text_ends_with_it(objects: list, p
             processor.tokenizer, query.text, pieces, "multi_object", closed=False
         )
         assert processor.tokenizer.decode(ids).endswith(pieces[-1].text)
+
+
+def test_the_place_of_a_choice_is_marked_whichever_way_it_falls(objects: list) -> None:
+    rng = np.random.default_rng(4)
+    marked = {"there": set(), "absent": set()}
+    for things in objects:
+        prompts = {o.id: Prompt((1, 20, 300, 336), ((10, 30), (12, 33))) for o in things}
+        queries = {"there": ask(rng, things, "name"), "absent": ask_absent(rng, things, "name")}
+        for way, query in queries.items():
+            pieces = write_completion(things, query, prompts, (640, 480), "multi_object")
+            for before, piece in itertools.pairwise(pieces):
+                if before.text == " I see":
+                    assert before.decides
+                    assert piece.decides
+                    marked[way].add(piece.text.split()[0])
+            assert sum(p.decides for p in pieces if p.text in (" Nothing fits.", " It is")) == 1
+    assert marked["absent"] == {"no"}
+    assert "a" in marked["there"]
+    assert "no" not in marked["there"]
+
+
+def test_a_choice_weighs_more_and_weighs_alike_both_ways() -> None:
+    tokens, width = 5, 4
+    embeddings = torch.nn.functional.one_hot(torch.arange(tokens), tokens)[:, :width].float()
+    losses = Losses(torch.tensor([0]), embeddings, 10.0)
+
+    def loss(targets: list[int], roles: list[int]) -> float:
+        last = [torch.eye(width)[[1, 1]][None]]
+        batch = SimpleNamespace(targets=[torch.tensor([targets])], roles=[torch.tensor([roles])])
+        return float(losses.words(last, batch)["words"])
+
+    right_choice, wrong_choice = loss([1, 2], [CHOICE, WORD]), loss([2, 1], [CHOICE, WORD])
+    assert wrong_choice > right_choice
+    assert loss([2, 1], [CHOICE, WORD]) == pytest.approx(loss([3, 1], [CHOICE, WORD]))
 
 
 @pytest.mark.parametrize("way", ["name", "color", "use"])

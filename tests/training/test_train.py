@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from segzero_core import SegZero, parse_completion
 from segzero_core.errors import ConfigError
@@ -18,6 +19,7 @@ from training.config import load_config
 from training.conversations import load_conversations, sft_columns, write_answer
 from training.data import main as prepare
 from training.rewards import Term, make_protocol
+from training.train import until_the_end
 
 NOISE = ("step_time", "runtime", "per_second", "total_flos", SPENT)
 
@@ -134,6 +136,30 @@ def test_data_for_another_size_is_refused(prepared: Path) -> None:
     config = load_config("debug", [f"data={prepared}"])
     with pytest.raises(ConfigError, match="--seen-size 100x100"):
         load_conversations(config, fake_description(), sft_columns)
+
+
+def test_nothing_behind_the_end_of_an_answer_is_learned() -> None:
+    end, newline = 7, 9
+    labels = torch.tensor([[-100, 3, 4, end, newline], [-100, -100, 5, end, -100]])
+    learned = until_the_end(labels, end)
+    assert learned.tolist() == [[-100, 3, 4, end, -100], [-100, -100, 5, end, -100]]
+
+
+def test_sft_learns_the_end_and_not_the_newline_of_the_template(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def remember(labels: torch.Tensor, end_id: int) -> torch.Tensor:
+        learned = until_the_end(labels, end_id)
+        seen.append(learned)
+        assert (learned == end_id).sum(1).tolist() == [1] * len(labels)
+        assert (labels != learned).any()
+        return learned
+
+    monkeypatch.setattr("training.train.until_the_end", remember)
+    assert run("sft", prepared, tmp_path / "run", "max_steps=1") == 0
+    assert seen
 
 
 def test_the_answer_to_imitate_is_read_back_as_the_truth() -> None:
