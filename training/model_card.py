@@ -5,7 +5,7 @@
 The folder holds what these commands print (each with `--json`): `pipeline.json` (`segzero
 evaluate`), `truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and
 the training logs `reasoner.jsonl` (stages dense and text), `segmenter.jsonl`, and one
-`reasoner_N_NAME.jsonl` for every later run of the text stage, in their order. No figure of the
+`reasoner_N_NAME.jsonl` for every later run, in their order. No figure of the
 card is written by hand.
 """
 
@@ -97,19 +97,17 @@ def draw_curves(reasoner: Rows, stages: Sequence[str], segmenter: Rows, path: Pa
         own = [r["step"] for r in reasoner if r["stage"] == stage]
         steps += [before + step for step in own]
         before += max(own, default=0)
-    written = [(step, r) for step, r in zip(steps, reasoner, strict=True) if "words" in r]
-    later = [step for step, _ in written]
-    axes[0].plot(steps, [r["kind_acc"] for r in reasoner], "C0", label="kind")
-    axes[0].plot(steps, [r["color_acc"] for r in reasoner], "C1", label="colour")
-    axes[0].plot(later, [r["word_acc"] for _, r in written], "C3", label="words")
-    axes[1].plot(steps, [r["place_px"] for r in reasoner], "C2", label="at the tokens")
-    axes[1].plot(later, [r["number_px"] for _, r in written], "C4", label="in the answer")
+    rows = list(zip(steps, reasoner, strict=True))
+    _curve(axes[0], rows, "kind_acc", "C0", "kind")
+    _curve(axes[0], rows, "color_acc", "C1", "colour")
+    _curve(axes[0], rows, "word_acc", "C3", "words")
+    _curve(axes[0], rows, "deciding_acc", "C6", "words that decide")
+    _curve(axes[1], rows, "place_px", "C2", "at the tokens")
+    _curve(axes[1], rows, "number_px", "C4", "in the answer")
     axes[0].set(title="reasoner: right", xlabel="step", ylim=(0, 1))
     axes[1].set(title="reasoner: coordinate error [px of 336]", xlabel="step", yscale="log")
-    rows = [r for r in segmenter if r.get("kind") == "train"]
-    axes[2].plot(
-        [r["pictures"] for r in rows], [r["iou"] for r in rows], "C5", label="training IoU"
-    )
+    trained = [(r["pictures"], r) for r in segmenter if r.get("kind") == "train"]
+    _curve(axes[2], trained, "iou", "C5", "training IoU")
     axes[2].set(title="segmenter: IoU of jittered prompts", xlabel="pictures", ylim=(0, 1))
     for axis in axes:
         axis.legend()
@@ -117,6 +115,14 @@ def draw_curves(reasoner: Rows, stages: Sequence[str], segmenter: Rows, path: Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _curve(
+    axis: Any, rows: Sequence[tuple[int, dict[str, Any]]], key: str, color: str, label: str
+) -> None:
+    """Draw what the stages that measure it have measured."""
+    known = [(step, row[key]) for step, row in rows if key in row]
+    axis.plot([step for step, _ in known], [value for _, value in known], color, label=label)
 
 
 def _pipeline_table(figures: dict[str, Any]) -> str:
