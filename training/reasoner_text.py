@@ -163,19 +163,25 @@ def _joint(index: int, count: int) -> str:
     return "" if index == 0 else (" and" if index == count - 1 else ",")
 
 
-def _sees(row: Objects, color: str) -> list[Piece]:
-    """List candidates; where a colour decides, its verdict stands behind each one's colour.
-
-    Directly behind: to tell two words apart is then one look back, which a small model learns.
-    """
+def _sees(row: Objects) -> list[Piece]:
+    """List the candidates."""
     pieces = [Piece(" I see", decides=True)]
     for i, thing in enumerate(row):
-        noun = called(thing) if not color else f"{NAMES[thing.kind][0]}, {thing.color}"
-        text = _joint(i, len(row)) + f" {with_article(noun)}"
+        text = f"{_joint(i, len(row))} {with_article(called(thing))}"
         pieces.append(Piece(text, thing.id, decides=i == 0))
-        if color:
-            pieces.append(Piece(_YES if thing.color == color else _NO, decides=True))
     return [*pieces, Piece(".")]
+
+
+def _compares(thing: SceneObject, color: str) -> list[Piece]:
+    """Tell the one candidate that comes nearest, its colour, and the verdict on that.
+
+    The verdict stands directly behind the colour: to tell two words apart is then one look back,
+    which a small model learns. One candidate and not all: in a list a small model repeats itself
+    and misses the right one.
+    """
+    noun = f" {with_article(NAMES[thing.kind][0])}, {thing.color}"
+    verdict = Piece(_YES if thing.color == color else _NO, decides=True)
+    return [Piece(" I see", decides=True), Piece(noun, thing.id, decides=True), verdict, Piece(".")]
 
 
 def _asked_color(query: Query) -> str:
@@ -198,9 +204,11 @@ def _evidence(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[
     if topic in _SIDE_WORDS:
         anchor = next(o for o in objects if o.kind == rest[1] and rest[2] in ("", o.color))
         return [Piece(" I start from", decides=True), *_named_at("", anchor, size_wh), Piece(".")]
+    if color := _asked_color(query):
+        return _compares(next(o for o in objects if o.id in query.ids), color)
     kinds = candidate_kinds(query)
     row = left_to_right(o for o in objects if o.kind in kinds)
-    return _sees(row, _asked_color(query)) if row and query.kind != "many" else []
+    return _sees(row) if row and query.kind != "many" else []
 
 
 def candidate_kinds(query: Query) -> tuple[str, ...]:
@@ -225,7 +233,7 @@ def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
     if topic.startswith("unknown"):
         return [verdict]
     kinds = candidate_kinds(query)
-    others = left_to_right(o for o in objects if o.kind in kinds)
+    others = [o for o in objects if o.kind in kinds]
     if topic == "colored":
         missing = f"{rest[0]} thing"
     elif topic == "group":
@@ -233,7 +241,8 @@ def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
     else:
         missing = " or ".join(NAMES[kind][0] for kind in kinds)
     if others:
-        return [*_sees(others, _asked_color(query)), verdict]
+        nearest = max(others, key=lambda thing: thing.area_px)
+        return [*_compares(nearest, _asked_color(query)), verdict]
     return [Piece(" I see", decides=True), Piece(f" no {missing}.", decides=True), verdict]
 
 
