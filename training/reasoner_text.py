@@ -179,9 +179,13 @@ def _compares(thing: SceneObject, color: str) -> list[Piece]:
     which a small model learns. One candidate and not all: in a list a small model repeats itself
     and misses the right one.
     """
-    noun = f" {with_article(NAMES[thing.kind][0])}, {thing.color}"
-    verdict = Piece(_YES if thing.color == color else _NO, decides=True)
-    return [Piece(" I see", decides=True), Piece(noun, thing.id, decides=True), verdict, Piece(".")]
+    return [
+        Piece(" I see", decides=True),
+        Piece(f" {with_article(NAMES[thing.kind][0])},", thing.id, decides=True),
+        Piece(f" {thing.color}", thing.id, decides=True),
+        Piece(_YES if thing.color == color else _NO, decides=True),
+        Piece("."),
+    ]
 
 
 def _asked_color(query: Query) -> str:
