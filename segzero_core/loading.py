@@ -37,7 +37,7 @@ def load_parts(
             f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
         )
     reasoner_hash = weights_hash(weight_files)
-    reasoner = QwenReasoner(files.reasoner, description, chosen)
+    reasoner = QwenReasoner(files.reasoner, description, chosen, decode=decode, grammar=grammar)
     sam = load_segmenter(sam_name, chosen)
     digest = combined_hash([reasoner_hash, sam.weights_hash])
     identity = ModelIdentity(files.name, digest, sam.encoder.backend)
