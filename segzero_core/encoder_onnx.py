@@ -1,4 +1,4 @@
-"""SAM 2's image encoder by ONNX Runtime: faster than torch on a CPU, and on a GPU without an engine."""
+"""SAM 2's image encoder by ONNX Runtime: faster than torch on a CPU; needs no engine on a GPU."""
 
 from __future__ import annotations
 

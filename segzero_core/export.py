@@ -187,5 +187,6 @@ def _check_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"exporting needs onnx, onnxscript and onnxruntime ({error}); pip install segzero[onnx]"
+            f"exporting needs onnx, onnxscript and onnxruntime ({error}); pip install"
+            " segzero[onnx]"
         ) from error

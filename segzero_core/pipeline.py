@@ -74,6 +74,10 @@ class SegZero:
         device: str = "auto",
         template: str | None = None,
         max_new_tokens: int | None = None,
+        backend: str = "auto",
+        decode: str = "auto",
+        precision: str = "auto",
+        grammar: bool = False,
     ) -> SegZero:
         """Load a model by name.
 
@@ -83,6 +87,13 @@ class SegZero:
             device: `auto` (the first GPU, else the CPU), or a torch device such as `cuda:1`.
             template: Prompt template to use in place of the model's own.
             max_new_tokens: Longest reply, in place of the model's own limit.
+            backend: What runs the image encoder: `auto` (the best that is there), `torch`,
+                `torch-compile`, `onnxruntime` or `tensorrt`.
+            decode: How tokens are made: `auto`, `plain` (transformers' `generate`), `eager`,
+                `graph` or `compiled`.
+            precision: Of the reasoner's weights: `auto` (float32 on a CPU, else bfloat16), a
+                type of torch, or `int8` or `int4` on a GPU.
+            grammar: Only let well-formed replies be said.
 
         Raises:
             ConfigError: An argument or the model's description is wrong.
@@ -92,7 +103,19 @@ class SegZero:
         # Imported here so that a pipeline of fakes, or of a remote reasoner, needs no torch.
         from segzero_core.loading import load_parts
 
-        return cls(*load_parts(model, segmenter, device, template, max_new_tokens))
+        return cls(
+            *load_parts(
+                model,
+                segmenter,
+                device,
+                template,
+                max_new_tokens,
+                backend=backend,
+                decode=decode,
+                precision=precision,
+                grammar=grammar,
+            )
+        )
 
     @property
     def description(self) -> ModelDescription:

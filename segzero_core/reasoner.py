@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import queue
 import threading
 from collections.abc import Iterator
@@ -47,6 +48,16 @@ anywhere; on a GPU, `graph` captures the step of a token as a CUDA graph, and `c
 it before.
 `auto` is `graph` on a GPU, `eager` on a CPU, and `plain` for a model that the loop does not know.
 """
+
+
+PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
+"""Types of a reasoner's weights; `auto` is float32 on a CPU and bfloat16 on a GPU.
+
+`int8` and `int4` quantise them while they are loaded, by bitsandbytes on a GPU; they change what
+is said.
+"""
+
+_QUANTISED: Final = ("int8", "int4")
 
 
 class Reasoner(Protocol):
@@ -97,7 +108,7 @@ class QwenReasoner:
         description: How the model is asked; may name another template or limit than the
             folder's `segzero.json`.
         device: A torch device.
-        dtype: Name of a torch type; by default float32 on a CPU and bfloat16 elsewhere.
+        dtype: One of `PRECISIONS`.
         max_new_tokens: Longest reply, in place of the description's.
         decode: How tokens are made; see `DECODE_MODES`.
         grammar: Only let well-formed replies be said, and fill in their fixed characters
@@ -127,8 +138,9 @@ class QwenReasoner:
             description = replace(description, max_new_tokens=max_new_tokens)
         self._description = description
         self._device = device
-        dtype = dtype or ("float32" if device.startswith("cpu") else "bfloat16")
-        self._model, self._processor = _load(Path(model_dir), device, dtype)
+        self._precision = dtype or "auto"
+        options = _weight_options(self._precision, device)
+        self._model, self._processor = _load(Path(model_dir), device, options)
         self._turn = threading.Lock()
         self._reserved = _reserved_texts(self._processor.tokenizer)
         self._check_seen_size()
@@ -186,8 +198,11 @@ class QwenReasoner:
 
         on_gpu = not self._device.startswith("cpu")
         lean = is_lean(self._model)
-        if decode == "auto":
-            decode = ("graph" if on_gpu else "eager") if lean else "plain"
+        if decode == "auto" and lean:
+            # The kernels of quantised weights are not made for being captured.
+            decode = "graph" if on_gpu and self._precision not in _QUANTISED else "eager"
+        elif decode == "auto":
+            decode = "plain"
         if decode != "plain" and not lean:
             raise ConfigError(
                 f"decode: {decode} is made for Qwen2.5-VL with greedy settings, and this is"
@@ -228,7 +243,35 @@ class QwenReasoner:
             )
 
 
-def _load(model_dir: Path, device: str, dtype: str) -> tuple[Any, Any]:
+def _weight_options(precision: str, device: str) -> dict[str, Any]:
+    """Return what `from_pretrained` is told about the weights.
+
+    Raises:
+        ConfigError: There is no such precision, or the device cannot have it.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: {shown(precision)} is none of {', '.join(PRECISIONS)}")
+    on_cpu = device.startswith("cpu")
+    if precision not in _QUANTISED:
+        return {
+            "dtype": ("float32" if on_cpu else "bfloat16") if precision == "auto" else precision
+        }
+    if on_cpu:
+        raise ConfigError(f"precision: {precision} needs a GPU; on a CPU use auto")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"precision: {precision} needs bitsandbytes; pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_8bit=precision == "int8",
+        load_in_4bit=precision == "int4",
+        bnb_4bit_compute_dtype="bfloat16",
+        llm_int8_skip_modules=["visual", "lm_head"],
+    )
+    return {"dtype": "bfloat16", "quantization_config": config, "device_map": {"": device}}
+
+
+def _load(model_dir: Path, device: str, weights: dict[str, Any]) -> tuple[Any, Any]:
     """Load model and processor from a folder, as data: no code of the folder is run."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -237,14 +280,16 @@ def _load(model_dir: Path, device: str, dtype: str) -> tuple[Any, Any]:
         processor = AutoProcessor.from_pretrained(model_dir, **options)
         model, report = AutoModelForImageTextToText.from_pretrained(
             model_dir,
-            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported, and refused by the next line
             **options,
+            **weights,
         )
         _check_report(model_dir, report)
-        return model.eval().requires_grad_(requires_grad=False).to(device), processor
+        if "device_map" not in weights:
+            model.to(device)
+        return model.eval().requires_grad_(requires_grad=False), processor
     except SegZeroError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors share no root
