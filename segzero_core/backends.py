@@ -16,6 +16,7 @@ from segzero_core.errors import (
     EngineMismatchError,
     ModelLoadError,
     OutOfMemoryError,
+    is_out_of_memory,
     shown,
 )
 from segzero_core.export import onnx_digest, onnx_path, output_names
@@ -101,13 +102,22 @@ def tensorrt_encoder(
     side = image_side(model)
     graph = onnx_path(sam.weights_hash, side, precision)
     key = trt_engine.engine_key(trt, place, sam.weights_hash, onnx_digest(graph), precision, side)
-    engine = trt_engine.read_engine(key)
-    encoder = TensorRtImageEncoder(trt, engine, output_names(model), place)
-    notes = trt_engine.read_notes(key)
-    if not notes.get("agreement"):
-        agreement = mask_agreement(sam.encoder, encoder, sam.segmenter)
-        check_agreement("TensorRT", agreement)
-        trt_engine.write_notes(key, notes | {"agreement": list(agreement)})
+    engine, notes = trt_engine.read_engine(key), trt_engine.read_notes(key)
+    try:
+        encoder = TensorRtImageEncoder(trt, engine, output_names(model), place)
+        if not notes.get("agreement"):
+            agreement = mask_agreement(sam.encoder, encoder, sam.segmenter)
+            check_agreement("TensorRT", agreement)
+            trt_engine.write_notes(key, notes | {"agreement": list(agreement)})
+    except (EngineMismatchError, OutOfMemoryError, ModelLoadError):
+        raise
+    except Exception as error:  # TensorRT, CUDA and our own decoder share no root
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"not enough GPU memory for the engine: {error}") from error
+        raise EngineMismatchError(
+            f"{key.path} does not run here: {error}; the driver may be too old for TensorRT"
+            f" {key.tensorrt}, or run segzero build-engine again"
+        ) from error
     return encoder
 
 

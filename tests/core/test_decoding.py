@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,16 @@ def test_generate_stops_with_the_answer_too(tmp_path: Path) -> None:
         ({"decode": "graph"}, "needs a GPU"),
         ({"decode": "compiled"}, "needs a GPU"),
         ({"decode": "plain", "grammar": True}, "does not go together"),
+        ({"dtype": "int2"}, "none of auto, float32"),
+        ({"dtype": "int4"}, "needs a GPU"),
+        ({"dtype": "int8", "device": "cuda"}, "bitsandbytes"),
     ],
     ids=str,
 )
 def test_a_way_that_cannot_be_is_refused(
-    tiny_model: Path, options: dict[str, Any], message: str
+    tiny_model: Path, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     files = find_model(str(tiny_model))
     with pytest.raises(ConfigError, match=message):
         QwenReasoner(files.reasoner, files.description, **options)

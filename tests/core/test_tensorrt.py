@@ -276,6 +276,33 @@ def test_an_engine_that_makes_other_masks_is_refused_each_time(
             tensorrt_encoder(sam, "cuda")
 
 
+@pytest.mark.parametrize(
+    ("raised", "error", "message"),
+    [
+        (RuntimeError("CUDA driver version is insufficient"), EngineMismatchError, "too old"),
+        (TypeError("factory function returned nullptr"), EngineMismatchError, "nullptr"),
+        (torch.OutOfMemoryError("CUDA"), OutOfMemoryError, "GPU memory"),
+    ],
+    ids=repr,
+)
+def test_an_engine_that_cannot_be_started_is_an_error_of_ours(
+    built: EngineKey,
+    sam: LoadedSegmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Exception,
+    error: type[Exception],
+    message: str,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(encoder_trt, "TensorRtImageEncoder", fail)
+
+    with pytest.raises(error, match=message):
+        tensorrt_encoder(sam, "cuda")
+    assert choose_encoder(sam, "cuda").encoder is sam.encoder
+
+
 def test_masks_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(EngineMismatchError):
         backends.check_agreement("it", (1.0, float("nan"), 1.0))
