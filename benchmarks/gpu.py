@@ -309,6 +309,9 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({part: found[part]}), flush=True)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.rehearse:
+        print("rehearsed: the script runs; its figures mean nothing")
+        return 0
     missed = misses(found)
     print("; ".join(missed) if missed else "every target that was measured is met")
     return int(args.check and bool(missed))

@@ -141,7 +141,7 @@ class LeanDecoder:
             self._stepper = EagerStepper(self._language)
         else:
             self._stepper = GraphStepper(self._language, compiled=mode == "compiled")
-        # What the memory holds, and of which picture.
+        # The prompt that the memory holds, and of which picture.
         self._ids: list[int] = []
         self._picture = b""
 
@@ -152,20 +152,15 @@ class LeanDecoder:
         self._language.reserve(len(ids) + limit + 1)
         scores, position = self._read(ids, question.picture)
         start = Start(scores, position, len(ids), self._seen(ids), self._penalty)
-        said: list[int] = []
         tokens = (
             self._stepper.tokens(start)
             if self._constraint is None
             else self._constraint.tokens(self._language, self._stepper, start, limit)
         )
-        try:
-            for token in tokens:
-                said.append(token)
-                if take(token) or token in self._ends or len(said) == limit:
-                    break
-        finally:
-            # The last token was said, but not read yet.
-            self._ids = ids + said[:-1]
+        # The memory holds some of the reply too; but no prompt goes on after a reply.
+        for count, token in enumerate(tokens, start=1):
+            if take(token) or token in self._ends or count == limit:
+                break
 
     def tokens_of(self, text: str) -> list[int]:
         """Return the tokens of a conversation, the picture's place-holders among them."""

@@ -89,6 +89,20 @@ def test_the_step_for_a_captured_graph_gives_the_same_scores(model: Any) -> None
 
 
 @torch.inference_mode()
+def test_the_step_for_a_captured_graph_can_be_traced_as_one(model: Any) -> None:
+    ids = prompt(model)
+    language = LanguageModel(model)
+    language.reserve(len(ids))
+    language.read(language.embed(ids), multimodal_positions(ids, language.image_token, GRID_WH), 0)
+    numbers = [torch.tensor([n]) for n in (9, 30, len(ids))]
+    expected = language.step_in_place(*numbers, MEMORY_STEP)
+
+    traced = torch.compile(language.step_in_place, backend="eager", fullgraph=True)
+
+    torch.testing.assert_close(traced(*numbers, MEMORY_STEP), expected, rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
 def test_what_is_remembered_stays_when_the_memory_grows(model: Any) -> None:
     ids = prompt(model)
     language = LanguageModel(model)
