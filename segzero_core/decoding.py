@@ -5,8 +5,9 @@ Both are greedy and give the same tokens; `tests/core/test_decoding.py` compares
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -16,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from segzero_core.decode_graph import GraphStepper
+from segzero_core.drafts import MOST_GUESSES, DraftingStepper, Drafts
 from segzero_core.language_model import LanguageModel, multimodal_positions
-from segzero_core.reply import Take
+from segzero_core.reply import Take, decoded
 from segzero_core.types import SizeWH
 
 if TYPE_CHECKING:
@@ -115,8 +117,8 @@ class LeanDecoder:
         model: A model for which `is_lean` holds.
         processor: Its processor.
         seen_wh: Size of the pictures [px].
-        mode: `eager`; on a GPU also `graph` (the step of a token is captured once and replayed)
-            and `compiled` (it is compiled first).
+        mode: `eager`; `drafts` (guessed tokens are read together); on a GPU also `graph` (the
+            step of a token is captured once and replayed) and `compiled` (it is compiled first).
         constraint: Limits what may be said; None: nothing is.
     """
 
@@ -139,6 +141,9 @@ class LeanDecoder:
         self._stepper: Stepper
         if mode == "eager":
             self._stepper = EagerStepper(self._language)
+        elif mode == "drafts":
+            drafts = Drafts(number_test(processor.tokenizer))
+            self._stepper = DraftingStepper(self._language, drafts)
         else:
             self._stepper = GraphStepper(self._language, compiled=mode == "compiled")
         # The prompt that the memory holds, and of which picture.
@@ -149,7 +154,7 @@ class LeanDecoder:
     def run(self, question: Question, limit: int, take: Take) -> None:
         """Read what is new of the question, then reply; see `Decoder`."""
         ids = self.tokens_of(question.text)
-        self._language.reserve(len(ids) + limit + 1)
+        self._language.reserve(len(ids) + limit + 1 + MOST_GUESSES)
         scores, position = self._read(ids, question.picture)
         start = Start(scores, position, len(ids), self._seen(ids), self._penalty)
         tokens = (
@@ -267,6 +272,11 @@ def penalised(scores: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
     if seen is None:
         return scores
     return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def number_test(tokenizer: Any) -> Callable[[int], bool]:
+    """Return what says of a token whether it is a number, and remembers it."""
+    return functools.cache(lambda token: decoded(tokenizer, [token]).strip().isdigit())
 
 
 def is_lean(model: Any) -> bool:

@@ -133,6 +133,13 @@ class LanguageModel:
         Returns:
             float32 [V]: the scores of the token that follows.
         """
+        return self._read(x, positions, start, last=1)[0]
+
+    def read_each(self, x: Tensor, positions: Tensor, start: int) -> Tensor:
+        """Read on, and return the scores float32 [L, V] after every token; see `read`."""
+        return self._read(x, positions, start, last=len(x))
+
+    def _read(self, x: Tensor, positions: Tensor, start: int, last: int) -> Tensor:
         count = len(x)
         stop = start + count
         bias = None
@@ -142,13 +149,13 @@ class LanguageModel:
             bias = torch.zeros(seen.shape, dtype=x.dtype, device=self.device)
             bias.masked_fill_(~seen, float("-inf"))
         place = Place(slice(start, stop), stop, bias, causal=start == 0)
-        return self._scores(x, self._turns(positions.to(self.device)), place)
+        return self._scores(x, self._turns(positions.to(self.device)), place, last)
 
     def step(self, token: int, position: int, start: int) -> Tensor:
         """Read one token of text, at a position that all three rows share; see `read`."""
         x = self._embed(torch.tensor([token], device=self.device))
         turns = (self._cos[position : position + 1], self._sin[position : position + 1])
-        return self._scores(x, turns, Place(slice(start, start + 1), start + 1))
+        return self._scores(x, turns, Place(slice(start, start + 1), start + 1))[0]
 
     def step_in_place(self, token: Tensor, position: Tensor, slot: Tensor, length: int) -> Tensor:
         """Read one token whose number, position and column are tensors, for a captured graph.
@@ -167,7 +174,7 @@ class LanguageModel:
         bias = torch.zeros(length, dtype=x.dtype, device=self.device)
         bias = bias.masked_fill(~seen, float("-inf"))[None]
         turns = (self._cos.index_select(0, position), self._sin.index_select(0, position))
-        return self._scores(x, turns, Place(slot, length, bias))
+        return self._scores(x, turns, Place(slot, length, bias))[0]
 
     def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         like = torch.empty(0, dtype=self._dtype, device=self.device)
@@ -177,12 +184,14 @@ class LanguageModel:
         signs[..., : sin.shape[-1] // 2] = -1
         return cos[0], (sin * signs)[0]
 
-    def _scores(self, x: Tensor, turns: tuple[Tensor, Tensor], place: Place) -> Tensor:
+    def _scores(
+        self, x: Tensor, turns: tuple[Tensor, Tensor], place: Place, last: int = 1
+    ) -> Tensor:
         cos, sin = (t[:, None] for t in turns)
         for layer, (keys, values) in zip(self._layers, self._memory, strict=True):
             x = layer(x, cos, sin, keys, values, place)
-        scores: Tensor = self._head(self._norm(x[-1:]))
-        return scores[0].float()
+        scores: Tensor = self._head(self._norm(x[-last:]))
+        return scores.float()
 
 
 class _Layer:

@@ -90,7 +90,7 @@ class SegZero:
             backend: What runs the image encoder: `auto` (the best that is there), `torch`,
                 `torch-compile`, `onnxruntime` or `tensorrt`.
             decode: How tokens are made: `auto`, `plain` (transformers' `generate`), `eager`,
-                `graph` or `compiled`.
+                `drafts`, `graph` or `compiled`.
             precision: Of the reasoner's weights: `auto` (float32 on a CPU, else bfloat16), a
                 type of torch, or `int8` or `int4` on a GPU.
             grammar: Only let well-formed replies be said.

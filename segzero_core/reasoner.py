@@ -40,13 +40,13 @@ _JOIN_TIMEOUT_S: Final = 30.0
 _CANCEL_CHECK_S: Final = 0.05
 
 
-DECODE_MODES: Final = ("auto", "plain", "eager", "graph", "compiled")
+DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
 """How the tokens of a reply are made.
 
 `plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL: `eager` runs
-anywhere; on a GPU, `graph` captures the step of a token as a CUDA graph, and `compiled` compiles
-it before.
-`auto` is `graph` on a GPU, `eager` on a CPU, and `plain` for a model that the loop does not know.
+anywhere, and so does `drafts`, in which the model checks several guessed tokens at once; on a GPU,
+`graph` captures the step of a token as a CUDA graph, and `compiled` compiles it before.
+`auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
 """
 
 
@@ -200,7 +200,8 @@ class QwenReasoner:
         lean = is_lean(self._model)
         if decode == "auto" and lean:
             # The kernels of quantised weights are not made for being captured.
-            decode = "graph" if on_gpu and self._precision not in _QUANTISED else "eager"
+            graph = on_gpu and self._precision not in _QUANTISED
+            decode = "graph" if graph else "drafts"
         elif decode == "auto":
             decode = "plain"
         if decode != "plain" and not lean:
@@ -209,7 +210,7 @@ class QwenReasoner:
                 f" {type(self._model).__name__}; use auto or plain"
             )
         if decode in ("graph", "compiled") and not on_gpu:
-            raise ConfigError(f"decode: {decode} needs a GPU; on a CPU use auto or eager")
+            raise ConfigError(f"decode: {decode} needs a GPU; on a CPU use auto, eager or drafts")
         if decode == "plain":
             if grammar:
                 raise ConfigError("grammar: it does not go together with decode plain")

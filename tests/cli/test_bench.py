@@ -130,6 +130,7 @@ def test_the_command_measures_and_writes(
     run: Callable, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench_limits, "_COPY_BYTES", 1 << 16)
+    monkeypatch.setattr(bench, "_rendered", lambda _count: [])
     monkeypatch.setattr(bench_limits, "_MATRIX_SIDE", {"cpu": 16})
     told = run("bench", "--model", tiny_model, "--device", "cpu", "--runs", 2, "--backend",
                "torch", "--json", tmp_path / "bench.json", "--check")  # fmt: skip
@@ -167,15 +168,19 @@ def test_questions_about_named_pictures_alternate(tmp_path: Path) -> None:
     for path in paths:
         save_image(path, np.zeros((4, 6, 3), np.uint8))
 
-    asked = bench.load_questions(paths, ["a", "b", "c"])
+    asked = bench.load_questions(paths, ["a", "b", "c"], 4)
 
     assert [(first, second) for _, first, second in asked] == [("a", "b"), ("b", "c")]
     with pytest.raises(ConfigError):
-        bench.load_questions([], None)
+        bench.load_questions([], None, 4)
 
 
-def test_without_pictures_there_are_some() -> None:
-    asked = bench.load_questions(None, None)
+@pytest.mark.parametrize("rendered", [True, False])
+def test_without_pictures_there_are_some(rendered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not rendered:
+        monkeypatch.setattr(bench, "_rendered", lambda _count: [])
+
+    asked = bench.load_questions(None, None, 3)
 
     assert len(asked) >= 2
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image, _, _ in asked)

@@ -50,9 +50,12 @@ def lean() -> QwenReasoner:
     return bundled()
 
 
-@pytest.mark.parametrize("template", [MULTI_OBJECT, SINGLE_OBJECT])
-def test_first_and_second_questions_get_the_replies_of_generate(template: str) -> None:
-    plain, lean = bundled(template, decode="plain"), bundled(template)
+@pytest.mark.parametrize(
+    ("template", "mode"),
+    [(MULTI_OBJECT, "auto"), (SINGLE_OBJECT, "auto"), (MULTI_OBJECT, "eager")],
+)
+def test_first_and_second_questions_get_the_replies_of_generate(template: str, mode: str) -> None:
+    plain, lean = bundled(template, decode="plain"), bundled(template, decode=mode)
 
     for image in pictures():
         for query in QUESTIONS:  # the first about this picture, and two more

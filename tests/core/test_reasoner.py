@@ -204,8 +204,9 @@ def test_a_failing_model_is_an_error_of_ours(
 
 
 def test_a_failure_half_way_keeps_the_reply_so_far(
-    reasoner: QwenReasoner, image: RgbImage, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, image: RgbImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reasoner = load(tiny_model, decode="eager")
     language = reasoner._decoder._language
     step, calls = language.step, []
 
