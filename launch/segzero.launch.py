@@ -1,6 +1,7 @@
 """Start the segzero node, and RViz if asked.
 
     ros2 launch segzero_ros segzero.launch.py image_topic:=/camera/color/image_raw rviz:=true
+    ros2 launch segzero_ros segzero.launch.py namespace:=left image_topic:=/left/image_raw
 
 No default of a parameter is repeated here: what is not given is left to the parameter file or
 the node.
@@ -17,19 +18,29 @@ from launch_ros.actions import Node
 
 SHARE = Path(get_package_share_directory("segzero_ros"))
 
+# Launch argument -> the node's name of the topic, relative so that a namespace applies.
+TOPICS = {
+    "image_topic": "image",
+    "depth_topic": "depth/image",
+    "camera_info_topic": "camera_info",
+}
+
 
 def segzero_node(context: LaunchContext) -> list[Node]:
     """Describe the node with only those parameters that were given."""
     model = LaunchConfiguration("model").perform(context)
+    autostart = LaunchConfiguration("autostart").perform(context)
     parameters = [LaunchConfiguration("params_file").perform(context)]
     parameters += [{"model": model}] if model else []
+    parameters += [{"autostart": autostart.lower() in ("true", "1")}] if autostart else []
     return [
         Node(
             package="segzero_ros",
             executable="segzero_node",
-            name="segzero",
+            namespace=LaunchConfiguration("namespace"),
+            name=LaunchConfiguration("name"),
             parameters=parameters,
-            remappings=[("image", LaunchConfiguration("image_topic"))],
+            remappings=[(topic, LaunchConfiguration(name)) for name, topic in TOPICS.items()],
             output="screen",
             emulate_tty=True,
         )
@@ -44,25 +55,19 @@ def generate_launch_description() -> LaunchDescription:
         arguments=["-d", str(SHARE / "rviz" / "segzero.rviz")],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument(
-                "model",
-                default_value="",
-                description="Named model, folder or Hub id; empty: as in the parameter file.",
-            ),
-            DeclareLaunchArgument(
-                "image_topic", default_value="image", description="Topic of the camera's pictures."
-            ),
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=str(SHARE / "config" / "segzero.yaml"),
-                description="Parameter file; `ros2 param describe /segzero NAME` explains each.",
-            ),
-            DeclareLaunchArgument(
-                "rviz", default_value="false", description="Show overlay and mask in RViz."
-            ),
-            OpaqueFunction(function=segzero_node),
-            rviz,
-        ]
-    )
+    arguments = [
+        ("model", "", "Named model, folder or Hub id; empty: as in the parameter file."),
+        ("autostart", "", "false leaves it to a lifecycle manager; empty: as in the file."),
+        ("namespace", "", "Namespace of the node, before all its relative names."),
+        ("name", "segzero", "Name of the node; another one for a second node."),
+        ("image_topic", "image", "Topic of the camera's pictures."),
+        ("depth_topic", "depth/image", "Topic of depth that is registered to the pictures."),
+        ("camera_info_topic", "camera_info", "Topic of the pictures' calibration."),
+        ("params_file", str(SHARE / "config" / "segzero.yaml"), "Parameter file."),
+        ("rviz", "false", "Show camera, overlay, markers and reasoning in RViz."),
+    ]
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, default, description in arguments
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=segzero_node), rviz])

@@ -35,6 +35,7 @@ INTERFACE_SOURCES = (
     "config/*",
     "rviz/*",
     "scripts/segzero_node.in",
+    "scripts/ask.in",
     "segzero_ros/__init__.py",
     "CMakeLists.txt",
     "package.xml",

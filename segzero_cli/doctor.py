@@ -1,4 +1,7 @@
-"""`segzero doctor`: one line for each thing the installation needs, with advice."""
+"""`segzero doctor`: one line for each thing the installation needs, with advice.
+
+With `--ros` it examines a running node instead; see `doctor_ros`.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,21 @@ class Finding:
 
 def main(argv: Sequence[str]) -> int:
     """Run `segzero doctor`; the exit code is 1 when something that is needed fails."""
-    Parser(
+    parser = Parser(
         prog="segzero doctor",
-        description="Check the installation. FAIL must be repaired; -- limits what can be done.",
-    ).parse_args(argv)
+        description="Check the installation, or with --ros a running node and the graph around "
+        "it. FAIL must be repaired; -- limits what can be done.",
+    )
+    parser.add_argument("--ros", action="store_true", help="look at the live ROS 2 graph")
+    parser.add_argument("--node", default="/segzero", help="with --ros: the node to examine")
+    parser.add_argument(
+        "--patience", type=float, default=3.0, help="with --ros: wait so long for each thing [s]"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.ros:
+        from segzero_cli import doctor_ros
+
+        return int(not doctor_ros.run(arguments.node, arguments.patience))
     failed = False
     for check in CHECKS:
         finding = check()

@@ -116,6 +116,10 @@ class PipelineConfig:
 class NodeConfig(PipelineConfig):
     """Everything that the ROS 2 node can be told."""
 
+    autostart: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Configure and activate without waiting for a lifecycle manager.",
+    )
     image_transport: str = setting(
         "raw",
         "raw: sensor_msgs/Image on `image`; compressed: CompressedImage on `image/compressed`.",
@@ -126,8 +130,51 @@ class NodeConfig(PipelineConfig):
         "A query is refused when the newest picture arrived longer ago than this; 0: never.",
         Bounds(minimum=0.0, maximum=86400.0, read_only=False),
     )
+    pair_tolerance_s: float = setting(
+        0.02,
+        "Depth and camera_info belong to a picture when their stamps differ by at most this.",
+        Bounds(minimum=0.0, maximum=1.0),
+    )
+    ring_size: int = setting(
+        8,
+        "How many pictures wait for their depth and camera_info.",
+        Bounds(minimum=1, maximum=64),
+    )
+    when_busy: str = setting(
+        "replace",
+        "A query that comes while one runs and one waits: replace the waiting one, or be refused"
+        " (queue). reject: be refused as soon as one runs.",
+        Bounds(choices=("replace", "queue", "reject"), read_only=False),
+    )
+    timeout_s: float = setting(
+        120.0,
+        "Longest time from a query's arrival to its answer; a goal may set its own; 0: no limit.",
+        Bounds(minimum=0.0, maximum=86400.0, read_only=False),
+    )
+    stop_grace_s: float = setting(
+        5.0,
+        "A model that does not stop this long after a timeout or a cancellation counts as hung:"
+        " its thread is abandoned.",
+        Bounds(minimum=0.05, maximum=600.0, read_only=False),
+    )
+    deactivate_timeout_s: float = setting(
+        2.0,
+        "How long deactivation lets the running query finish before it cancels it.",
+        Bounds(minimum=0.0, maximum=600.0, read_only=False),
+    )
+    ambiguity_margin: float = setting(
+        0.1,
+        "Objects whose scores differ by at most this are near-equal: a result with two of them"
+        " for a query about one thing is marked ambiguous.",
+        Bounds(minimum=0.0, maximum=1.0, read_only=False),
+    )
     publish_overlay: bool = setting(
         True,  # noqa: FBT003 - a default is no flag of a call
         "Draw ~/overlay whenever somebody subscribes to it.",
         Bounds(read_only=False),
+    )
+    overlay_rate_hz: float = setting(
+        5.0,
+        "The overlay is drawn at most this often; answers in between are left out.",
+        Bounds(minimum=0.1, maximum=60.0, read_only=False),
     )

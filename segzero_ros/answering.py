@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-
-from segzero_core.errors import ReasoningError, SegZeroError
+from segzero_core.ambiguity import is_ambiguous
+from segzero_core.errors import CancelledError, ReasoningError, SegZeroError
 from segzero_core.events import AnswerDelta, Finished, PromptFound, ThinkingDelta
-from segzero_ros.conversions import rgb_from_compressed_msg, rgb_from_msg
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
 from segzero_ros.results import (
-    Query,
     add_identity,
     add_reply,
     failure_code,
@@ -28,6 +23,8 @@ if TYPE_CHECKING:
 
     from segzero_core.events import Event
     from segzero_core.types import ModelIdentity, Result, RgbImage
+    from segzero_ros.jobs import Job
+    from segzero_ros.pictures import Picture
     from segzero_ros.traces import TraceWriter
 
 
@@ -42,97 +39,66 @@ class Pipeline(Protocol):
         """Yield what happens while the query is answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A message of the camera.
-
-    Attributes:
-        msg: As it came; converted only when a query needs it.
-        arrived_s: When, on the monotonic clock [s]. Not the stamp: a bag's is years old, and
-            two machines' clocks differ.
-    """
-
-    msg: Image | CompressedImage
-    arrived_s: float = field(default_factory=time.monotonic)
-
-    def rgb(self) -> RgbImage:
-        """Convert to uint8 [H, W, 3].
-
-        Raises:
-            InputError: It cannot be read.
-        """
-        if isinstance(self.msg, CompressedImage):
-            return rgb_from_compressed_msg(self.msg)
-        return rgb_from_msg(self.msg)
-
-
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What came of a query.
 
     Attributes:
         msg: For ~/result.
-        picture: The picture answered about, uint8 [H, W, 3], where there is an answer.
+        picture: The picture answered about, where there is an answer.
+        rgb: Its pixels, uint8 [H, W, 3].
         result: The answer itself, where there is one.
         error: What went wrong, where something did.
     """
 
     msg: SegmentationResult
-    picture: RgbImage | None = None
+    picture: Picture | None = None
+    rgb: RgbImage | None = None
     result: Result | None = None
     error: Exception | None = None
 
 
-def header_of(picture: Picture | None) -> Header:
-    """Return the picture's header, or an empty one."""
-    return picture.msg.header if picture is not None else Header()
-
-
-def picture_trouble(picture: Picture | None, max_age_s: float) -> tuple[int, str] | None:
-    """Say why a picture cannot be asked about, as an error code and a reason."""
-    if picture is None:
-        return SegmentationResult.NO_IMAGE, (
-            "no picture has arrived yet; is the camera running, and is `image` remapped to its "
-            "topic?"
-        )
-    age_s = time.monotonic() - picture.arrived_s
-    if max_age_s and age_s > max_age_s:
-        return SegmentationResult.STALE_IMAGE, (
-            f"the newest picture arrived {age_s:.1f} s ago, at most {max_age_s:g} s are allowed "
-            "(max_image_age_s); does the camera still run?"
-        )
-    return None
-
-
 def answer_query(
     pipeline: Pipeline,
-    query: Query,
+    job: Job,
     picture: Picture,
     trace: TraceWriter,
-    cancel: threading.Event,
-    answered_by: str,
+    margin: float,
 ) -> Answer:
     """Ask the pipeline and tell the trace what happens meanwhile.
 
     Never raises: whatever goes wrong becomes a result with an error code.
+
+    Args:
+        pipeline: The model.
+        job: The query, and whether it is to stop.
+        picture: What it is about.
+        trace: Told every piece of text.
+        margin: Of scores that are near-equal; see `is_ambiguous`.
     """
-    trace.header = picture.msg.header
     try:
+        trace.header = picture.header
         rgb = picture.rgb()
         trace.add(ReasoningTrace.THINKING)
-        result = _follow(pipeline.stream(rgb, query.text, cancel=cancel), trace)
-        msg = result_to_msg(query, result, picture.msg.header)
-        answer = Answer(msg, rgb, result)
+        result = _follow(pipeline.stream(rgb, job.query.text, cancel=job.cancel), trace)
+        ambiguous = is_ambiguous(result, margin)
+        msg = result_to_msg(job, result, picture.header, ambiguous=ambiguous)
+        answer = Answer(msg, picture, rgb, result)
     except Exception as error:  # the border: a defect of any model must not end the node
-        reason = str(error) or type(error).__name__
-        if not isinstance(error, SegZeroError):
-            reason = f"{type(error).__name__}: {reason}; the node's log has the traceback"
-        msg = failure_to_msg(query, failure_code(error), reason, picture.msg.header)
-        completion = error.completion if isinstance(error, ReasoningError) else ""
-        add_reply(msg, trace.thinking, completion)
-        answer = Answer(msg, error=error)
-    add_identity(msg, pipeline.identity, answered_by)
+        answer = _failure(job, picture, trace, error)
+    add_identity(answer.msg, pipeline.identity)
     return answer
+
+
+def _failure(job: Job, picture: Picture, trace: TraceWriter, error: Exception) -> Answer:
+    code, reason = failure_code(error), str(error) or type(error).__name__
+    if job.stopped is not None and isinstance(error, CancelledError):
+        code, reason = job.stopped.code, job.stopped.reason
+    elif not isinstance(error, SegZeroError):
+        reason = f"{type(error).__name__}: {reason}; the node's log has the traceback"
+    msg = failure_to_msg(job, code, reason, picture)
+    add_reply(msg, trace.thinking, error.completion if isinstance(error, ReasoningError) else "")
+    return Answer(msg, picture, error=error)
 
 
 def _follow(events: Iterator[Event], trace: TraceWriter) -> Result:

@@ -1,54 +1,52 @@
-"""The ROS 2 node `segzero`: parameters, topics and one worker; other modules do the rest."""
+"""The ROS 2 node `segzero`, as a table of contents: what happens when, and which module does it.
+
+    lifecycle.py  transitions         inputs.py   camera and questions  pictures.py   the ring
+    jobs.py       a query             worker.py   the model's thread    answering.py  the model
+    goals.py      the action          outputs.py  what is published     health.py     counters
+    process.py    signals, exit code  qos.py      QoS                   reporting.py  the voice
+
+Threads: the executor's, in which all callbacks return at once; the model's and the one that
+watches it; one for each transition; one that draws the overlay.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-import logging
-import os
-import queue
-import signal
-import sys
 import threading
+import time
 import traceback
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
-import rclpy
-from rclpy.duration import Duration
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import String
+from lifecycle_msgs.msg import Transition
+from std_srvs.srv import Trigger
 
-from segzero_core.errors import ConfigError, InputError, SegZeroError
+from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
-from segzero_ros import qos
-from segzero_ros.answering import (
-    Answer,
-    Picture,
-    Pipeline,
-    answer_query,
-    header_of,
-    picture_trouble,
-)
-from segzero_ros.conversions import mask_to_msg, msg_from_array
+from segzero_ros.answering import Answer, Pipeline, answer_query
+from segzero_ros.goals import SegmentServer
+from segzero_ros.health import Health, resident_mb
+from segzero_ros.inputs import Inputs
+from segzero_ros.jobs import Job, Query
+from segzero_ros.lifecycle import ManagedNode, TransitionRefusedError
+from segzero_ros.memory import release_memory
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
+from segzero_ros.outputs import Outputs
 from segzero_ros.parameters import check_change, declare_parameters, read_config
-from segzero_ros.results import Query, failure_code, failure_to_msg, instances_to_msg
-from segzero_ros.spinner import Spinner
+from segzero_ros.pictures import Picture, PictureRing, picture_trouble
+from segzero_ros.reporting import Reporter
+from segzero_ros.results import failure_to_msg
 from segzero_ros.traces import TraceWriter
-from segzero_ros.worker import LatestWorker
+from segzero_ros.worker import MAX_HANGS, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from segzero_core.config import NodeConfig
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
-
-FAREWELL_TIMEOUT_S: Final = 1.0
-"""How long the node stays for subscribers that have not heard the last result yet."""
 
 
 def load_pipeline(config: NodeConfig) -> Pipeline:
@@ -64,24 +62,14 @@ def load_pipeline(config: NodeConfig) -> Pipeline:
     )
 
 
-def survive(callback: Callable[[SegZeroNode, Any], None]) -> Callable[[SegZeroNode, Any], None]:
-    """Log what a callback raises; rclpy would end the node."""
-
-    @functools.wraps(callback)
-    def wrapped(self: SegZeroNode, msg: Any) -> None:
-        try:
-            callback(self, msg)
-        except Exception:
-            self.log_defect(f"in {callback.__name__}")
-
-    return wrapped
-
-
-class SegZeroNode(Node):
+class SegZeroNode(ManagedNode):
     """Answers queries about the newest picture of a camera.
 
+    All topics, the action and the services exist from construction to the end, so that a query to
+    a node that is not active is answered too: with INACTIVE.
+
     Args:
-        load: Makes the pipeline from the settings, in the worker's thread.
+        load: Makes the pipeline from the settings, in configure.
         **node_arguments: For `rclpy.node.Node`.
     """
 
@@ -90,270 +78,330 @@ class SegZeroNode(Node):
     ) -> None:
         super().__init__("segzero", **node_arguments)
         declare_parameters(self)
-        self._config = read_config(self)
+        self.config = read_config(self)
         self.add_on_set_parameters_callback(functools.partial(check_change, self))
         self._load = load
         self._pipeline: Pipeline | None = None
-        self._load_error: Exception | None = None
-        self._picture: Picture | None = None
+        self._worker: Worker | None = None
+        self._fault = ""
+        self._gate = threading.Lock()
+        self._is_accepting = False
         self._query_ids = itertools.count(1)
-        self._status_lock = threading.Lock()
-        self._create_publishers()
-        self._worker = LatestWorker(self._prepare, self._answer, name="segzero-model")
-        self._create_subscriptions()
-        self._worker.start()
+        self.health = Health()
+        self.ring = PictureRing(self.config.ring_size, self.config.pair_tolerance_s)
+        self.outputs = Outputs(self, self._on_mismatch)
+        self._inputs = Inputs(self, self._on_query, self._on_mismatch)
+        self._goals = SegmentServer(self)
+        self.create_service(Trigger, "~/cancel", self._on_cancel)
+        self.reporter = Reporter(self, self._facts)
+        self.reporter.tell(Status.UNCONFIGURED, "not configured")
+        if self.config.autostart:
+            self.begin_transitions(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
 
-    def _create_publishers(self) -> None:
-        self._result_pub = self.create_publisher(SegmentationResult, "~/result", qos.RESULT)
-        self._mask_pub = self.create_publisher(Image, "~/mask", qos.RESULT)
-        self._instances_pub = self.create_publisher(Image, "~/instances", qos.RESULT)
-        self._overlay_pub = self.create_publisher(Image, "~/overlay", qos.RESULT)
-        self._trace_pub = self.create_publisher(ReasoningTrace, "~/reasoning", qos.TRACE)
-        self._status_pub = self.create_publisher(Status, "~/status", qos.LATCHED)
+    # Transitions, each in a thread of its own; see lifecycle.py.
 
-    def _create_subscriptions(self) -> None:
-        if self._config.image_transport == "compressed":
-            # As image_transport does: the base name is remapped, then the transport is appended.
-            topic = self.resolve_topic_name("image") + "/compressed"
-            self.create_subscription(CompressedImage, topic, self._on_image, qos.NEWEST_IMAGE)
+    def do_configure(self) -> None:
+        """Load the model."""
+        self._fault = ""
+        self.reporter.tell_loading()
+        try:
+            self._pipeline = self._load(self.config)
+        except Exception as error:
+            if not isinstance(error, SegZeroError):
+                self.log_defect(f"while loading {self.config.model}")
+            self._fault = f"cannot load {self.config.model}: {error}"
+            release_memory()
+            self.reporter.tell(Status.ERROR, f"{self._fault}; mend it and configure again")
+            raise TransitionRefusedError(self._fault) from error
+        self.reporter.encoder_backend = self._pipeline.identity.encoder_backend
+        self._worker = Worker(
+            self._work,
+            self._on_late,
+            self._on_hang,
+            lambda: read_config(self).stop_grace_s,
+            name="segzero",
+        )
+        self.reporter.tell(Status.INACTIVE, "configured, not active")
+
+    def do_activate(self) -> None:
+        """Begin to take pictures and queries."""
+        with self._gate:
+            self._is_accepting = True
+        self.reporter.tell(Status.READY, "ready")
+
+    def do_deactivate(self) -> None:
+        """Take no query any more, and let the running one finish or cancel it."""
+        self._stop_accepting(read_config(self).deactivate_timeout_s, "the node was deactivated")
+        if self._fault:
+            raise RuntimeError(self._fault)  # by way of error processing to unconfigured
+        self.reporter.tell(Status.INACTIVE, "configured, not active")
+
+    def do_cleanup(self) -> None:
+        """Give the model's memory back."""
+        self._stop_accepting(0.0, "the node was cleaned up")
+        before_mb = resident_mb()
+        if self._worker is not None:
+            self._worker.stop(read_config(self).stop_grace_s)
+        self._worker = self._pipeline = None
+        self.reporter.encoder_backend = ""
+        self.ring.clear()
+        release_memory()
+        self.get_logger().info(f"memory: {before_mb:.0f} MB before, {resident_mb():.0f} MB after")
+        if self._fault:
+            self.reporter.tell(Status.ERROR, f"{self._fault}; mend it and configure again")
         else:
-            self.create_subscription(Image, "image", self._on_image, qos.NEWEST_IMAGE)
-        self.create_subscription(String, "~/query", self._on_query, qos.QUERY)
+            self.reporter.tell(Status.UNCONFIGURED, "not configured")
 
-    # Callbacks, in the executor's thread: all of them return at once.
+    def do_shutdown(self) -> None:
+        """End for good."""
+        self.do_cleanup()
 
-    @survive
-    def _on_image(self, msg: Image | CompressedImage) -> None:
-        self._picture = Picture(msg)
+    def _stop_accepting(self, patience_s: float, reason: str) -> None:
+        with self._gate:
+            self._is_accepting = False
+            waiting = self._worker.take_pending() if self._worker else None
+        if waiting is not None:
+            self.refuse(waiting, SegmentationResult.INACTIVE, f"{reason} before its turn came")
+        if self._worker is None or self._worker.wait_idle(patience_s):
+            return
+        if (running := self._worker.running) is not None:
+            running.stop(SegmentationResult.CANCELLED, f"{reason} while it ran")
+        # A little more than the watching thread takes to give up a model that hangs.
+        self._worker.wait_idle(read_config(self).stop_grace_s + 1.0)
 
-    @survive
-    def _on_query(self, msg: String) -> None:
-        query = Query(str(next(self._query_ids)), msg.data)
-        trace = self._trace(query)
+    # Queries, in the executor's thread; topic and action go the same way.
+
+    def _on_query(self, text: str) -> None:
+        job = self.new_job(text)
+        refusal = self.why_refused(text)
+        if refusal is not None:
+            self.refuse(job, *refusal)
+        else:
+            self.submit(job)
+
+    def new_job(self, text: str, *, timeout_s: float = 0.0, **options: Any) -> Job:
+        """Give a query an id, a trace and a limit of time; see `Job`."""
+        query = Query(str(next(self._query_ids)), text)
+        job = Job(query, timeout_s=timeout_s or read_config(self).timeout_s, **options)
+        job.trace = TraceWriter(query.id, functools.partial(self._publish_trace, job))
+        return job
+
+    def why_refused(self, text: str) -> tuple[int, str] | None:
+        """Say why a query that comes now is not even taken, as an error code and a reason."""
         try:
-            clean_query(query.text)
+            clean_query(text)
         except InputError as error:
-            self._refuse(query, trace, SegmentationResult.INVALID_QUERY, str(error))
-            return
-        trace.add(ReasoningTrace.WAITING)
-        given_up = self._worker.submit(query)
-        if given_up is query:
-            self._refuse(query, trace, SegmentationResult.INACTIVE, "the node is shutting down")
-        elif given_up is not None:
-            reason = f"replaced by the newer query {query.id}; ask again when it is answered"
-            self._refuse(given_up, self._trace(given_up), SegmentationResult.CANCELLED, reason)
+            return SegmentationResult.INVALID_QUERY, str(error)
+        if not self._is_accepting or self._worker is None:
+            return SegmentationResult.INACTIVE, (
+                f"the node is {self.state_label} ({self.reporter.status.detail}); ask again when "
+                "~/status says READY"
+            )
+        when_busy = read_config(self).when_busy
+        if self._worker.would_refuse(when_busy):
+            return SegmentationResult.BUSY, (
+                f"another query runs and when_busy is {when_busy}; ask again when it is answered"
+            )
+        return None
 
-    # In the worker's thread.
+    def submit(self, job: Job) -> None:
+        """Queue a query, or give it its result if that cannot be done."""
+        job.trace.add(ReasoningTrace.WAITING)
+        with self._gate:
+            worker = self._worker if self._is_accepting else None
+            refused = worker.submit(job, read_config(self).when_busy) if worker else None
+        if worker is None:
+            reason = "the node stopped being active; ask again when ~/status says READY"
+            self.refuse(job, SegmentationResult.INACTIVE, reason)
+        elif refused is not None and refused.is_replaced:
+            reason = f"replaced by the newer query {job.query.id}; ask again when it is answered"
+            self.refuse(refused.job, SegmentationResult.CANCELLED, reason)
+        elif refused is not None:
+            self.refuse(job, SegmentationResult.BUSY, "another query came first")
 
-    def _prepare(self) -> None:
-        """Load the model; queries that come meanwhile wait."""
-        self._tell(Status.LOADING, f"loading {self._config.model}")
-        try:
-            self._pipeline = self._load(self._config)
-        except Exception as error:  # kept for the results of all queries
-            self._load_error = error
-            if isinstance(error, SegZeroError):
-                self.get_logger().error(f"cannot load {self._config.model}: {error}")
-            else:
-                self.log_defect(f"while loading {self._config.model}")
-            self._tell(Status.ERROR, f"cannot load {self._config.model}: {error}")
-            return
-        self.get_logger().info(f"ready: {self._config.model}")
-        self._tell(Status.READY, "ready")
+    def cancel(self, job: Job, reason: str) -> None:
+        """Stop a query, wherever it is."""
+        job.stop(SegmentationResult.CANCELLED, reason)
+        if self._worker is not None and self._worker.take_pending(job) is not None:
+            self.refuse(job, SegmentationResult.CANCELLED, reason)
 
-    def _answer(self, query: Query, cancel: threading.Event) -> None:
+    def _on_cancel(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        worker = self._worker
+        jobs = [job for job in (worker.pending, worker.running) if job] if worker else []
+        for job in jobs:
+            self.cancel(job, "cancelled by ~/cancel")
+        response.success = True
+        ids = " and ".join(job.query.id for job in reversed(jobs))
+        response.message = f"cancelled query {ids}" if jobs else "no query runs or waits"
+        return response
+
+    # The answer, in the model's thread.
+
+    def _work(self, job: Job) -> None:
         """Answer one query; the last border before the thread would end."""
         try:
-            self._answer_now(query, cancel)
+            answer = self._answer(job)
+            composed = self.outputs.compose(answer)
         except Exception as error:
-            self.log_defect(f"while answering query {query.id}")
+            self.log_defect(f"while answering query {job.query.id}")
             reason = f"{type(error).__name__}: {error}; the node's log has the traceback"
-            self._refuse(query, self._trace(query), SegmentationResult.MODEL_FAILURE, reason)
-            self._tell(Status.READY, "ready; the last query failed")
+            answer, composed = self._failure(job, SegmentationResult.INTERNAL_ERROR, reason), []
+        if isinstance(answer.error, OutOfMemoryError | MemoryError):
+            release_memory()
+        self._conclude(job, answer, composed)
 
-    def _answer_now(self, query: Query, cancel: threading.Event) -> None:
-        trace, picture = self._trace(query), self.newest_picture
-        if self._pipeline is None:
-            error = self._load_error or RuntimeError("it was not loaded")
-            reason = f"the model {self._config.model} cannot be used: {error}"
-            self._refuse(query, trace, failure_code(error), reason)
-            return
-        trouble = picture_trouble(picture, read_config(self).max_image_age_s)
-        if trouble is not None or picture is None:
-            self._refuse(query, trace, *(trouble or (SegmentationResult.NO_IMAGE, "")))
-            return
-        self._tell(Status.BUSY, "answering", query)
-        name = self.get_fully_qualified_name()
-        answer = answer_query(self._pipeline, query, picture, trace, cancel, name)
-        if answer.error is not None:
-            self._log_failure(query, answer)
-        self._publish_answer(answer)
-        failed = answer.result is None
-        trace.close(ReasoningTrace.FAILED if failed else ReasoningTrace.DONE)
-        self._tell(Status.READY, "ready; the last query failed" if failed else "ready")
+    def _answer(self, job: Job) -> Answer:
+        job.began_s = time.monotonic()
+        picture = job.picture or self.ring.newest
+        if job.stopped is not None or job.check_deadline():
+            assert job.stopped is not None
+            return self._failure(job, job.stopped.code, job.stopped.reason, picture)
+        config = read_config(self)
+        max_age_s = 0.0 if job.picture is not None else config.max_image_age_s
+        trouble = picture_trouble(picture, max_age_s)
+        if trouble is not None or picture is None or self._pipeline is None:
+            code, reason = trouble or (SegmentationResult.INACTIVE, "the model is gone")
+            return self._failure(job, code, reason, picture)
+        self.reporter.tell(Status.BUSY, "answering", job.query.id)
+        return answer_query(self._pipeline, job, picture, job.trace, config.ambiguity_margin)
 
-    def _publish_answer(self, answer: Answer) -> None:
-        """Publish the pictures first, so that they are there when the result is heard."""
-        if answer.result is not None:
-            header = answer.msg.header
-            self._publish(self._mask_pub, mask_to_msg(answer.result.segmentation.union(), header))
-            self._publish(self._instances_pub, instances_to_msg(answer.result, header))
-        self._publish(self._result_pub, answer.msg)
-        try:
-            self._publish_overlay(answer)
-        except Exception:  # the result is out: a second one would contradict it
-            self.log_defect("while drawing the overlay")
-
-    def _publish_overlay(self, answer: Answer) -> None:
-        """Draw only for somebody who looks."""
-        if answer.result is None or answer.picture is None:
+    def _conclude(self, job: Job, answer: Answer, composed: list[tuple[Any, Any]]) -> None:
+        """Give a query its one result; whoever comes second is not heard."""
+        if not job.conclude():
             return
-        if not read_config(self).publish_overlay or not self._overlay_pub.get_subscription_count():
-            return
-        from segzero_core import draw_overlay
+        msg = answer.msg
+        msg.answered_by = self.get_fully_qualified_name()
+        if msg.error_code == SegmentationResult.OK and self._worker is not None:
+            self._worker.answered_well()
+        self.reporter.log_failure(answer)
+        self.health.result_published(msg)
+        failed = msg.error_code != SegmentationResult.OK
+        stage = ReasoningTrace.FAILED if failed else ReasoningTrace.DONE
+        # Each on its own: whoever waits for the goal must not suffer from a topic's trouble.
+        with self._survived("while publishing the answer"):
+            self.outputs.publish_answer(answer, composed)
+        with self._survived("while closing the trace"):
+            job.trace.close(stage)  # first, for a client drops feedback after the result
+        with self._survived("while giving a goal its result"):
+            if job.on_result is not None:
+                job.on_result(msg)
+        with self._survived("while telling the state"):
+            if self._is_accepting and self.reporter.status.active_query_id == job.query.id:
+                detail = "ready; the last query failed" if failed else "ready"
+                self.reporter.tell(Status.READY, detail)
 
-        result = answer.result
-        overlay = draw_overlay(answer.picture, result.segmentation, result.reasoning.prompts)
-        self._publish(self._overlay_pub, msg_from_array(overlay, "rgb8", answer.msg.header))
+    def _failure(self, job: Job, code: int, reason: str, picture: Picture | None = None) -> Answer:
+        msg = failure_to_msg(job, code, reason, picture)
+        msg.model = self.config.model
+        if picture is not None:
+            job.trace.header = msg.header
+        return Answer(msg, picture)
 
     # From any thread.
+
+    def refuse(self, job: Job, code: int, reason: str) -> None:
+        """Give a query that is not worked on its result."""
+        picture = job.picture or self.ring.newest
+        self._conclude(job, self._failure(job, code, reason, picture), [])
+
+    def _on_late(self, job: Job) -> None:
+        assert job.stopped is not None
+        self.refuse(job, job.stopped.code, job.stopped.reason)
+
+    def _on_hang(self, job: Job, count: int) -> None:
+        """Go on without a model that does not stop; give up when it happens again."""
+        assert job.stopped is not None
+        grace_s = read_config(self).stop_grace_s
+        what = (
+            f"the model did not stop within {grace_s:g} s (stop_grace_s); its thread is abandoned"
+        )
+        self.get_logger().error(f"query {job.query.id}: {what}")
+        self.health.failed(what)
+        if count >= MAX_HANGS:
+            self._fault = f"the model of {self.config.model} hung {count} times in a row"
+            with self._gate:
+                self._is_accepting = False
+            self.reporter.tell(Status.ERROR, self._fault)
+        self.refuse(job, job.stopped.code, f"{job.stopped.reason}; {what}")
+        if count >= MAX_HANGS:
+            self.begin_transitions(Transition.TRANSITION_DEACTIVATE)
+
+    def _publish_trace(self, job: Job, trace: ReasoningTrace) -> None:
+        self.outputs.publish_trace(trace)
+        if job.on_trace is not None:
+            job.on_trace(trace)
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether queries are taken; already so when ~/status says READY."""
+        return self._is_accepting
+
+    @property
+    def outstanding(self) -> int:
+        """How many queries run, wait, or are goals whose result is not handed over yet."""
+        worker = self._worker
+        jobs = (worker.running, worker.pending) if worker is not None else ()
+        return sum(job is not None for job in jobs) + self._goals.open_goals
 
     @property
     def newest_picture(self) -> Picture | None:
         """What the next query will be about."""
-        return self._picture
+        return self.ring.newest
 
-    def _trace(self, query: Query) -> TraceWriter:
-        trace = TraceWriter(query.id, functools.partial(self._publish, self._trace_pub))
-        trace.header = header_of(self._picture)
-        return trace
+    def _facts(self) -> dict[str, Any]:
+        """Say what the diagnostics tell beside the counters."""
+        worker = self._worker
+        return {
+            "clock_jumps": self.ring.clock_jumps,
+            "image_topic": self._inputs.image_topic,
+            "lifecycle": self.state_label,
+            "abandoned_threads": worker.abandoned if worker is not None else 0,
+        }
 
-    def _refuse(self, query: Query, trace: TraceWriter, code: int, reason: str) -> None:
-        """Publish why a query is not answered."""
-        self.get_logger().warning(f"query {query.id} refused (error code {code}): {reason}")
-        msg = failure_to_msg(query, code, reason, header_of(self._picture))
-        msg.model, msg.answered_by = self._config.model, self.get_fully_qualified_name()
-        self._publish(self._result_pub, msg)
-        trace.close(ReasoningTrace.FAILED)
+    def _on_mismatch(self, topic: str, lines: list[str]) -> None:
+        advice = "; ".join(lines) or f"{topic}: a peer with incompatible QoS came and went"
+        self.get_logger().warning(advice)
+        self.health.mismatched(topic, advice)
 
-    def _tell(self, state: int, detail: str, query: Query | None = None) -> None:
-        """Publish the node's state."""
-        status = Status(state=state, detail=detail, model=self._config.model)
-        if self._pipeline is not None:
-            status.encoder_backend = self._pipeline.identity.encoder_backend
-        if query is not None:
-            status.active_query_id = query.id
-        with self._status_lock:
-            self._publish(self._status_pub, status)
-
-    def _publish(self, publisher: Any, msg: Any) -> None:
-        """Publish, unless the node has been shut down meanwhile."""
+    @contextlib.contextmanager
+    def _survived(self, where: str) -> Iterator[None]:
+        """Log what is raised inside and go on."""
         try:
-            publisher.publish(msg)
+            yield
         except Exception:
-            if self.context.ok():
-                raise
-
-    def _log_failure(self, query: Query, answer: Answer) -> None:
-        """Log one line for an expected failure, and the traceback for any other."""
-        if answer.msg.error_code != SegmentationResult.MODEL_FAILURE:
-            self.get_logger().warning(f"query {query.id}: {answer.msg.error_msg}")
-            return
-        trace = "".join(traceback.format_exception(answer.error))
-        self.get_logger().error(f"query {query.id}: {trace}")
+            self.log_defect(where)
 
     def log_defect(self, where: str) -> None:
         """Log the exception that is being handled."""
         self.get_logger().error(f"{where}: {traceback.format_exc()}")
 
     def close(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """Stop the worker, answering the query that still waits.
+        """End everything that runs, giving every query its result.
 
         Args:
             timeout_s: How long the answer that runs may take to notice it [s].
 
         Returns:
-            Whether the worker has ended; a load that cannot be interrupted may still run.
+            Whether the model's threads have ended; a load may still run.
         """
-        waiting = self._worker.stop(timeout_s)
+        with self._gate:
+            self._is_accepting = False
+            worker = self._worker
+            waiting = worker.take_pending() if worker else None
+        reason = "the node is shutting down"
         if waiting is not None:
-            reason = "the node is shutting down"
-            self._refuse(waiting, self._trace(waiting), SegmentationResult.INACTIVE, reason)
-        if self.context.ok():
-            self._result_pub.wait_for_all_acked(Duration(seconds=FAREWELL_TIMEOUT_S))
-        return not self._worker.is_alive
-
-
-def main(
-    args: Sequence[str] | None = None, load: Callable[[NodeConfig], Pipeline] = load_pipeline
-) -> int:
-    """Run the node until it is interrupted.
-
-    Args:
-        args: The command line; None takes the process's own.
-        load: Makes the pipeline, in place of the model that the parameters name.
-
-    Returns:
-        0 after an interrupt, 2 when an argument or a parameter is not allowed.
-    """
-    logging.captureWarnings(capture=True)
-    ends = _notice_signals()
-    try:
-        _init(args)
-        node = SegZeroNode(load)
-    except (ConfigError, rclpy.exceptions.ParameterException) as error:
-        print(f"segzero: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    spinner = Spinner(node, on_error=ends.put)
-    end = ends.get()
-    node.close()
-    spinner.stop()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    if end is not None:
-        raise end
-    return 0
-
-
-def _init(args: Sequence[str] | None) -> None:
-    """Let ROS read the command line.
-
-    Raises:
-        ConfigError: It cannot, or the middleware does not start.
-    """
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # the root of rclpy's own errors
-        raise ConfigError(f"ROS cannot start with these arguments: {error}") from error
-
-
-def _notice_signals() -> queue.SimpleQueue[BaseException | None]:
-    """Put None into the queue that is returned whenever the process is told to end.
-
-    In place of rclpy's handlers. Those raise KeyboardInterrupt at any line, also before there is
-    somebody to catch it and while the node is being closed (a terminal and `ros2 launch` both
-    send the interrupt); they lose a SIGTERM that comes while the executor is about to wait; and
-    they end the context first, so that a query that waits could not be answered any more.
-    """
-    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ends.put(None))
-    return ends
-
-
-def run_process(load: Callable[[NodeConfig], Pipeline] = load_pipeline) -> NoReturn:
-    """Run `main` with the process's own arguments, and end the process at once.
-
-    The interpreter's own end takes torch down object by object: many seconds on a busy machine,
-    while `ros2 launch` kills a node five seconds after the interrupt. It must not happen at all
-    while the worker is inside a load that cannot be interrupted.
-    """
-    code = main(load=load)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+            self.refuse(waiting, SegmentationResult.INACTIVE, reason)
+        if worker is not None:
+            if (running := worker.running) is not None:
+                running.stop(SegmentationResult.CANCELLED, reason)
+            worker.stop(timeout_s)
+            if running is not None:
+                self.refuse(running, SegmentationResult.CANCELLED, f"{reason}; the model hangs")
+        self.outputs.close()
+        return worker is None or not worker.is_alive
 
 
 if __name__ == "__main__":
+    from segzero_ros.process import run_process
+
     run_process()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from geometry_msgs.msg import Point as PointMsg
+from sensor_msgs.msg import CompressedImage
 
 from segzero_core.errors import (
     AnswerParseError,
@@ -26,28 +25,11 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
     from segzero_core.types import ModelIdentity, ObjectPrompt, Result
+    from segzero_ros.jobs import Job
+    from segzero_ros.pictures import Picture
 
 MAX_ECHOED_CHARS: Final = 200
 """A refused query is quoted in its result, but not all 100,000 characters of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question as it arrived.
-
-    Attributes:
-        id: Unique while the node runs.
-        text: The words.
-        arrived_s: When, on the monotonic clock [s].
-    """
-
-    id: str
-    text: str
-    arrived_s: float = field(default_factory=time.monotonic)
-
-    def age_ms(self) -> float:
-        """Milliseconds since the query arrived."""
-        return (time.monotonic() - self.arrived_s) * 1000.0
 
 
 def failure_code(error: BaseException) -> int:
@@ -63,19 +45,33 @@ def failure_code(error: BaseException) -> int:
     return int(SegmentationResult.MODEL_FAILURE)
 
 
-def failure_to_msg(query: Query, code: int, reason: str, header: Header) -> SegmentationResult:
-    """Build the result of a query that cannot be answered."""
-    text = query.text
+def failure_to_msg(
+    job: Job, code: int, reason: str, picture: Picture | None
+) -> SegmentationResult:
+    """Build the result of a query that cannot be answered.
+
+    Args:
+        job: The query.
+        code: A constant of SegmentationResult.
+        reason: What was wrong, what was found, what to do.
+        picture: That the answer would have been about, where there is one.
+    """
+    text = job.query.text
     if len(text) > MAX_ECHOED_CHARS:
         text = text[:MAX_ECHOED_CHARS] + "…"
-    return SegmentationResult(
-        header=header,
-        query_id=query.id,
+    msg = SegmentationResult(
+        query_id=job.query.id,
         query=valid_text(text),
         error_code=code,
         error_msg=valid_text(reason),
-        total_ms=query.age_ms(),
+        wait_ms=job.wait_ms,
+        total_ms=job.query.age_ms(),
     )
+    if picture is not None:
+        msg.header = picture.header
+        if not isinstance(picture.msg, CompressedImage):  # whose size only decoding tells
+            msg.image_width, msg.image_height = picture.msg.width, picture.msg.height
+    return msg
 
 
 def add_reply(msg: SegmentationResult, thinking: str, completion: str) -> None:
@@ -84,18 +80,18 @@ def add_reply(msg: SegmentationResult, thinking: str, completion: str) -> None:
     msg.completion = valid_text(completion)
 
 
-def add_identity(msg: SegmentationResult, identity: ModelIdentity, answered_by: str) -> None:
-    """Say which weights and which node answered."""
+def add_identity(msg: SegmentationResult, identity: ModelIdentity) -> None:
+    """Say which weights answered."""
     msg.model = identity.name
     msg.model_hash = identity.weights_hash
     msg.encoder_backend = identity.encoder_backend
-    msg.answered_by = answered_by
 
 
-def result_to_msg(query: Query, result: Result, header: Header) -> SegmentationResult:
-    """Build the result of an answered query; its waiting and total times end now."""
-    timings = result.timings
-    total_ms = query.age_ms()
+def result_to_msg(
+    job: Job, result: Result, header: Header, *, ambiguous: bool
+) -> SegmentationResult:
+    """Build the result of an answered query; its total time ends now."""
+    query, timings = job.query, result.timings
     width, height = result.size_wh
     return SegmentationResult(
         header=header,
@@ -104,15 +100,16 @@ def result_to_msg(query: Query, result: Result, header: Header) -> SegmentationR
         error_code=SegmentationResult.OK,
         thinking=valid_text(result.reasoning.thinking),
         completion=valid_text(result.reasoning.completion),
+        ambiguous=ambiguous,
         instances=_instances(query.text, result, header),
         image_width=width,
         image_height=height,
-        wait_ms=max(0.0, total_ms - timings.total_ms),
+        wait_ms=job.wait_ms,
         first_token_ms=timings.first_token_ms,
         reasoner_ms=timings.reasoner_ms,
         encoder_ms=timings.encoder_ms,
         decoder_ms=timings.decoder_ms,
-        total_ms=total_ms,
+        total_ms=query.age_ms(),
         tokens=timings.tokens,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,17 @@ from rclpy.executors import SingleThreadedExecutor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rclpy.executors import Executor
     from rclpy.node import Node
+
+
+def wake(executor: Executor | None) -> None:
+    """Have an executor look at its coroutines again; one that has been shut down has none."""
+    if executor is not None:
+        # What rclpy's own guard condition raises once it is gone.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            # `wake` would not do: `spin_once` goes back to waiting until it has done some work.
+            executor.create_task(lambda: None)
 
 
 class Spinner:
@@ -21,12 +32,12 @@ class Spinner:
 
     Args:
         node: What to spin.
-        on_error: Called in the thread with an exception that ended it; without it, the exception
-            goes to `threading.excepthook`.
+        on_error: Called in the thread with what a callback raised; says whether to go on. Without
+            it, the exception ends the thread and goes to `threading.excepthook`.
     """
 
     def __init__(
-        self, node: Node, on_error: Callable[[BaseException], None] | None = None
+        self, node: Node, on_error: Callable[[BaseException], object] | None = None
     ) -> None:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
@@ -40,16 +51,16 @@ class Spinner:
     def stop(self) -> None:
         """Wait until the callback that runs has returned, and run no further one."""
         self._stopping.set()
-        # `wake` would not do: `spin_once` goes back to waiting until it has done some work.
-        self._executor.create_task(lambda: None)
+        wake(self._executor)
         self._thread.join()
         self._executor.shutdown()
 
     def _spin(self) -> None:
-        try:
-            while not self._stopping.is_set():
+        while not self._stopping.is_set():
+            try:
                 self._executor.spin_once()
-        except Exception as error:
-            if self._on_error is None:
-                raise
-            self._on_error(error)
+            except Exception as error:
+                if self._on_error is None:
+                    raise
+                if not self._on_error(error):
+                    return

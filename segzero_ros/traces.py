@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,8 @@ PERIOD_S: Final = 0.05
 class TraceWriter:
     """Gathers the pieces of one query's text and publishes them a few times a second.
 
-    Not safe for use by two threads at once.
+    Safe to use from several threads: whoever concludes a query closes its trace, and what a model
+    that hung says afterwards is dropped.
 
     Args:
         query_id: Of the query that is thought about.
@@ -32,28 +34,36 @@ class TraceWriter:
         self.thinking = ""
         self._query_id = query_id
         self._publish = publish
+        self._lock = threading.Lock()
         self._stage = int(ReasoningTrace.WAITING)
         self._delta = ""
         self._text_sent_s = -PERIOD_S
         self._is_first = True
+        self._is_closed = False
 
     def add(self, stage: int, text: str = "") -> None:
         """Take more text; a later stage than before is told at once, with the text until then."""
-        changed = stage > self._stage or self._is_first
-        if changed:
-            self._flush()
-            self._stage = stage
-        self._delta += text
-        if stage == ReasoningTrace.THINKING:
-            self.thinking += text
-        if changed or time.monotonic() - self._text_sent_s >= PERIOD_S:
-            self._send(done=False)
+        with self._lock:
+            if self._is_closed:
+                return
+            changed = stage > self._stage or self._is_first
+            if changed:
+                self._flush()
+                self._stage = stage
+            self._delta += text
+            if stage == ReasoningTrace.THINKING:
+                self.thinking += text
+            if changed or time.monotonic() - self._text_sent_s >= PERIOD_S:
+                self._send(done=False)
 
     def close(self, stage: int) -> None:
         """Tell the text that is left, and that no more will come."""
-        self._flush()
-        self._stage = stage
-        self._send(done=True)
+        with self._lock:
+            if self._is_closed:
+                return
+            self._flush()
+            self._stage, self._is_closed = stage, True
+            self._send(done=True)
 
     def _flush(self) -> None:
         if self._delta:

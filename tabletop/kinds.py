@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Shape = Literal["box", "cylinder", "capsule", "sphere", "ellipsoid"]
-Paint = Literal["main", "shade", "metal", "dark", "white", "brown", "leaf"]
+Paint = Literal["main", "shade", "metal", "dark", "white", "brown", "leaf", "beak"]
 
 
 @dataclass(frozen=True)
@@ -297,6 +297,7 @@ PAINTS_RGB: dict[Paint, tuple[float, float, float]] = {
     "white": (0.88, 0.88, 0.86),
     "brown": (0.40, 0.27, 0.15),
     "leaf": (0.25, 0.50, 0.15),
+    "beak": (0.92, 0.40, 0.04),
 }
 COLORS_OF: dict[str, tuple[str, ...]] = {
     "apple": ("red", "green", "yellow"),

@@ -3,31 +3,53 @@
 Scene `i` has the seed S + i and depends on nothing else, so that folders can be made again, in
 parts and in parallel. Seeds below 800,000 are for training, below 1,000,000 for validation, the
 rest for tests.
+
+With `--extra-kind NAME`, about two of three tables have a thing of a kind that the vocabulary
+lacks. There are no words for it, so such scenes come without questions; `tabletop.coco` writes
+their labels.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from tabletop.camera import Camera, CameraPose, Picture, sample_camera
+from tabletop.extra_kinds import EXTRA_MODELS
 from tabletop.queries import ask_each_kind
 from tabletop.scene import Scene, SceneObject, save_scene, split_of_seed
-from tabletop.world import IMAGE_SIZE_WH, MIN_OBJECTS, World, build_world, sample_things
+from tabletop.world import (
+    IMAGE_SIZE_WH,
+    MIN_OBJECTS,
+    Thing,
+    World,
+    build_world,
+    put_extra,
+    sample_things,
+)
 
 MIN_VISIBLE_FRACTION = 0.5
 MIN_AREA_PX = 350
 MARGIN_PX = 12  # the middle of every thing's box is at least so far inside the picture
+EXTRA_CHANCE = 2 / 3  # how often a table has the extra kind, where one is asked for
 _CAMERAS_PER_WORLD = 4
 _MAX_WORLDS = 60
 
 
-def render_scene(camera: Camera, seed: int) -> tuple[Scene, Picture]:
+def render_scene(
+    camera: Camera, seed: int, extra_kind: str | None = None
+) -> tuple[Scene, Picture]:
     """Make the scene of a seed: build tables until one can be seen well.
+
+    Args:
+        camera: Takes the pictures.
+        seed: Decides everything, together with the extra kind.
+        extra_kind: A key of `EXTRA_MODELS` that may stand there too; the scene has no questions.
 
     Raises:
         RuntimeError: No table of this seed could be seen well (never met in a million seeds'
@@ -36,7 +58,10 @@ def render_scene(camera: Camera, seed: int) -> tuple[Scene, Picture]:
     test = split_of_seed(seed) == "test"
     for attempt in range(_MAX_WORLDS):
         rng = np.random.default_rng((seed, attempt))
-        world = build_world(rng, sample_things(rng, with_test_only=test))
+        things = sample_things(rng, with_test_only=test)
+        if extra_kind is not None:
+            things = _with_extra(things, seed, extra_kind)
+        world = build_world(rng, things)
         if world is None or len(world.things) < MIN_OBJECTS or not _all_on_table(world):
             continue
         centre = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
@@ -45,9 +70,15 @@ def render_scene(camera: Camera, seed: int) -> tuple[Scene, Picture]:
             picture, alone_px = camera.shoot_with_areas(world, pose)
             objects = _describe(world, picture, alone_px)
             if objects is not None:
-                queries = ask_each_kind(rng, objects, test=test)
+                queries = () if extra_kind else ask_each_kind(rng, objects, test=test)
                 return _scene(seed, pose, objects, queries), picture
     raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
+
+
+def _with_extra(things: tuple[Thing, ...], seed: int, kind: str) -> tuple[Thing, ...]:
+    """Draw lots of their own: the same in every attempt, and none taken from the seed's others."""
+    rng = np.random.default_rng((seed, zlib.crc32(kind.encode())))
+    return put_extra(rng, things, kind) if rng.random() < EXTRA_CHANCE else things
 
 
 def _all_on_table(world: World) -> bool:
@@ -109,6 +140,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, required=True, help="seed of the first scene (>= 0)")
     parser.add_argument("--count", type=int, required=True, help="number of scenes (>= 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--extra-kind", choices=sorted(EXTRA_MODELS), help="a kind outside the vocabulary"
+    )
     args = parser.parse_args(argv)
     if args.seed < 0 or args.count < 1:
         parser.error("--seed must be at least 0 and --count at least 1")
@@ -116,9 +150,9 @@ def main(argv: list[str] | None = None) -> int:
         with Camera() as camera:
             for index in tqdm(range(args.count), desc="rendering", unit="scene"):
                 folder = args.out / f"{index:06d}"
-                if (folder / "scene.json").exists() and _same_seed(folder, args.seed + index):
+                if (folder / "scene.json").exists() and _is_done(folder, args, index):
                     continue
-                scene, picture = render_scene(camera, args.seed + index)
+                scene, picture = render_scene(camera, args.seed + index, args.extra_kind)
                 save_scene(folder, scene, picture.color, picture.depth_mm, picture.instances)
     except (RuntimeError, OSError) as error:
         print(f"tabletop.render: error: {error}", file=sys.stderr)
@@ -126,11 +160,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _same_seed(folder: Path, seed: int) -> bool:
+def _is_done(folder: Path, args: argparse.Namespace, index: int) -> bool:
     try:
-        return Scene.from_json((folder / "scene.json").read_text()).seed == seed
+        scene = Scene.from_json((folder / "scene.json").read_text())
     except ValueError:
         return False
+    return scene.seed == args.seed + index and bool(scene.queries) != bool(args.extra_kind)
 
 
 if __name__ == "__main__":

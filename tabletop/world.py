@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tabletop.extra_kinds import model_of
 from tabletop.kinds import COLORS_RGB, MODELS, PAINTS_RGB, Model, Part, colors_of
 from tabletop.simulator import mujoco
 
@@ -15,6 +16,8 @@ IMAGE_SIZE_WH = (640, 480)
 MIN_OBJECTS, MAX_OBJECTS = 4, 8
 TWIN_CHANCE = 0.5
 """How often one kind is put on the table in two colours on purpose (others meet by chance)."""
+SINGLE_EXTRA_CHANCE = 0.75
+"""How often a table with an extra kind has one thing of it, and not two."""
 
 _GEOM = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
@@ -50,7 +53,7 @@ class Thing:
     @property
     def size_m(self) -> tuple[float, float, float]:
         """Extent along its own axes [m]."""
-        x, y, z = (side * self.scale for side in MODELS[self.kind]().size)
+        x, y, z = (side * self.scale for side in model_of(self.kind).size)
         return x, y, z
 
 
@@ -81,6 +84,14 @@ def sample_things(rng: np.random.Generator, *, with_test_only: bool) -> tuple[Th
         if free:
             things.append(Thing(str(kind), str(rng.choice(free)), scale))
     return tuple(things)
+
+
+def put_extra(rng: np.random.Generator, things: tuple[Thing, ...], kind: str) -> tuple[Thing, ...]:
+    """Put one or two things of an extra kind in the place of the last ones."""
+    count = 1 if rng.random() < SINGLE_EXTRA_CHANCE else 2
+    colors = rng.choice(colors_of(kind, with_test_only=True), size=count, replace=False)
+    extra = [Thing(kind, str(color), float(rng.uniform(0.85, 1.3))) for color in colors]
+    return (*things[:-count], *extra)
 
 
 def build_world(rng: np.random.Generator, things: tuple[Thing, ...]) -> World | None:
@@ -181,7 +192,7 @@ def _add_thing(
     thing: Thing,
     place: tuple[float, float, float],
 ) -> None:
-    model = MODELS[thing.kind]()
+    model = model_of(thing.kind)
     upright = rng.random() < 0.8
     pose = model.poses[0] if upright else model.poses[int(rng.integers(len(model.poses)))]
     x, y, yaw = place
@@ -275,9 +286,9 @@ def _place(
 def _footprint(
     thing: Thing, x: float, y: float, yaw: float
 ) -> list[tuple[NDArray[np.float64], float]]:
-    size_x, size_y, size_z = MODELS[thing.kind]().size
+    size_x, size_y, size_z = model_of(thing.kind).size
     # A bottle or can may lie down along its own y axis.
-    if len(MODELS[thing.kind]().poses) > 1:
+    if len(model_of(thing.kind).poses) > 1:
         size_y = max(size_y, size_z)
     half_x, half_y = size_x * thing.scale / 2, size_y * thing.scale / 2
     radius = min(half_x, half_y) * 1.05

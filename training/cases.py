@@ -259,7 +259,7 @@ def _open_prepared(data: Path, kind: str | None, split: str | None, limit: int |
     rows = load_prepared(data).cast_column("image", Image(decode=False))
     kinds = rows["kind"]
     numbers = islice((i for i, k in enumerate(kinds) if kind in (None, k)), limit)
-    asked = ((_prepared_case(rows[i]), partial(_prepared_sample, rows, i)) for i in numbers)
+    asked = ((_prepared_case(rows[i]), partial(prepared_sample, rows, i)) for i in numbers)
     pictures = _by_picture(asked)
     if not pictures:
         raise InputError(f"{data}: no sample of kind {kind}; there are {', '.join(set(kinds))}")
@@ -279,7 +279,13 @@ def _prepared_case(row: dict[str, Any]) -> Case:
     return Case(row["source_id"], picture, row["query"], row["kind"], row["split"])
 
 
-def _prepared_sample(rows: Any, number: int) -> Sample:
+def prepared_sample(rows: Any, number: int) -> Sample:
+    """Read a row of prepared data back as the sample that it was made of.
+
+    Args:
+        rows: Of `load_prepared`, the column `image` cast to undecoded pictures.
+        number: Which one.
+    """
     from training.sources_rle import Rle
 
     row = rows[number]

@@ -27,12 +27,6 @@ COMPLETE = "complete.json"
 RUN_FILE = "segzero_run.json"
 METRICS = "metrics.jsonl"
 _PREFIX = "checkpoint-"
-_FULL_DISK_TEXTS = (
-    "No space left",
-    "os error 28",
-    "file write failed",
-    "fail at inline_container",
-)
 _LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from segzero_core.errors import ConfigError, shown
-from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, TEMPLATES
+from segzero_core.prompt import MULTI_OBJECT, MULTI_OBJECT_DIRECT, SINGLE_OBJECT, TEMPLATES
 
 VLLM_MODES = ("off", "server", "colocate")
 PROTOCOL_NAMES = ("paper", "reference", "segzero")
@@ -234,6 +234,17 @@ CONFIGS: dict[str, TrainConfig] = {
                 protocol="segzero",
                 shared_pictures=True,
             ),
+        ),
+        # A few pictures of one's own (`segzero-train own`), until the processor time is spent.
+        TrainConfig(
+            name="own-objects",
+            model="tabletop",
+            template=MULTI_OBJECT_DIRECT,
+            micro_batch_size=8,
+            epochs=1000,
+            save_steps=20,
+            keep_checkpoints=1,
+            sft=SftConfig(learning_rate=1e-4, batch_size=8, warmup_steps=5),
         ),
         # Two steps on a processor, for the tests.
         TrainConfig(

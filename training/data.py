@@ -3,6 +3,7 @@
     python -m training.data --source refcocog --root COCO --split train --out data/refcocog
     python -m training.data --source reasonseg --root LISA --split train --out data/reasonseg
     python -m training.data --source tabletop --root scenes --seen-size 336 --out data/tabletop
+    python -m training.data --source coco --root pictures --labels labels.json --out data/own
 
 Every sample becomes one row of Parquet, or one line of rejects.jsonl. A run that was cut off goes
 on after its last whole shard when the same command is given again. See docs/data.md.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from segzero_core.errors import InputError, SegZeroError
 from segzero_core.types import SizeWH
+from training.arguments import positive
 from training.data_folder import (
     RECORDS_PER_SHARD,
     REJECTS,
@@ -36,6 +38,7 @@ from training.data_folder import (
 )
 from training.data_rows import PICTURES, Row, RowOptions, make_rows
 from training.prompts import POINT_POLICIES
+from training.sources_coco import ABSENT_SHARE, open_coco
 from training.sources_reasonseg import open_reasonseg
 from training.sources_refcoco import SPLITS as REFCOCO_SPLITS
 from training.sources_refcoco import open_refcoco
@@ -49,12 +52,14 @@ __all__ = [
     "main",
     "open_source",
     "prepare",
+    "prepare_source",
     "read_manifest",
 ]
 
 REASONSEG: Final = "reasonseg"
 TABLETOP: Final = "tabletop"
-SOURCES: Final = (*REFCOCO_SPLITS, REASONSEG, TABLETOP)
+COCO: Final = "coco"
+SOURCES: Final = (*REFCOCO_SPLITS, REASONSEG, TABLETOP, COCO)
 
 BAD_INPUT_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -74,6 +79,9 @@ class SourceOptions:
         kinds: Only these kinds of questions; None is all.
         limit: Only the first so many samples; None is all.
         allow_partial: Accept a copy that is not whole.
+        labels: The instances file of `coco`, and of no other source.
+        absent_share: Of `coco`: share of the pictures that are asked for what they lack; None is
+            the usual one.
     """
 
     source: str
@@ -84,6 +92,8 @@ class SourceOptions:
     kinds: tuple[str, ...] | None = None
     limit: int | None = None
     allow_partial: bool = False
+    labels: Path | None = None
+    absent_share: float | None = None
 
 
 def open_source(options: SourceOptions) -> Source:
@@ -95,10 +105,15 @@ def open_source(options: SourceOptions) -> Source:
     """
     if not options.root.is_dir():
         raise InputError(f"{options.root}: there is no such folder; see docs/data.md")
+    if (options.source == COCO) != (options.labels is not None):
+        raise InputError(f"{options.source}: --labels goes with the source {COCO}, and only then")
     chosen: dict[str, Any] = {"kinds": options.kinds, "limit": options.limit}
     if options.source == TABLETOP:
         return open_tabletop(options.root, options.split, **chosen)
     chosen |= {"sentences": options.sentences, "allow_partial": options.allow_partial}
+    if options.labels is not None:
+        share = ABSENT_SHARE if options.absent_share is None else options.absent_share
+        return open_coco(options.root, options.labels, options.split, absent_share=share, **chosen)
     if options.source == REASONSEG:
         return open_reasonseg(options.root, options.split, **chosen)
     return open_refcoco(options.root, options.source, options.split, options.split_by, **chosen)
@@ -117,7 +132,25 @@ def prepare(options: SourceOptions, rows: RowOptions, out: Path, processes: int 
         SegZeroError: The data cannot be read, the folder cannot be written, or holds other data.
     """
     source = open_source(options)
-    folder = PreparedFolder(out, _arguments(options, rows, source))
+    return prepare_source(source, _arguments(options, rows, source), rows, out, processes)
+
+
+def prepare_source(
+    source: Source, arguments: Mapping[str, Any], rows: RowOptions, out: Path, processes: int = 1
+) -> Manifest:
+    """Write a source that is open already as training data, or go on with it.
+
+    Args:
+        source: What is read.
+        arguments: What decides over the rows, as the manifest tells it.
+        rows: What is made of the samples.
+        out: As for `prepare`.
+        processes: As for `prepare`.
+
+    Raises:
+        SegZeroError: See `prepare`.
+    """
+    folder = PreparedFolder(out, arguments)
     if folder.finished:
         return read_manifest(out)
     start = min(folder.shards_done * RECORDS_PER_SHARD, len(source))
@@ -145,7 +178,7 @@ def _with_progress(
 def _arguments(options: SourceOptions, rows: RowOptions, source: Source) -> dict[str, Any]:
     """What decides over the rows: not where the data lies, but what it says."""
     arguments = asdict(options) | asdict(rows)
-    for place in ("root", "device"):
+    for place in ("root", "labels", "device"):
         del arguments[place]
     arguments["annotations"] = source.fingerprint
     if rows.sam:
@@ -173,12 +206,6 @@ def _seen_size(text: str) -> SizeWH | None:
     return size_wh
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.data",
@@ -189,11 +216,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", choices=SOURCES, required=True, help="the data set")
     add("--root", type=Path, required=True, help="the folder it lies in")
     add("--out", type=Path, required=True, help="the folder to write, or to go on with")
+    add("--labels", type=Path, help="COCO instances file over the pictures, for the source coco")
+    add("--absent", type=float, help="of coco: share of the pictures asked for what they lack")
     add("--split", default="train", help="the data set's split")
     add("--split-by", help="unc, umd or google; the usual one of the data set by default")
     add("--sentences", choices=SENTENCE_POLICIES, default=FIRST, help="of an annotation")
     add("--kinds", nargs="+", help="only these kinds of questions")
-    add("--limit", type=_positive, help="only the first so many samples")
+    add("--limit", type=positive, help="only the first so many samples")
     add("--allow-partial", action="store_true", help="accept a copy that is not whole")
     add(
         "--seen-size",
@@ -205,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--points", choices=POINT_POLICIES, default=POINT_POLICIES[0], help="the second point")
     add("--sam", help="keep only what this SAM 2 (Hub id or folder) agrees with")
     add("--device", default="cpu", help="where that SAM 2 runs")
-    add("--processes", type=_positive, default=2, help="how many share the work")
+    add("--processes", type=positive, default=2, help="how many share the work")
     return parser
 
 
@@ -219,6 +248,8 @@ def _run(args: argparse.Namespace) -> str:
         kinds=tuple(args.kinds) if args.kinds else None,
         limit=args.limit,
         allow_partial=args.allow_partial,
+        labels=args.labels,
+        absent_share=args.absent,
     )
     rows = RowOptions(args.seen_size, args.picture, args.points, args.sam, args.device)
     manifest = prepare(options, rows, args.out, args.processes)

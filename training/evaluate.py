@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from segzero_core.errors import InputError, SegZeroError
 from training.answering import Answerer, Reply, ask_baseline, ask_in_batches, ask_pipeline
+from training.arguments import positive
 from training.cases import (
     BENCHMARKS,
     Case,
@@ -135,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--template", help="prompt template in place of the model's own")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     add("--kind", choices=KINDS, help="only this kind of question")
-    add("--limit", type=_positive, help="at most so many questions (or scenes)")
+    add("--limit", type=positive, help="at most so many questions (or scenes)")
     add(
         "--ignore",
         choices=IGNORE_POLICIES,
@@ -143,9 +144,12 @@ def _parser() -> argparse.ArgumentParser:
         help="pixels to ignore count nowhere (lisa, default) or as meant (reference)",
     )
     add(
-        "--processes", type=_positive, default=1, help="share the pictures among so many processes"
+        "--processes",
+        type=positive,
+        default=1,
+        help="share the pictures among so many processes",
     )
-    add("--batch", type=_positive, default=1, help="questions about one picture asked at once")
+    add("--batch", type=positive, default=1, help="questions about one picture asked at once")
     blind = parser.add_mutually_exclusive_group()
     blind.add_argument(
         "--prompts", choices=("truth",), help="measure the segmenter alone, with true prompts"
@@ -157,13 +161,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--report", type=Path, help="write an HTML page with the worst and best answers")
     add("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
 
 
 def _run(args: argparse.Namespace) -> str:

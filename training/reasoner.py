@@ -1,10 +1,12 @@
 """Trains the small reasoner from nothing, on two cores: `python -m training.reasoner --help`.
 
-Two stages. `dense`: the vision tower and the lower language layers learn to say, at every image
+Three stages. `dense`: the vision tower and the lower language layers learn to say, at every image
 token, what object is there, its colour and its box (the read-out layers are thrown away). `text`:
 the whole model learns to think and answer; attention heads of the upper layers are told which
 image tokens to look at while a piece of text speaks of an object, so that a coordinate is a copy
-from the token that already knows it.
+from the token that already knows it. `choices`: the language layers alone learn where a choice
+falls (is what I see of the colour that was asked for? is there any?), from ten times as many
+questions a second; `text` follows once more, to put it all together.
 """
 
 from __future__ import annotations
@@ -38,20 +40,28 @@ from training.reasoner_tokenizer import (
     build_processor,
     build_tokenizer,
     corpus,
+    deciding_ids,
     extend_tokenizer,
     save_processor,
 )
 
 SMEAR_PX = 1.5  # a coordinate one pixel off is nearly right
 POINTER_WEIGHT, DENSE_WEIGHT = 0.3, 0.5
+DENSE, TEXT, CHOICES = "dense", "text", "choices"
 EMBEDDINGS = "model.language_model.embed_tokens.weight"
 
 
 class Losses:
     """The terms of the loss, by name; `total` is what is minimised."""
 
-    def __init__(self, numbers: Tensor, embeddings: Tensor) -> None:
+    def __init__(
+        self, numbers: Tensor, embeddings: Tensor, deciding: Tensor, deciding_weight: float
+    ) -> None:
         self._number_ids = numbers
+        # bool and float32 [vocabulary]
+        self._decides = torch.zeros(len(embeddings), dtype=torch.bool)
+        self._decides[deciding] = True
+        self._word_weights = torch.where(self._decides, deciding_weight, 1.0)
         self._embeddings = embeddings
         grid = torch.arange(SEEN_SIZE + 1.0)
         near = torch.exp(-0.5 * ((grid[:, None] - grid) / SMEAR_PX) ** 2)
@@ -77,24 +87,30 @@ class Losses:
             "place_px": (logits.argmax(-1) - wanted).abs().float().mean(),
         }
 
-    def text(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The completion, numbers smeared."""
-        targets = torch.cat([t.flatten() for t in batch.targets])
-        numeric = torch.cat([n.flatten() for n in batch.numeric])
-        states = torch.cat([group.flatten(0, 1) for group in last])
+    def words(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The words of the completion."""
+        states, targets, numeric = _flat(last, batch)
         words = (targets >= 0) & ~numeric
-        word_logits = (states[words] @ self._embeddings.T).float()
-        number_logits = (states[numeric] @ self._embeddings.T).float()
+        logits = (states[words] @ self._embeddings.T).float()
+        wanted = targets[words]
+        right = logits.argmax(-1) == wanted
+        return {
+            "words": F.cross_entropy(logits, wanted, self._word_weights),
+            "word_acc": right.float().mean(),
+            "deciding_acc": right[self._decides[wanted]].float().mean(),
+        }
+
+    def numbers(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The coordinates of the completion, smeared."""
+        states, targets, numeric = _flat(last, batch)
+        logits = (states[numeric] @ self._embeddings.T).float()
         position = torch.full((len(self._embeddings),), -1)
         position[self._number_ids] = torch.arange(SEEN_SIZE + 1)
         wanted = position[targets[numeric]]
-        logs = F.log_softmax(number_logits, -1)[:, self._number_ids]
-        right = word_logits.argmax(-1) == targets[words]
-        guess = number_logits[:, self._number_ids].argmax(-1)
+        logs = F.log_softmax(logits, -1)[:, self._number_ids]
+        guess = logits[:, self._number_ids].argmax(-1)
         return {
-            "words": F.cross_entropy(word_logits, targets[words]),
             "numbers": -(self._smeared[wanted] * logs).sum(-1).mean(),
-            "word_acc": right.float().mean(),
             "number_px": (guess - wanted).abs().float().mean(),
         }
 
@@ -109,13 +125,21 @@ class Losses:
         return {"pointer": sum(by_layer) / len(by_layer), "pointer_last": by_layer[-1].detach()}
 
 
+def _flat(last: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, next tokens, and whether those are coordinates, of all groups in a row."""
+    return (
+        torch.cat([group.flatten(0, 1) for group in last]),
+        torch.cat([targets.flatten() for targets in batch.targets]),
+        torch.cat([numeric.flatten() for numeric in batch.numeric]),
+    )
+
+
 def total(terms: dict[str, Tensor], words_weight: float) -> Tensor:
     """The weighted sum of the terms that have gradients to give."""
-    dense = terms["kind"] + terms["color"] + terms["place"]
-    if "words" not in terms:
-        return dense
-    text = words_weight * terms["words"] + terms["numbers"]
-    return text + POINTER_WEIGHT * terms["pointer"] + DENSE_WEIGHT * dense
+    weights = {"words": words_weight, "numbers": 1.0, "pointer": POINTER_WEIGHT}
+    dense = DENSE_WEIGHT if "words" in terms else 1.0
+    weights |= dict.fromkeys(("kind", "color", "place"), dense)
+    return sum(weight * terms[name] for name, weight in weights.items() if name in terms)
 
 
 def optimizers(
@@ -155,8 +179,13 @@ def train(args: argparse.Namespace) -> None:
     heads = DenseHeads(256, len(KINDS), len(COLORS))
     opts = optimizers(model, heads, args.lr, muon=args.muon)
     step = _restore(args, model, heads, opts)
-    losses = Losses(number_ids(tokenizer), model.get_input_embeddings().weight)
-    questions = args.questions if args.stage == "text" else 0
+    losses = Losses(
+        number_ids(tokenizer),
+        model.get_input_embeddings().weight,
+        deciding_ids(tokenizer),
+        args.deciding_weight,
+    )
+    questions = 0 if args.stage == DENSE else args.questions
     loader = DataLoader(
         Tables(
             args.data,
@@ -164,6 +193,7 @@ def train(args: argparse.Namespace) -> None:
             questions=questions,
             seed=args.seed + 1000 * step,
             shares=args.shares,
+            choices_only=args.stage == CHOICES,
         ),
         batch_size=args.batch,
         num_workers=args.workers,
@@ -194,12 +224,21 @@ def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
         for group in opt.param_groups:
             group["lr"] = args.lr * factor
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
-        thoughts = think(model, batch.packed, dense_only=args.stage == "dense")
-        fresh_heads = step < args.heads_first
-        cells = thoughts.dense.detach() if fresh_heads else thoughts.dense
-        terms = losses.dense(heads, cells, batch)
-        if thoughts.last:
-            terms |= losses.text(thoughts.last, batch)
+        thoughts = think(
+            model,
+            batch.packed,
+            dense_only=args.stage == DENSE,
+            fixed_pictures=args.stage == CHOICES,
+        )
+        terms: dict[str, Tensor] = {}
+        if args.stage != CHOICES:
+            fresh_heads = step < args.heads_first
+            cells = thoughts.dense.detach() if fresh_heads else thoughts.dense
+            terms |= losses.dense(heads, cells, batch)
+        if args.stage != DENSE:
+            terms |= losses.words(thoughts.last, batch)
+        if args.stage == TEXT:
+            terms |= losses.numbers(thoughts.last, batch)
             terms |= losses.pointer(thoughts.pointer_losses, batch)
     loss = total(terms, args.words_weight)
     loss.backward()
@@ -314,14 +353,13 @@ def average(args: argparse.Namespace) -> None:
     save_file(mean, str(args.out))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.reasoner", description=__doc__)
     parser.add_argument("action", choices=("train", "export", "average"))
     parser.add_argument("--run", type=Path, help="folder of checkpoints and log")
     parser.add_argument("--checkpoints", type=Path, nargs="+", help="average: of which the mean")
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="rendered folders")
-    parser.add_argument("--stage", choices=("dense", "text"), default="text")
+    parser.add_argument("--stage", choices=(DENSE, TEXT, CHOICES), default=TEXT)
     parser.add_argument(
         "--init",
         type=Path,
@@ -361,6 +399,12 @@ def main(argv: list[str] | None = None) -> int:
         default=2.0,
         help="weight of the words against the numbers; few of the words decide, so they need it",
     )
+    parser.add_argument(
+        "--deciding-weight",
+        type=float,
+        default=10.0,
+        help="weight of the words in which the choice falls, against the other words",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -368,6 +412,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = _parser()
     args = parser.parse_args(argv)
     action, needs = {
         "train": (train, ("run", "data")),

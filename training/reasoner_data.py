@@ -28,7 +28,7 @@ from tabletop.scene import Query, Scene, SceneObject
 from tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS
 from training.prompts import mask_to_prompt
 from training.reasoner_model import CELLS, PREFIX, Asked, Packed, patchify
-from training.reasoner_text import Piece, Prompt, write_completion
+from training.reasoner_text import CHOSEN, Piece, Prompt, write_completion
 from training.reasoner_tokenizer import SEEN_SIZE
 from training.reasoner_unknown import ask_unknown, invented_word
 from training.reasoner_vqa import VQA_KINDS, VisualQuestion, ask_visual
@@ -49,6 +49,12 @@ _TEMPLATES = {
 }
 _TEMPLATES_OF_MANY = {MULTI_OBJECT: 0.88, MULTI_OBJECT_DIRECT: 0.12}
 """How often a question is asked with each prompt; several objects need the multi-object ones."""
+_CHOICE_SHARES = {
+    "name": 0.38, "attribute": 0.09, "function": 0.05, "relation": 0.03, "many": 0.06,
+    "absent color": 0.22, "absent name": 0.07, "absent use": 0.04, "absent group": 0.04,
+    "unknown": 0.02,
+}  # fmt: skip
+"""How often each is asked where only the choice is learned; most by colour, the hardest."""
 _FILLED_SHARE = 0.35
 _FILLERS = (
     "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
@@ -91,8 +97,10 @@ class Tables(IterableDataset[Sample]):
         questions: int,
         seed: int,
         shares: Sequence[float] = KIND_SHARES,
+        choices_only: bool = False,
         augment: bool = True,
     ) -> None:
+        self._choices_only = choices_only
         self._shares = np.array(shares) / sum(shares)
         self._folders, self._tokenizer = folders, tokenizer
         self._questions, self._seed, self._augment = questions, seed, augment
@@ -133,6 +141,12 @@ class Tables(IterableDataset[Sample]):
         prompts: dict[int, Prompt],
         size_wh: tuple[int, int],
     ) -> tuple[list[int], list[int], list[int], list[int]]:
+        if self._choices_only:
+            query = ask_choice(rng, objects)
+            query = replace(query, text=_filled(rng, query))
+            pieces = write_completion(objects, query, prompts, size_wh, MULTI_OBJECT)
+            chosen = until_choice(pieces)
+            return encode_question(self._tokenizer, query.text, chosen, MULTI_OBJECT, closed=False)
         sort = rng.random()
         if sort < _VISUAL_SHARE:
             visual = ask_visual(rng, objects, str(rng.choice(VQA_KINDS)))
@@ -164,6 +178,26 @@ class Tables(IterableDataset[Sample]):
         return query
 
 
+def ask_choice(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
+    """A question of `_CHOICE_SHARES`."""
+    query = None
+    while query is None:
+        sort = str(rng.choice(list(_CHOICE_SHARES), p=list(_CHOICE_SHARES.values())))
+        if sort == "unknown":
+            query = ask_unknown(rng)
+        elif sort.startswith("absent "):
+            query = ask_absent(rng, objects, sort.removeprefix("absent "))
+        else:
+            query = ask(rng, objects, sort)
+    return query
+
+
+def until_choice(pieces: list[Piece]) -> list[Piece]:
+    """The thinking up to the words in which the choice has fallen."""
+    end = next(i for i, piece in enumerate(pieces) if piece.text in CHOSEN)
+    return pieces[: end + 1]
+
+
 def ask_bare(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
     """Ask for a kind without its colour, such as "the mug"; all of that kind are meant."""
     kind = objects[int(rng.integers(len(objects)))].kind
@@ -179,16 +213,25 @@ def encode_visual(
     tokenizer: PreTrainedTokenizerFast, question: VisualQuestion
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """As `encode_question`, for a question without a template and its one-word answer."""
-    pieces = [Piece(question.answer, question.object_id)]
+    pieces = [Piece(question.answer, question.object_id), Piece("<|im_end|>")]
     ids, ours, spoken, numeric = _encoded(tokenizer, question.text, pieces)
     return ids, ours, spoken, [0] * len(numeric)  # a count is no coordinate
 
 
 def encode_question(
-    tokenizer: PreTrainedTokenizerFast, text: str, pieces: list[Piece], template: str
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    pieces: list[Piece],
+    template: str,
+    *,
+    closed: bool = True,
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Tokens after the picture; per token: 1 if the model writes it, its object, 1 if number."""
-    return _encoded(tokenizer, build_prompt(template, text.lower()), pieces)
+    """Tokens after the picture; per token: 1 if the model writes it, its object, 1 if number.
+
+    A completion that is not `closed` is cut off and has no end for the model to write.
+    """
+    end = [Piece("<|im_end|>")] if closed else []
+    return _encoded(tokenizer, build_prompt(template, text.lower()), [*pieces, *end])
 
 
 def _encoded(
@@ -202,7 +245,7 @@ def _encoded(
         [0] * len(before),
         [0] * len(before),
     )
-    for piece in [*pieces, Piece("<|im_end|>")]:
+    for piece in pieces:
         part = encode(piece.text)
         ids += part
         ours += [1] * len(part)

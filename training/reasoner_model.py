@@ -253,17 +253,31 @@ class Thoughts:
 
 
 def think(
-    model: Qwen2_5_VLForConditionalGeneration, packed: Packed, *, dense_only: bool = False
+    model: Qwen2_5_VLForConditionalGeneration,
+    packed: Packed,
+    *,
+    dense_only: bool = False,
+    fixed_pictures: bool = False,
 ) -> Thoughts:
-    """Both towers. A picture is read once, however many questions look at it."""
+    """Both towers. A picture is read once, however many questions look at it.
+
+    Args:
+        model: The reasoner.
+        packed: Pictures and questions.
+        dense_only: Stop at `DENSE_LAYER`, without the questions.
+        fixed_pictures: What is seen gets no gradient, only what is thought about it.
+    """
     language = model.model.language_model
     start, cells = len(PREFIX), CELLS**2
-    stream = _picture_stream(model, packed.pixels, packed.prefix)
+    seeing = torch.is_grad_enabled() and not fixed_pictures
+    with torch.set_grad_enabled(seeing):
+        stream = _picture_stream(model, packed.pixels, packed.prefix)
     groups = [] if dense_only else packed.asked
     streams = [_asked_stream(model, group) for group in groups]
     losses: list[list[Tensor]] = [[] for _ in groups]
     for index, layer in enumerate(language.layers):
-        k, v = _advance(layer, stream)
+        with torch.set_grad_enabled(seeing):
+            k, v = _advance(layer, stream)
         for group, own, told in zip(groups, streams, losses, strict=True):
             q, keys = _advance_asked(layer, own, k[group.picture], v[group.picture])
             if index >= len(language.layers) - POINTER_LAYERS:

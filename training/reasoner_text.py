@@ -156,10 +156,14 @@ def _joint(index: int, count: int) -> str:
 
 
 def _sees(row: Objects, color: str) -> list[Piece]:
-    """List candidates; where a colour decides, each with its verdict: the choice becomes easy."""
+    """List candidates; where a colour decides, its verdict stands behind each one's colour.
+
+    Directly behind: to tell two words apart is then one look back, which a small model learns.
+    """
     pieces = [Piece(" I see")]
     for i, thing in enumerate(row):
-        pieces.append(Piece(_joint(i, len(row)) + f" {with_article(called(thing))}", thing.id))
+        noun = called(thing) if not color else f"{NAMES[thing.kind][0]}, {thing.color}"
+        pieces.append(Piece(_joint(i, len(row)) + f" {with_article(noun)}", thing.id))
         if color:
             pieces.append(Piece(_YES if thing.color == color else _NO))
     return [*pieces, Piece(".")]
@@ -280,4 +284,10 @@ FIXED_PIECES = (
 )
 """Parts of every answer that are one token each."""
 
-__all__ = ["FIXED_PIECES", "Piece", "Prompt", "write_completion"]
+DECIDING = (_YES, _NO, " Nothing", " It", " They", " no")
+"""Beginnings of the pieces in which a choice falls."""
+
+CHOSEN = (" It is", " They are", "</think>")
+"""Pieces with which a choice has fallen."""
+
+__all__ = ["CHOSEN", "DECIDING", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -24,7 +25,7 @@ from segzero_core.prompt import TEMPLATES
 from tabletop.queries import ask
 from tabletop.scene import SceneObject
 from tabletop.vocabulary import NAMES, QUERY_KINDS, UNKNOWN, UNKNOWN_USES
-from training.reasoner_text import FIXED_PIECES, Prompt, write_completion
+from training.reasoner_text import DECIDING, FIXED_PIECES, Prompt, write_completion
 
 SEEN_SIZE = 336
 PATCH, MERGE = 14, 2
@@ -114,6 +115,12 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     """Add the one-token parts that an older tokenizer lacks; no token changes its number."""
     tokenizer.add_tokens(_one_token_parts())
     return tokenizer
+
+
+def deciding_ids(tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """Tokens in which a choice falls; all that follows them is a matter of course."""
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in DECIDING]
+    return torch.tensor(ids)
 
 
 def _one_token_parts() -> list[AddedToken]:

@@ -31,6 +31,7 @@ from segzero_core.models import find_model
 from segzero_core.reasoner import squash
 from segzero_core.types import RgbImage
 from segzero_core.weights import weights_hash
+from training.arguments import positive
 from training.evaluation_data import open_scenes, read_record
 from training.generation import BatchReasoner
 from training.intervals import Resampler
@@ -354,19 +355,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", help="test of ChartQA and val of TextVQA by default")
     add("--model", default="tabletop", help="name, folder or Hub id")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    add("--limit", type=_positive, help="at most so many questions")
-    add("--batch", type=_positive, default=1, help="questions asked at once")
+    add("--limit", type=positive, help="at most so many questions")
+    add("--batch", type=positive, default=1, help="questions asked at once")
     add("--suffix", help="said after each question; the benchmark's own by default")
     add("--samples", type=Path, help="write every reply to this file")
     add("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
 
 
 def _run(args: argparse.Namespace) -> str:

@@ -10,23 +10,19 @@ pictures' names come from `instances.json`; those in the references have a suffi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
-from segzero_core.errors import InputError, shown
-from segzero_core.types import SizeWH
+from segzero_core.errors import InputError
+from training.sources_instances import Instances, read_json
 from training.sources_pickle import read_plain_pickle
-from training.sources_rle import Rle, rle_from_segmentation
 from training.sources_sample import (
     ANNOTATION_DAMAGED,
-    ANNOTATION_MISSING,
     FIRST,
     IMAGE_SIZE,
-    PATH_OUTSIDE,
     Record,
     Sample,
     SampleError,
@@ -39,7 +35,6 @@ from training.sources_sample import (
     check_split,
     choose,
     fingerprint,
-    read_annotations,
     read_header,
     usable_query,
 )
@@ -68,6 +63,13 @@ _IMAGE_FOLDERS = ("images/mscoco/images/train2014", "images/train2014", "train20
 _NO_ANNOTATION = -1
 
 
+def kind_of(annotation_ids: Sequence[int]) -> str:
+    """Name the kind of a question by how many objects it means, one of `KINDS`."""
+    if not annotation_ids:
+        return NONE
+    return SINGLE if len(annotation_ids) == 1 else MANY
+
+
 @dataclass(frozen=True)
 class _Reference:
     """One entry of the references, its types checked."""
@@ -80,48 +82,7 @@ class _Reference:
 
     @property
     def kind(self) -> str:
-        if not self.annotation_ids:
-            return NONE
-        return SINGLE if len(self.annotation_ids) == 1 else MANY
-
-
-@dataclass(frozen=True, eq=False)
-class _Instances:
-    """COCO's pictures and annotations by their numbers, still as they were in the file."""
-
-    images: Mapping[int, Mapping[str, Any]]
-    annotations: Mapping[int, Mapping[str, Any]]
-    folder: Path
-
-    def picture(self, image_id: int) -> tuple[Path, SizeWH]:
-        """Find a picture's file and size."""
-        entry = self.images.get(image_id)
-        if entry is None:
-            raise SampleError(ANNOTATION_MISSING, f"instances.json has no image {image_id}")
-        name, width, height = (entry.get(key) for key in ("file_name", "width", "height"))
-        if not isinstance(name, str) or type(width) is not int or type(height) is not int:
-            raise SampleError(ANNOTATION_DAMAGED, f"image {image_id} has no name or no size")
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or not parts:
-            raise SampleError(
-                PATH_OUTSIDE, f"the picture {shown(name)} is not inside the images folder"
-            )
-        return self.folder / name, (width, height)
-
-    def mask(self, annotation_id: int, image_id: int, size_wh: SizeWH) -> Rle:
-        """Read an annotation's mask."""
-        entry = self.annotations.get(annotation_id)
-        if entry is None:
-            raise SampleError(
-                ANNOTATION_MISSING, f"instances.json has no annotation {annotation_id}"
-            )
-        if entry.get("image_id") != image_id:
-            raise SampleError(
-                ANNOTATION_DAMAGED,
-                f"annotation {annotation_id} belongs to image {entry.get('image_id')!r},"
-                f" the reference to {image_id}",
-            )
-        return rle_from_segmentation(entry.get("segmentation"), size_wh)
+        return kind_of(self.annotation_ids)
 
 
 def open_refcoco(
@@ -184,17 +145,10 @@ def _read_references(
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise InputError(f"{folder}: there is neither {stem}.p nor {stem}.json; see docs/data.md")
-    entries = _read_json(file) if file.suffix == ".json" else read_plain_pickle(file)
+    entries = read_json(file) if file.suffix == ".json" else read_plain_pickle(file)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{file}: no list of references; another version or another file")
     return file, entries
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_annotations(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON, or half of a file: {error}") from error
 
 
 def _reference(entry: Mapping[str, Any], file: Path) -> _Reference:
@@ -218,9 +172,9 @@ def _reference(entry: Mapping[str, Any], file: Path) -> _Reference:
     return _Reference(ref_id, image_id, meant, sentences, entry.get("no_target"))
 
 
-def _read_instances(root: Path, dataset: str) -> _Instances:
+def _read_instances(root: Path, dataset: str) -> Instances:
     file = root / dataset / "instances.json"
-    content = _read_json(file)
+    content = read_json(file)
     try:
         images = {image["id"]: image for image in content["images"]}
         annotations = {entry["id"]: entry for entry in content["annotations"]}
@@ -229,7 +183,7 @@ def _read_instances(root: Path, dataset: str) -> _Instances:
     folder = next((root / name for name in _IMAGE_FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise InputError(f"{root}: no pictures; they belong in {root / _IMAGE_FOLDERS[0]}")
-    return _Instances(images, annotations, folder)
+    return Instances(images, annotations, folder, file.name)
 
 
 def _records(references: Sequence[_Reference], name: str, policy: str) -> Iterator[Record]:
@@ -239,7 +193,7 @@ def _records(references: Sequence[_Reference], name: str, policy: str) -> Iterat
             yield Record(source_id, reference.kind, (reference, text))
 
 
-def _pictures(references: Sequence[_Reference], instances: _Instances) -> Iterator[Path]:
+def _pictures(references: Sequence[_Reference], instances: Instances) -> Iterator[Path]:
     for reference in references:
         # A reference without a picture says so itself when its turn comes.
         with suppress(SampleError):
@@ -247,7 +201,7 @@ def _pictures(references: Sequence[_Reference], instances: _Instances) -> Iterat
 
 
 def _sample(
-    record: Record, reference: _Reference, text: object, instances: _Instances, split: str
+    record: Record, reference: _Reference, text: object, instances: Instances, split: str
 ) -> Sample:
     if reference.no_target is not None and reference.no_target != (record.kind == NONE):
         raise SampleError(ANNOTATION_DAMAGED, "its no_target and ann_id contradict each other")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +34,7 @@ QUERY_UNUSABLE: Final = "query_unusable"
 BAD_MASK: Final = "bad_mask"
 EMPTY_MASK: Final = "empty_mask"
 OUTSIDE_PICTURE: Final = "outside_picture"
+CROWD: Final = "crowd"
 SAM_DISAGREES: Final = "sam_disagrees"
 
 FIRST: Final = "first"
@@ -148,6 +149,24 @@ class Source:
             return self.make(record)
         except SampleError as error:
             return BadSample(record.source_id, error.reason, str(error))
+
+
+def join(sources: Sequence[Source]) -> Source:
+    """Make one source of several, one behind the other."""
+    records: list[Record | BadSample] = []
+    for number, source in enumerate(sources):
+        records += (
+            record if isinstance(record, BadSample) else replace(record, content=(number, record))
+            for record in source.records
+        )
+
+    def make(record: Record) -> Sample:
+        number, original = record.content
+        return sources[number].make(original)
+
+    name = " and ".join(source.name for source in sources)
+    parts = (source.fingerprint.encode() for source in sources)
+    return Source(name, tuple(records), make, fingerprint(parts))
 
 
 def choose(

@@ -4,6 +4,7 @@ r"""`segzero-train sft|grpo`: fine-tune a reasoner with TRL, from top to bottom.
     accelerate launch --config_file training/accelerate/zero3.yaml -m training.train \
         grpo --config seg-zero-7b --set data=data/g9k --set output=runs/seg-zero-7b
     segzero-train grpo --config tabletop --set data=data/tabletop --set output=runs/tabletop
+    segzero-train own --help            from pictures of one's own, see docs/own-objects.md
 
 The same command goes on from the last whole checkpoint. The final model, a folder that
 `SegZero.load` takes, is written to OUTPUT/model.
@@ -49,6 +50,7 @@ from training.checkpoints import (
     KeepWhole,
     Provenance,
     drop_later_metrics,
+    fault_of,
     finish_checkpoint,
     full_disk_message,
     git_revision,
@@ -91,13 +93,16 @@ def train(method: str, config: TrainConfig) -> Path:
     for complaint in complaints:
         print(f"segzero-train: {complaint}", file=sys.stderr)
     drop_later_metrics(output, _step_of(checkpoint))
+    spent_s, limit_s = spent_before_s(output / METRICS), 60 * config.max_processor_minutes
+    if checkpoint and 0 < limit_s <= spent_s and fault_of(output / FINAL) is None:
+        return output / FINAL  # another step would be one too many
 
     make = _grpo_trainer if method == "grpo" else _sft_trainer
     trainer = make(config, files, description)
-    clock = ProcessorClock(spent_before_s(output / METRICS))
+    clock = ProcessorClock(spent_s)
     trainer.add_callback(KeepWhole(provenance, clock))
-    if config.max_processor_minutes:
-        trainer.add_callback(StopInTime(clock, 60 * config.max_processor_minutes))
+    if limit_s:
+        trainer.add_callback(StopInTime(clock, limit_s))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return _save_model(trainer, output / FINAL, provenance)
@@ -306,7 +311,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="segzero-train",
         description="Fine-tune a reasoner, by supervision or by GRPO. The same command goes on"
-        " from the last whole checkpoint.",
+        " from the last whole checkpoint. From labelled pictures of one's own in one step:"
+        " segzero-train own --help.",
     )
     parser.add_argument("method", choices=("sft", "grpo"))
     parser.add_argument(
@@ -331,7 +337,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 with one line on standard error when something cannot be used.
     """
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["own"]:
+        from training.own_objects import main as own
+
+        return own(words[1:])
+    args = _parser().parse_args(words)
     try:
         config = load_config(args.config, args.set)
         if args.show:

@@ -77,6 +77,10 @@ class Recorder:
         with self._changed:
             return list(self._heard.get(topic, []))
 
+    def forget(self) -> None:
+        with self._changed:
+            self._heard.clear()
+
     def wait(
         self,
         topic: str,
@@ -117,12 +121,18 @@ class Graph:
     def spin(self, node: Node) -> None:
         self._running.append((node, Spinner(node)))
 
+    def end(self, node: Node) -> None:
+        """End one node as its process would."""
+        (spinner,) = [spinner for each, spinner in self._running if each is node]
+        self._running.remove((node, spinner))
+        if isinstance(node, SegZeroNode):
+            node.close(TIMEOUT_S)
+        spinner.stop()
+        node.destroy_node()
+
     def close(self) -> None:
-        for node, spinner in reversed(self._running):
-            if isinstance(node, SegZeroNode):
-                node.close(TIMEOUT_S)
-            spinner.stop()
-            node.destroy_node()
+        for node, _ in reversed(list(self._running)):
+            self.end(node)
         rclpy.shutdown(context=self.context)
 
 
@@ -134,7 +144,14 @@ class Client:
     wait_until = staticmethod(wait_until)
     now_s = staticmethod(time.monotonic)
 
-    def __init__(self, graph: Graph, *, name: str = "client", overlay: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        name: str = "client",
+        overlay: bool = False,
+        camera_topic: str = "/image",
+    ) -> None:
         self.node = Node(name, context=graph.context)
         self.heard = Recorder()
         types = {"result": SegmentationResult, "reasoning": ReasoningTrace, "status": Status}
@@ -147,7 +164,7 @@ class Client:
                 profile,
             )
         self._queries = self.node.create_publisher(String, "/segzero/query", qos.QUERY)
-        self._images = self.node.create_publisher(Image, "/image", QoSProfile(depth=1))
+        self._images = self.node.create_publisher(Image, camera_topic, QoSProfile(depth=1))
         self._compressed = self.node.create_publisher(
             CompressedImage, "/image/compressed", QoSProfile(depth=1)
         )
@@ -181,6 +198,7 @@ class Client:
         """
         publisher = self._compressed if isinstance(msg, CompressedImage) else self._images
         wait_until(publisher.get_subscription_count)
+        wait_until(lambda: node.is_accepting)
         publisher.publish(msg)
         wait_until(lambda: (new := node.newest_picture) and new.msg.header == msg.header)
 
@@ -189,6 +207,13 @@ class Client:
         header = self._new_header()
         pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
         self.send_image(msg_from_array(pixels, "rgb8", header), node)
+        return header
+
+    def publish_picture(self, size_wh: tuple[int, int] = (64, 48)) -> Header:
+        """Publish a good picture, for a node in another process."""
+        header = self._new_header()
+        pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
+        self._images.publish(msg_from_array(pixels, "rgb8", header))
         return header
 
     def compressed_picture(self, size_wh: tuple[int, int]) -> CompressedImage:
@@ -231,6 +256,8 @@ def start_node(graph: Graph) -> Callable[..., SegZeroNode]:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = SegZeroNode(load, context=graph.context, parameter_overrides=overrides)
         graph.spin(node)
+        if not callable(pipeline) and parameters.get("autostart", True):
+            wait_until(lambda: node.is_active)
         return node
 
     return start

@@ -19,7 +19,7 @@ from segzero_core.encoder import Embedding
 from segzero_core.prompt import clean_query
 from segzero_core.testing import FakeEncoder, ScriptedReasoner, fake_description
 from segzero_core.types import ModelIdentity, ObjectPrompt, Segmentation
-from segzero_ros import node
+from segzero_ros import process
 
 
 def reply_about(shot: Shot, *, right: bool) -> str:
@@ -82,7 +82,7 @@ def main() -> int:
     identity = ModelIdentity("oracle", "0" * 16, "fake")
     reasoner = OracleReasoner(shots, wrong_kind)
     pipeline = SegZero(reasoner, FakeEncoder(), TruthSegmenter(shots), identity)
-    return node.run_process(load=lambda _config: pipeline)
+    return process.run_process(load=lambda _config: pipeline)
 
 
 if __name__ == "__main__":

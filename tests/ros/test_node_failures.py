@@ -210,7 +210,7 @@ def test_a_model_that_cannot_be_loaded_is_told_to_everybody_who_asks(
     status = client.heard.wait("status", lambda msg: msg.state == Status.ERROR)
     assert "no model folder '/nowhere'" in status.detail
     for _ in range(2):
-        result = client.ask_and_wait("the mugs", SegmentationResult.MODEL_FAILURE)
+        result = client.ask_and_wait("the mugs", SegmentationResult.INACTIVE)
         assert "no model folder '/nowhere'" in result.error_msg
 
 
@@ -239,7 +239,7 @@ def test_the_real_loader_refuses_a_damaged_weight_file(
     client.connect()
     client.heard.wait("status", lambda msg: msg.state == Status.ERROR, timeout_s=120.0)
     for _ in range(2):
-        result = client.ask_and_wait("the mugs", SegmentationResult.MODEL_FAILURE)
+        result = client.ask_and_wait("the mugs", SegmentationResult.INACTIVE)
         assert str(weights.parent) in result.error_msg
 
 
@@ -288,7 +288,7 @@ def test_a_defect_beyond_the_model_is_a_result_too(
 
     client.send_picture(node, SIZE_WH)
     with monkeypatch.context() as patch:
-        patch.setattr("segzero_ros.node.instances_to_msg", broken)
-        result = client.ask_and_wait("the mugs", SegmentationResult.MODEL_FAILURE)
+        patch.setattr("segzero_ros.outputs.instances_to_msg", broken)
+        result = client.ask_and_wait("the mugs", SegmentationResult.INTERNAL_ERROR)
     assert "a defect" in result.error_msg
     assert still_answers(node, client)

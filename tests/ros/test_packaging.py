@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -180,7 +181,7 @@ def _fields(message: type) -> list[str]:
         (
             SegmentationResult,
             "OK NO_IMAGE STALE_IMAGE INVALID_QUERY INVALID_IMAGE UNUSABLE_ANSWER MODEL_FAILURE "
-            "OUT_OF_MEMORY CANCELLED TIMEOUT INACTIVE",
+            "OUT_OF_MEMORY CANCELLED TIMEOUT INACTIVE INTERNAL_ERROR BUSY",
         ),
     ],
     ids=["ReasoningTrace", "Status", "SegmentationResult"],
@@ -214,13 +215,45 @@ def test_the_parameter_file_names_only_parameters_of_the_node() -> None:
     assert list(yaml.safe_load(text)["/**"]["ros__parameters"]) == ["use_sim_time"]
 
 
-def test_rviz_shows_topics_of_the_node_with_its_reliability() -> None:
+CAMERA = "/camera/color/image_raw"
+
+
+def test_rviz_shows_topics_of_the_node_with_a_quality_of_service_that_fits() -> None:
     manager = yaml.safe_load((ROOT / "rviz" / "segzero.rviz").read_text())["Visualization Manager"]
     shown = {display["Topic"]["Value"]: display["Topic"] for display in manager["Displays"]}
-    assert set(shown) == {"/segzero/overlay", "/segzero/mask"}
-    for topic in shown.values():
-        assert topic["Reliability Policy"] == "Reliable"
+    assert set(shown) == {CAMERA, "/segzero/overlay", "/segzero/mask", "/segzero/markers"}
+    for name, topic in shown.items():
+        # A camera may publish best effort; what the node publishes is reliable and not latched.
+        assert topic["Reliability Policy"] == ("Best Effort" if name == CAMERA else "Reliable")
         assert topic["Durability Policy"] == "Volatile"
+
+
+def test_foxglove_shows_the_same_topics_and_asks_as_the_node_listens() -> None:
+    layout = json.loads((ROOT / "rviz" / "segzero.foxglove.json").read_text())
+    panels = layout["configById"]
+    names = {
+        *(panel["imageMode"]["imageTopic"] for panel in panels.values() if "imageMode" in panel),
+        *(topic for panel in panels.values() for topic in panel.get("topics", {})),
+        *(
+            panel["topicPath"].partition(".")[0]
+            for panel in panels.values()
+            if "topicPath" in panel
+        ),
+    }
+    assert names == {
+        CAMERA,
+        "/segzero/overlay",
+        "/segzero/markers",
+        "/segzero/reasoning",
+        "/segzero/status",
+    }
+    assert panels["Publish!query"]["topicName"] == "/segzero/query"
+    assert panels["Publish!query"]["datatype"] == "std_msgs/msg/String"
+    assert panels["RawMessages!reasoning"]["topicPath"].partition(".")[2] in dict(
+        ReasoningTrace.get_fields_and_field_types()
+    )
+    placed = set(re.findall(r'"(\w+!\w+)"', json.dumps(layout["layout"])))
+    assert placed == set(panels)
 
 
 @pytest.mark.slow
@@ -243,7 +276,13 @@ def test_colcon_builds_the_checkout_as_a_package(tmp_path: Path, how: list[str])
     assert built.returncode == 0, built.stdout + built.stderr
 
     installed = tmp_path / "install" / "segzero_ros"
-    for name in ("launch/segzero.launch.py", "config/segzero.yaml", "rviz/segzero.rviz"):
+    assert os.access(installed / "lib" / "segzero_ros" / "ask", os.X_OK)
+    for name in (
+        "launch/segzero.launch.py",
+        "launch/demo.launch.py",
+        "config/segzero.yaml",
+        "rviz/segzero.rviz",
+    ):
         assert (installed / "share" / "segzero_ros" / name).is_file()
     executable = installed / "lib" / "segzero_ros" / "segzero_node"
     start = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
+from segzero_ros.msg import SegmentationResult, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
@@ -56,7 +57,7 @@ def test_an_interrupted_node_ends_with_exit_code_0(
 def test_a_node_interrupted_while_it_loads_ends_with_exit_code_0(
     start_process: Callable[..., subprocess.Popen], client: Any
 ) -> None:
-    never = "import threading; from segzero_ros.node import run_process; "
+    never = "import threading; from segzero_ros.process import run_process; "
     never += "run_process(lambda config: threading.Event().wait())"
     process = start_process(how=("-c", never))
     client.heard.wait("status", lambda msg: msg.state == Status.LOADING, timeout_s=TIMEOUT_S)
@@ -69,10 +70,10 @@ def test_a_node_interrupted_while_it_loads_ends_with_exit_code_0(
 def test_an_interrupt_that_comes_before_ros_is_ready_is_not_lost(
     start_process: Callable[..., subprocess.Popen],
 ) -> None:
-    early = "import os, signal, rclpy; from segzero_ros import node; init = rclpy.init\n"
+    early = "import os, signal, rclpy; from segzero_ros import process; init = rclpy.init\n"
     early += "def interrupted(**options):\n"
     early += "    os.kill(os.getpid(), signal.SIGINT); init(**options)\n"
-    early += "rclpy.init = interrupted; node.run_process()"
+    early += "rclpy.init = interrupted; process.run_process()"
     process = start_process("-p", "model:=/nowhere", how=("-c", early))
     output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, output
@@ -82,10 +83,11 @@ def test_an_interrupt_that_comes_before_ros_is_ready_is_not_lost(
 def test_a_node_interrupted_twice_ends_with_exit_code_0(
     start_process: Callable[..., subprocess.Popen], client: Any
 ) -> None:
-    twice = "import os, signal; from segzero_ros import node; close = node.SegZeroNode.close\n"
+    twice = "import os, signal; from segzero_ros import node, process\n"
+    twice += "close = node.SegZeroNode.close\n"
     twice += "def interrupted(self):\n"
     twice += "    os.kill(os.getpid(), signal.SIGINT); return close(self)\n"
-    twice += "node.SegZeroNode.close = interrupted; node.run_process()"
+    twice += "node.SegZeroNode.close = interrupted; process.run_process()"
     process = start_process("-p", "model:=/nowhere", how=("-c", twice))
     client.heard.wait("status", timeout_s=TIMEOUT_S)
     process.send_signal(signal.SIGINT)
@@ -94,19 +96,40 @@ def test_a_node_interrupted_twice_ends_with_exit_code_0(
     assert "Traceback" not in output
 
 
-def test_a_query_that_waits_when_the_node_is_interrupted_is_answered(
+SLOW_MODEL = """
+from segzero_core.testing import fake_segzero
+from segzero_ros.process import run_process
+run_process(lambda config: fake_segzero("<think>It is the first.</think>", delay_s=0.5))
+"""
+
+
+def begun(client: Any, number: int) -> str:
+    """Publish a picture and ask; return the query's id if it did not come before the picture."""
+    client.publish_picture()
+    client.ask("the first")
+    told = client.heard.wait(
+        "reasoning", lambda msg: msg.query_id == str(number) and msg.stage != msg.WAITING
+    )
+    return "" if told.done else told.query_id
+
+
+def test_queries_that_run_and_wait_when_the_node_is_interrupted_are_answered(
     start_process: Callable[..., subprocess.Popen], client: Any
 ) -> None:
-    never = "import threading; from segzero_ros.node import run_process; "
-    never += "run_process(lambda config: threading.Event().wait())"
-    process = start_process(how=("-c", never))
-    client.heard.wait("status", lambda msg: msg.state == Status.LOADING, timeout_s=TIMEOUT_S)
+    process = start_process(how=("-c", SLOW_MODEL))
+    client.heard.wait("status", lambda msg: msg.state == Status.READY, timeout_s=TIMEOUT_S)
     client.connect()
-    client.ask("the mugs")
-    client.heard.wait("reasoning", lambda msg: msg.stage == ReasoningTrace.WAITING)
+    first = next(filter(None, (begun(client, number) for number in itertools.count(1))))
+    second = str(int(first) + 1)
+    client.ask("the second")
+    client.heard.wait("reasoning", lambda msg: msg.query_id == second)
     process.send_signal(signal.SIGINT)
-    result = client.heard.wait("result", timeout_s=TIMEOUT_S)
-    assert result.error_code == SegmentationResult.INACTIVE
+    results = {
+        query_id: client.heard.wait("result", lambda msg, own=query_id: msg.query_id == own)
+        for query_id in (first, second)
+    }
+    assert results[first].error_code == SegmentationResult.CANCELLED
+    assert results[second].error_code == SegmentationResult.INACTIVE
 
 
 @pytest.mark.parametrize(

@@ -104,5 +104,5 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, complai
 
 
 def test_neither_a_name_nor_a_file_is_told_with_the_names() -> None:
-    with pytest.raises(ConfigError, match="neither a file nor one of debug, seg-zero-3b"):
+    with pytest.raises(ConfigError, match="neither a file nor one of debug, own-objects, seg"):
         load_config("seg-zero-70b")

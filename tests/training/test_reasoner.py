@@ -19,9 +19,16 @@ from tabletop.render import main as render
 from tabletop.scene import Query
 from tabletop.vocabulary import QUERY_KINDS
 from training.reasoner import main as reasoner
-from training.reasoner_data import Packer, Tables, cell_owners, encode_question
+from training.reasoner_data import (
+    Packer,
+    Tables,
+    ask_choice,
+    cell_owners,
+    encode_question,
+    until_choice,
+)
 from training.reasoner_model import CELLS, PREFIX, build_model, think
-from training.reasoner_text import Prompt, write_completion
+from training.reasoner_text import CHOSEN, Prompt, write_completion
 from training.reasoner_tokenizer import SEEN_SIZE, build_processor, build_tokenizer, corpus
 
 
@@ -137,7 +144,7 @@ def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) ->
 
 
 @pytest.mark.slow
-def test_two_stages_train_resume_and_export(scenes: Path, tmp_path: Path) -> None:
+def test_all_stages_train_resume_and_export(scenes: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     common = ["--run", str(run), "--data", str(scenes), "--batch", "2", "--workers", "0"]
     common += ["--log-every", "1", "--save-every", "1", "--questions", "2"]
@@ -145,13 +152,17 @@ def test_two_stages_train_resume_and_export(scenes: Path, tmp_path: Path) -> Non
     init = ["--init", str(run / "dense.safetensors")]
     assert reasoner(["train", *common, *init, "--steps", "1"]) == 0
     assert reasoner(["train", *common, *init, "--steps", "2"]) == 0
+    choices = ["--stage", "choices", "--init", str(run / "text.safetensors")]
+    assert reasoner(["train", *common, *choices, "--steps", "1"]) == 0
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [(row["stage"], row["step"]) for row in rows] == [
         ("dense", 1),
         ("dense", 2),
         ("text", 1),
         ("text", 2),
+        ("choices", 1),
     ]
+    assert "numbers" not in rows[-1]
     assert all(np.isfinite(row["loss"]) for row in rows)
     out = tmp_path / "model"
     assert reasoner(["export", "--run", str(run), "--out", str(out)]) == 0
@@ -186,6 +197,22 @@ def test_a_color_that_decides_has_its_verdict_in_the_thinking(objects: list) -> 
         assert " (no)" in thinking
         assert " (yes)" not in thinking
         assert thinking.endswith("Nothing fits.")
+
+
+def test_where_only_the_choice_is_learned_the_text_ends_with_it(objects: list, processor) -> None:
+    rng = np.random.default_rng(3)
+    prompts = {o.id: Prompt((1, 20, 300, 336), ((10, 30), (12, 33))) for o in objects[0]}
+    for _ in range(40):
+        query = ask_choice(rng, objects[0])
+        pieces = until_choice(
+            write_completion(objects[0], query, prompts, (640, 480), "multi_object")
+        )
+        assert pieces[-1].text in CHOSEN
+        assert (pieces[-1].text == "</think>") == (not query.ids)
+        ids, *_ = encode_question(
+            processor.tokenizer, query.text, pieces, "multi_object", closed=False
+        )
+        assert processor.tokenizer.decode(ids).endswith(pieces[-1].text)
 
 
 @pytest.mark.parametrize("way", ["name", "color", "use"])

@@ -132,6 +132,21 @@ def test_results_of_different_models_are_not_put_in_one_table(kept: Path) -> Non
         report.tables(kept)
 
 
+def test_a_reply_that_cannot_be_read_is_no_trace(kept: Path) -> None:
+    path = result_path(kept, "rl_thinking", 0)
+    values = json.loads(path.read_text())
+    count = len(values["iou"])
+    broken = {"completions": ["<think>"] * count, "unusable": [1] * count, "iou": [0.0] * count}
+    path.write_text(json.dumps(values | broken))
+    assert report.tables(kept)["traces"] == ""
+
+
+def test_an_arm_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"no arm rl_magic; there are .*rl_thinking"):
+        run(Study(tmp_path / "work", tmp_path / "kept", only=("rl", "rl_magic")))
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_damaged_result_is_named(kept: Path) -> None:
     path = result_path(kept, "rl", 0)
     path.write_text('{"arm": "rl"}')
@@ -165,7 +180,7 @@ def test_a_study_in_small_trains_asks_and_goes_on(tmp_path: Path) -> None:
         for seed in range(2):
             write_scene(work / name / f"{seed:06d}", seed)
     scale = Scale(1e-6, train_scenes=2, validation_scenes=2, test_scenes=2)
-    study = Study(work, kept, scale=scale, jobs=1, only=("sft_0.0001", "baseline", "sft"))
+    study = Study(work, kept, scale=scale, jobs=1, only=("sft_0.0001", "sft"))
     with pytest.raises(StudyError, match=r"train\.log"):
         run(Study(work, kept, base="/nowhere", scale=scale, only=("sft_0.0001",)))
     run(study)

@@ -26,6 +26,7 @@ from training.study.plan import (
     ASKED_KINDS,
     BASE,
     RATES,
+    SFT_RATES,
     SMALL,
     SMALL_LAYERS,
     TRAINED_KINDS,
@@ -90,9 +91,10 @@ def run(study: Study) -> None:
     """Do everything that is not done yet.
 
     Raises:
-        StudyError: A command failed; its log is named.
+        StudyError: There is no such arm, or a command failed; its log is named.
         InputError: Data or results are damaged, or belong to another study.
     """
+    _check_names(study.only)
     study.kept.mkdir(parents=True, exist_ok=True)
     _prepare(study)
     rates = [(arm, seed) for arm in rate_arms() if study.wants(arm) for seed in arm.seeds]
@@ -102,6 +104,13 @@ def run(study: Study) -> None:
     if any(arm.base == SMALL for arm in arms):
         _warm_up_small(study)
     _in_parallel(study, sorted(((arm, seed) for arm in arms for seed in arm.seeds), key=_turn))
+
+
+def _check_names(names: Iterable[str]) -> None:
+    arms = (*rate_arms(), *main_arms(SFT_RATES[0]), *pilot_arms(), *size_arms())
+    known = [arm.name for arm in arms]
+    if unknown := [name for name in names if name not in known]:
+        raise StudyError(f"no arm {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def choose_rate(study: Study) -> float:

@@ -30,6 +30,7 @@ from training.study.plots import LENGTH, REWARD, plot_curves, reward_terms, titl
 from training.study.results import Cases, load_cases
 
 PLOT: Final = "curves.png"
+_NOT_RUN = "Not run yet."
 _TRACES = 3
 _REFERENCE = "rl_thinking"
 _BASELINES = {"single_object_direct": "baseline", "single_object": "baseline_thinking"}
@@ -45,13 +46,13 @@ def write_report(folder: Path, document: Path) -> None:
     Raises:
         InputError: Results or document are missing or damaged.
     """
-    text = document.read_text(encoding="utf-8")
-    for name, content in tables(folder).items():
-        text = _replaced(text, name, content, document)
-    arms = [arm for arm in _loaded(folder, main_arms(chosen_rate(folder))) if arm.arm.method]
+    arms = _loaded(folder, main_arms(chosen_rate(folder)))
     learned = [arm for arm in arms if arm.arm.method == "grpo"]
     if learned:
         plot_curves(learned, folder / PLOT)
+    text = document.read_text(encoding="utf-8")
+    for name, content in tables(folder).items():
+        text = _replaced(text, name, content, document)
     document.write_text(text, encoding="utf-8")
 
 
@@ -71,6 +72,7 @@ def tables(folder: Path) -> dict[str, str]:
         "rates": _rates(folder),
         "growth": _growth([*main, *pilots, *sizes]),
         "terms": _terms(main),
+        "curves": _curves(folder),
         "words": _words(main),
         "pilots": _pilots(main, pilots, cases),
         "sizes": _sizes(sizes, cases),
@@ -143,7 +145,7 @@ def _main(arms: Sequence[Trainings], cases: Cases) -> str:
 def _rates(folder: Path) -> str:
     path = folder / CHOICE
     if not path.is_file():
-        return "Not run yet."
+        return _NOT_RUN
     values = json.loads(path.read_text())
     rows = [
         (f"{rate}", f"{giou:.3f}", "chosen" if float(rate) == values["rate"] else "")
@@ -185,9 +187,15 @@ def _terms(arms: Sequence[Trainings]) -> str:
     return _table(("term", *(arm.arm.label for arm in learned)), rows)
 
 
+def _curves(folder: Path) -> str:
+    if not (folder / PLOT).is_file():
+        return _NOT_RUN
+    return f"![rewards and length against the step]({folder.name}/{PLOT})"
+
+
 def _words(arms: Sequence[Trainings]) -> str:
     if not arms:
-        return "Not run yet."
+        return _NOT_RUN
     kinds = list(dict.fromkeys(arms[0].results[0].word_kinds))
     rows = []
     for arm in arms:
@@ -206,7 +214,7 @@ def _words(arms: Sequence[Trainings]) -> str:
 def _pilots(main: Sequence[Trainings], pilots: Sequence[Trainings], cases: Cases) -> str:
     reference = _named(main, _REFERENCE)
     if reference is None or not pilots:
-        return "Not run yet."
+        return _NOT_RUN
     first = Trainings(reference.arm, reference.results[:1], reference.metrics[:1])
     rows = [_pilot_row("as in the main table", first, cases, "")]
     for arm in pilots:
@@ -235,7 +243,7 @@ def _pilot_row(label: str, arm: Trainings, cases: Cases, gain: str) -> tuple[str
 
 def _sizes(arms: Sequence[Trainings], cases: Cases) -> str:
     if not arms:
-        return "Not run yet."
+        return _NOT_RUN
     before = arms[0]
     rows = [
         (
@@ -253,11 +261,11 @@ def _traces(arms: Sequence[Trainings], cases: Cases) -> str:
     """The first right and the first wrong answers of RL with thinking."""
     arm = _named(arms, _REFERENCE)
     if arm is None:
-        return "Not run yet."
+        return _NOT_RUN
     result = arm.results[0]
     kept = [
         i for i in range(len(result.completions))
-        if cases.kinds[i] in TRAINED_KINDS and cases.splits[i] == UNSEEN
+        if cases.kinds[i] in TRAINED_KINDS and cases.splits[i] == UNSEEN and not result.unusable[i]
     ]  # fmt: skip
     right = [i for i in kept if result.iou[i] >= 0.5][:_TRACES]
     wrong = [i for i in kept if result.iou[i] < 0.5][:_TRACES]
@@ -290,7 +298,7 @@ def _signed(estimate: Estimate, digits: int = 3) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
-        return "Not run yet."
+        return _NOT_RUN
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -1,0 +1,167 @@
+"""Ask the running node a question: `ros2 run segzero_ros ask "the red mug"`.
+
+The thinking is written as it comes. Exit codes: 0 something was found, 1 nothing, 2 it failed,
+130 interrupted (the query is cancelled).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import rclpy
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from segzero_core.errors import InputError
+from segzero_core.prompt import clean_query
+from segzero_ros import qos
+from segzero_ros.action import Segment
+from segzero_ros.msg import SegmentationResult, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FOUND: Final = 0
+NOTHING: Final = 1
+FAILED: Final = 2
+INTERRUPTED: Final = 130
+CANCEL_TIMEOUT_S: Final = 5.0
+
+
+class AskError(Exception):
+    """Why there is no answer, in one line."""
+
+
+class Person(Node):
+    """A client of the action that writes what it hears.
+
+    Args:
+        target: Full name of the node to ask.
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__("segzero_ask")
+        self._target = target.rstrip("/")
+        self._written = 0
+        self._status: Status | None = None
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self)
+        self._actions = ActionClient(self, Segment, f"{self._target}/segment")
+        # After the action: a node learns of our endpoints in the order in which they were made, so
+        # that one whose state is heard can answer our requests. Earlier ones would be lost.
+        self.create_subscription(Status, f"{self._target}/status", self._on_status, qos.LATCHED)
+
+    def ask(self, query: str, timeout_s: float, patience_s: float) -> SegmentationResult:
+        """Ask and wait for the result; the query is cancelled if this is interrupted.
+
+        Args:
+            query: What to find.
+            timeout_s: For the node [s]; 0 is its own limit.
+            patience_s: How long to look for the node [s].
+
+        Raises:
+            AskError: The node is not there, or does not take the query.
+        """
+        if not self._spin_until(self._is_heard, patience_s):
+            raise AskError(
+                f"no node {self._target} within {patience_s:g} s; is it started, and in this "
+                "ROS_DOMAIN_ID?"
+            )
+        goal = Segment.Goal(query=query, timeout_s=timeout_s)
+        sent = self._actions.send_goal_async(goal, feedback_callback=self._on_feedback)
+        if not self._spin_until(sent.done, patience_s):
+            raise AskError(f"{self._target} did not answer the goal within {patience_s:g} s")
+        handle = sent.result()
+        if not handle.accepted:
+            assert self._status is not None
+            raise AskError(
+                f"{self._target} does not take the query; it says: {self._status.detail}"
+            )
+        result = handle.get_result_async()
+        try:
+            self._spin_until(result.done)
+        except KeyboardInterrupt:
+            cancelled = handle.cancel_goal_async()
+            self._spin_until(cancelled.done, CANCEL_TIMEOUT_S)
+            raise
+        if result.result().status == GoalStatus.STATUS_UNKNOWN:
+            raise AskError("the node forgot the query; was it started anew?")
+        return result.result().result.result
+
+    def _is_heard(self) -> bool:
+        return self._status is not None and self._actions.server_is_ready()
+
+    def _on_status(self, msg: Status) -> None:
+        self._status = msg
+
+    def _on_feedback(self, msg: Any) -> None:
+        thinking = msg.feedback.thinking
+        print(thinking[self._written :], end="", flush=True)
+        self._written = len(thinking)
+
+    def _spin_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while not condition():
+            if end_s is not None and time.monotonic() > end_s:
+                return False
+            self._executor.spin_once(timeout_sec=0.1)
+        return True
+
+
+def report(result: SegmentationResult) -> int:
+    """Write what was found and return the exit code.
+
+    Raises:
+        AskError: The query failed.
+    """
+    print()
+    if result.error_code != SegmentationResult.OK:
+        raise AskError(f"error {result.error_code}: {result.error_msg}")
+    for instance in result.instances:
+        box = ", ".join(str(int(edge)) for edge in instance.box_xyxy)
+        print(f"{instance.id}: box [{box}], {instance.area_px} px, score {instance.score:.2f}")
+    if not result.instances:
+        print("nothing matches")
+    if result.ambiguous:
+        print("ambiguous: one thing was asked for, and these are near-equal")
+    print(f"{result.total_ms / 1000:.1f} s, {result.tokens} tokens, {result.model}")
+    return FOUND if result.instances else NOTHING
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    argv = list(sys.argv if argv is None else ["ask", *argv])
+    parser = argparse.ArgumentParser(
+        prog="ask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("query", help="what to find")
+    parser.add_argument("--node", default="/segzero", help="whom to ask")
+    parser.add_argument(
+        "--timeout", type=float, default=0.0, help="for the answer [s]; 0: its own"
+    )
+    parser.add_argument("--patience", type=float, default=10.0, help="to find the node [s]")
+    arguments = parser.parse_args(remove_ros_args(argv)[1:])
+    try:
+        clean_query(arguments.query)
+        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+        person = Person(arguments.node)
+        return report(person.ask(arguments.query, arguments.timeout, arguments.patience))
+    except (AskError, InputError) as error:
+        print(f"ask: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nask: cancelled", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""A managed node without the traps of rclpy's own.
+
+What rclpy 7 (Jazzy) does, and what is done here instead:
+
+- It runs a transition inside the service's callback, so that nothing else is served while a model
+  loads. Here the transition has a thread of its own, and the service waits for it as a coroutine.
+- A transition that the present state does not allow raises through the executor and ends the
+  node. Here it is refused with a reason in the log.
+- What a transition raises is swallowed without a word. Here the traceback is logged.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.task import Future
+
+from segzero_ros.spinner import wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUCCESS: Final = TransitionCallbackReturn.SUCCESS
+
+SHUTDOWNS: Final = frozenset(
+    {
+        Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,
+        Transition.TRANSITION_INACTIVE_SHUTDOWN,
+        Transition.TRANSITION_ACTIVE_SHUTDOWN,
+    }
+)
+
+
+class TransitionRefusedError(Exception):
+    """A transition cannot be made now; the state stays as it was."""
+
+
+class ManagedNode(LifecycleNodeMixin, Node):
+    """A lifecycle node whose transitions never block its executor and never fail silently.
+
+    Subclasses override `do_configure`, `do_activate`, `do_deactivate`, `do_cleanup` and
+    `do_shutdown`. Each runs in a thread of its own. A `TransitionRefusedError` means that the
+    transition fails and the state stays; any other exception is logged with its traceback, and
+    the node goes to unconfigured by way of `do_cleanup`.
+
+    Args:
+        name: Of the node.
+        **node_arguments: For `rclpy.node.Node`.
+    """
+
+    def __init__(self, name: str, **node_arguments: Any) -> None:
+        self._transition_turn = threading.Lock()
+        Node.__init__(self, name, **node_arguments)
+        # A pending coroutine occupies its group: others must be served meanwhile.
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self._service_change_state.callback = self._on_change_state
+        self._triggers: dict[int, Callable[[], TransitionCallbackReturn]] = {
+            Transition.TRANSITION_CONFIGURE: self.trigger_configure,
+            Transition.TRANSITION_CLEANUP: self.trigger_cleanup,
+            Transition.TRANSITION_ACTIVATE: self.trigger_activate,
+            Transition.TRANSITION_DEACTIVATE: self.trigger_deactivate,
+            **dict.fromkeys(SHUTDOWNS, self.trigger_shutdown),
+        }
+
+    # What a subclass does.
+
+    def do_configure(self) -> None:
+        """Load what takes long."""
+
+    def do_activate(self) -> None:
+        """Begin to work; quick."""
+
+    def do_deactivate(self) -> None:
+        """Stop to work."""
+
+    def do_cleanup(self) -> None:
+        """Give back what `do_configure` took; also called after an error."""
+
+    def do_shutdown(self) -> None:
+        """End for good, from any state."""
+
+    # What others ask.
+
+    @property
+    def state_id(self) -> int:
+        """The primary or transition state, a constant of lifecycle_msgs/State."""
+        return int(self._state_machine.current_state[0])
+
+    @property
+    def state_label(self) -> str:
+        """The state in words, such as `inactive`."""
+        return str(self._state_machine.current_state[1])
+
+    @property
+    def is_active(self) -> bool:
+        """Whether queries are answered."""
+        return self.state_id == State.PRIMARY_STATE_ACTIVE
+
+    def change_state(self, transition_id: int) -> bool:
+        """Make a transition and wait for it; from any thread but the executor's.
+
+        Returns:
+            Whether it succeeded; the reason of a refusal is in the log.
+        """
+        if not self._transition_turn.acquire(blocking=False):
+            self.get_logger().warning(
+                f"transition {transition_id} refused: another one is under way "
+                f"({self.state_label}); ask again when it is over"
+            )
+            return False
+        try:
+            return self._change_state(transition_id)
+        except Exception:  # rclpy's own, such as a context that has been shut down
+            self.get_logger().error(f"in a transition: {traceback.format_exc()}")
+            return False
+        finally:
+            self._transition_turn.release()
+
+    def begin_transitions(self, *transition_ids: int) -> Future:
+        """Make transitions one after the other in a thread, until one fails.
+
+        Returns:
+            A future of whether all succeeded.
+        """
+        done = Future(executor=self.executor)
+
+        def run() -> None:
+            done.set_result(all(map(self.change_state, transition_ids)))
+            wake(self.executor)  # or whoever awaits the future is not looked at
+
+        # A daemon: a load that cannot be interrupted must not keep the process alive.
+        threading.Thread(target=run, name="segzero-transition", daemon=True).start()
+        return done
+
+    # How it is done.
+
+    def _change_state(self, transition_id: int) -> bool:
+        allowed = {each[0]: each[1] for each in self._state_machine.available_transitions}
+        if transition_id not in allowed or transition_id not in self._triggers:
+            names = ", ".join(f"{label} ({number})" for number, label in allowed.items())
+            self.get_logger().warning(
+                f"transition {transition_id} refused: the node is {self.state_label}, which "
+                f"allows {names or 'none'}"
+            )
+            return False
+        return bool(self._triggers[transition_id]() == SUCCESS)
+
+    async def _on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Serve ~/change_state; takes the place of rclpy's own callback."""
+        wanted = request.transition.id
+        if label := request.transition.label:
+            # A label wins over the number, as in rclcpp.
+            every = self._state_machine.available_transitions
+            found = [number for number, name, *_ in every if name == label]
+            if not found:
+                self.get_logger().warning(
+                    f"transition {label!r} refused: the node is {self.state_label}"
+                )
+                response.success = False
+                return response
+            wanted = found[0]
+        response.success = bool(await self.begin_transitions(wanted))
+        return response
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Configure; rclpy calls it, as those that follow."""
+        return self._guarded("configure", self.do_configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Activate."""
+        return self._guarded("activate", self.do_activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Deactivate."""
+        return self._guarded("deactivate", self.do_deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Clean up."""
+        return self._guarded("cleanup", self.do_cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Shut down."""
+        return self._guarded("shutdown", self.do_shutdown)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything after an exception, so that the node can be configured again."""
+        outcome = self._guarded("error processing", self.do_cleanup)
+        # Not ERROR, which the state machine does not take here; FAILURE means finalized.
+        return outcome if outcome == SUCCESS else TransitionCallbackReturn.FAILURE
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            work()
+        except TransitionRefusedError as refusal:
+            self.get_logger().error(f"{name} failed: {refusal}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(f"{name} failed: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        self.get_logger().info(f"{name}: done")
+        return SUCCESS

@@ -1,0 +1,155 @@
+"""/diagnostics and quality of service: why nothing comes can be seen from outside."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import MarkerArray
+
+from segzero_core.testing import fake_segzero
+from segzero_ros import qos
+from segzero_ros.health import gpu_mb
+from segzero_ros.memory import release_memory
+from segzero_ros.msg import SegmentationResult
+from tests.ros.scripted import SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
+
+
+@pytest.fixture
+def watched(client: Any) -> Any:
+    """The client, hearing the diagnostics too."""
+    client.node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda msg: client.heard.add("diagnostics", msg), 10
+    )
+    return client
+
+
+def part(array: DiagnosticArray, name: str) -> DiagnosticStatus:
+    return next(each for each in array.status if each.name == f"segzero: {name}")
+
+
+def values(array: DiagnosticArray, name: str) -> dict[str, str]:
+    return {each.key: each.value for each in part(array, name).values}
+
+
+def test_diagnostics_come_while_the_model_works(
+    start_node: Callable[..., Any], watched: Any
+) -> None:
+    reasoner = GatedReasoner()
+    node = start_node(pipeline_of(reasoner))
+    watched.connect()
+    watched.send_picture(node, SIZE_WH)
+    watched.ask("the mugs")
+    assert reasoner.waiting.wait(30.0)
+    for _ in range(2):
+        before = len(watched.heard.all("diagnostics"))
+        watched.wait_until(lambda own=before: len(watched.heard.all("diagnostics")) > own)
+    told = watched.heard.all("diagnostics")[-1]
+    assert values(told, "model")["state"] == "BUSY"
+    assert float(values(told, "model")["memory_mb"]) > 0
+    reasoner.gate.set()
+
+
+def test_diagnostics_tell_latency_backend_and_the_last_error(
+    start_node: Callable[..., Any], watched: Any
+) -> None:
+    node = start_node(fake_segzero([TWO_OBJECTS, "prose"]))
+    watched.connect()
+    watched.send_picture(node, SIZE_WH)
+    watched.ask_and_wait("the mugs", SegmentationResult.OK)
+    watched.ask_and_wait("the mugs", SegmentationResult.UNUSABLE_ANSWER)
+    told = watched.heard.wait(
+        "diagnostics", lambda msg: "results_unusable_answer" in values(msg, "model")
+    )
+    model = values(told, "model")
+    assert (model["results_ok"], model["encoder_backend"]) == ("1", "fake")
+    assert 0 < float(model["latency_p50_ms"]) <= float(model["latency_p95_ms"])
+    assert model["last_error"].startswith("query 2: ")
+    assert float(values(told, "camera")["age_s"]) >= 0
+
+
+def test_memory_can_be_asked_for_while_torch_is_being_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert gpu_mb() == 0.0
+    release_memory()
+
+
+def test_a_camera_that_stops_is_an_error(start_node: Callable[..., Any], watched: Any) -> None:
+    node = start_node(fake_segzero(TWO_OBJECTS), max_image_age_s=0.01)
+    watched.connect()
+    watched.send_picture(node, SIZE_WH)
+    told = watched.heard.wait(
+        "diagnostics", lambda msg: part(msg, "camera").level == DiagnosticStatus.ERROR
+    )
+    assert "the last picture came" in part(told, "camera").message
+
+
+def test_a_topic_that_cannot_be_heard_is_logged_with_its_remedy(
+    answering: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node, client = answering
+    profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client.node.create_subscription(Image, "/segzero/mask", lambda _: None, profile)
+    client.wait_until(lambda: "mask" in str(node.health._mismatches))
+    logged: list[str] = []
+
+    def is_logged() -> bool:
+        logged.append(capfd.readouterr().err)
+        return "subscribe there with durability volatile" in "".join(logged)
+
+    client.wait_until(is_logged)
+    assert "/segzero/mask" in "".join(logged)
+
+
+def test_the_reliability_of_a_topic_can_be_overridden(graph: Any) -> None:
+    from segzero_ros.node import SegZeroNode
+
+    name = "qos_overrides./segzero/mask.publisher.reliability"
+    arguments = ["--ros-args", "-p", f"{name}:=best_effort"]
+    node = SegZeroNode(
+        lambda _: fake_segzero(TWO_OBJECTS), context=graph.context, cli_args=arguments
+    )
+    graph.spin(node)
+    graph.wait_until(lambda: node.count_publishers("/segzero/mask"))
+    (info,) = node.get_publishers_info_by_topic("/segzero/mask")
+    assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert qos.RESULT.reliability == ReliabilityPolicy.RELIABLE  # the shared one stays
+
+
+def test_two_nodes_of_other_names_run_side_by_side(graph: Any) -> None:
+    from segzero_ros.node import SegZeroNode
+
+    nodes = [
+        SegZeroNode(
+            lambda _: fake_segzero(TWO_OBJECTS),
+            context=graph.context,
+            cli_args=["--ros-args", "-r", f"__node:={name}", "-r", "__ns:=/robot"],
+        )
+        for name in ("left", "right")
+    ]
+    for node in nodes:
+        graph.spin(node)
+    graph.wait_until(lambda: all(node.is_active for node in nodes))
+    for name in ("left", "right"):
+        assert nodes[0].count_publishers(f"/robot/{name}/result") == 1
+
+
+def test_markers_show_the_reasoning_to_whoever_looks(answering: Any) -> None:
+    node, client = answering
+    client.node.create_subscription(
+        MarkerArray, "/segzero/markers", lambda msg: client.heard.add("markers", msg), 10
+    )
+    client.wait_until(lambda: node.count_subscribers("/segzero/markers"))
+    header = client.send_picture(node, SIZE_WH)
+    client.ask("the mugs")
+    markers = client.heard.wait("markers").markers
+    assert all(marker.header == header for marker in markers)
+    assert THINKING.split()[-1] in markers[1].text
