@@ -22,13 +22,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or fills the cache of whoever runs it."""
-    monkeypatch.setenv("SEGZERO_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture
 def image() -> RgbImage:
     return np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
