@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 
-from segzero_core.encoder import ImageEncoder
+from segzero_core import trt_engine
+from segzero_core.config import BACKENDS, ENCODER_PRECISIONS
+from segzero_core.encoder import Embedding, ImageEncoder
 from segzero_core.encoder_torch import TorchImageEncoder
 from segzero_core.errors import (
     ConfigError,
     EngineMismatchError,
     ModelLoadError,
     OutOfMemoryError,
+    SegmentationError,
     is_out_of_memory,
     shown,
 )
@@ -23,14 +27,10 @@ from segzero_core.export import onnx_digest, onnx_path, output_names
 from segzero_core.parity import MIN_IOU, mask_agreement
 from segzero_core.sam2_model import image_side
 from segzero_core.segmenter import LoadedSegmenter
+from segzero_core.trt_engine import EngineKey
+from segzero_core.types import RgbImage
 
 _LOG: Final = logging.getLogger(__name__)
-
-BACKENDS: Final = ("auto", "torch", "torch-compile", "onnxruntime", "tensorrt")
-"""Names of the ways to run the image encoder; `auto` takes the best that is there."""
-
-ENGINE_PRECISION: Final = "fp16"
-"""Of an engine, unless another one is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,47 +46,102 @@ class ChosenEncoder:
     reason: str
 
 
-def check_backend(backend: str) -> None:
-    """Raise a `ConfigError` if there is no such backend."""
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend: {shown(str(backend))} is none of {', '.join(BACKENDS)}")
+class FallbackEncoder:
+    """An encoder with another one to go on with, should it fail while it runs.
+
+    Args:
+        first: Encodes until it fails.
+        second: Encodes from then on; torch, which needs nothing that could be missing.
+    """
+
+    def __init__(self, first: ImageEncoder, second: ImageEncoder) -> None:
+        self._lock = threading.Lock()
+        self._present = first
+        self._second = second
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoder that encodes now."""
+        return self._present.backend
+
+    def encode(self, image: RgbImage) -> Embedding:
+        """Encode one image, if need be with the second encoder; see `ImageEncoder`."""
+        present = self._present
+        try:
+            return present.encode(image)
+        except (SegmentationError, OutOfMemoryError) as error:
+            if present is self._second:
+                raise
+            with self._lock:
+                if self._present is present:
+                    _LOG.warning(
+                        "%s failed, %s goes on: %s", present.backend, self._second.backend, error
+                    )
+                    self._present = self._second
+        return self._second.encode(image)
 
 
-def choose_encoder(sam: LoadedSegmenter, device: str, backend: str = "auto") -> ChosenEncoder:
+def check_backend(backend: str, precision: str = "auto") -> None:
+    """Raise a `ConfigError` if there is no such backend, or no engine of such a precision."""
+    for name, value, known in (
+        ("backend", backend, BACKENDS),
+        ("encoder_precision", precision, ENCODER_PRECISIONS),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name}: {shown(str(value))} is none of {', '.join(known)}")
+
+
+def choose_encoder(
+    sam: LoadedSegmenter, device: str, backend: str = "auto", precision: str = "auto"
+) -> ChosenEncoder:
     """Return the encoder that a setting means.
 
     `auto` takes TensorRT where an engine for this machine was built, else ONNX Runtime on a CPU
     where an encoder was exported, else torch. What should have worked and did not is told in one
-    warning, and the next best is taken.
+    warning, and the next best is taken; so it is when it fails later.
 
     Args:
         sam: The segmenter whose encoder it is.
         device: A torch device.
         backend: One of `BACKENDS`.
+        precision: Of a TensorRT engine; one of `ENCODER_PRECISIONS`.
 
     Raises:
         ConfigError: The backend is unknown, or this machine cannot run it.
         ModelLoadError: Its file is missing; says the command that makes it.
         EngineMismatchError: Its file is for something else, or its masks are not torch's.
     """
-    check_backend(backend)
+    check_backend(backend, precision)
     if backend != "auto":
-        return ChosenEncoder(_MAKERS[backend](sam, device), "it was asked for")
-    reasons = []
-    for name in ("tensorrt",) if device.startswith("cuda") else ("onnxruntime",):
+        return ChosenEncoder(_MAKERS[backend](sam, device, precision), "it was asked for")
+    name = "tensorrt" if device.startswith("cuda") else "onnxruntime"
+    try:
+        best = _MAKERS[name](sam, device, precision)
+    except (EngineMismatchError, OutOfMemoryError) as error:
+        _LOG.warning("%s is not used, torch is: %s", name, error)
+        return ChosenEncoder(sam.encoder, f"{name}: {error}")
+    except (ConfigError, ModelLoadError) as error:
+        return ChosenEncoder(sam.encoder, f"{name}: {error}")
+    return ChosenEncoder(FallbackEncoder(best, sam.encoder), "the fastest that is there")
+
+
+def _best_engine(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
+    """Load the engine of a precision; for `auto` the faster one that is there and right."""
+    if precision != "auto":
+        return tensorrt_encoder(sam, device, precision)
+    try:
+        return tensorrt_encoder(sam, device, "fp16")
+    except ModelLoadError as error:
         try:
-            return ChosenEncoder(_MAKERS[name](sam, device), "the fastest that is there")
-        except (EngineMismatchError, OutOfMemoryError) as error:
-            _LOG.warning("%s is not used, torch is: %s", name, error)
-            reasons.append(f"{name}: {error}")
-        except (ConfigError, ModelLoadError) as error:
-            reasons.append(f"{name}: {error}")
-    return ChosenEncoder(sam.encoder, "; ".join(reasons))
+            engine = tensorrt_encoder(sam, device, "fp32")
+        except ModelLoadError:
+            raise error from None
+        if isinstance(error, EngineMismatchError):
+            _LOG.warning("the engine in fp16 is not used, that in fp32 is: %s", error)
+        return engine
 
 
-def tensorrt_encoder(
-    sam: LoadedSegmenter, device: str, precision: str = ENGINE_PRECISION
-) -> ImageEncoder:
+def tensorrt_encoder(sam: LoadedSegmenter, device: str, precision: str = "fp16") -> ImageEncoder:
     """Load the engine that was built for this machine; its masks are checked the first time.
 
     Raises:
@@ -94,7 +149,6 @@ def tensorrt_encoder(
         ModelLoadError: No engine was built.
         EngineMismatchError: It is damaged, or its masks are not torch's.
     """
-    from segzero_core import trt_engine
     from segzero_core.encoder_trt import TensorRtImageEncoder
 
     trt = trt_engine.import_tensorrt()
@@ -108,7 +162,7 @@ def tensorrt_encoder(
         if not notes.get("agreement"):
             agreement = mask_agreement(sam.encoder, encoder, sam.segmenter)
             check_agreement("TensorRT", agreement)
-            trt_engine.write_notes(key, notes | {"agreement": list(agreement)})
+            _keep(key, notes | {"agreement": list(agreement)})
     except (EngineMismatchError, OutOfMemoryError, ModelLoadError):
         raise
     except Exception as error:  # TensorRT, CUDA and our own decoder share no root
@@ -119,6 +173,14 @@ def tensorrt_encoder(
             f" {key.tensorrt}, or run segzero build-engine again"
         ) from error
     return encoder
+
+
+def _keep(key: EngineKey, notes: dict[str, Any]) -> None:
+    """Write down that an engine is right; where that fails it is looked at again next time."""
+    try:
+        trt_engine.write_notes(key, notes)
+    except ModelLoadError as error:
+        _LOG.warning("the engine will be checked again at its next load: %s", error)
 
 
 def check_agreement(what: str, agreement: tuple[float, ...]) -> None:
@@ -136,16 +198,16 @@ def check_agreement(what: str, agreement: tuple[float, ...]) -> None:
         )
 
 
-def _onnx_encoder(sam: LoadedSegmenter, device: str) -> ImageEncoder:
+def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEncoder:
     from segzero_core.encoder_onnx import OnnxImageEncoder
 
     path = onnx_path(sam.weights_hash, image_side(sam.model), "fp32")
     return OnnxImageEncoder(path, sam.weights_hash, device)
 
 
-_MAKERS: Final[dict[str, Callable[[LoadedSegmenter, str], ImageEncoder]]] = {
-    "torch": lambda sam, _device: sam.encoder,
-    "torch-compile": lambda sam, _device: TorchImageEncoder(sam.model, compiled=True),
+_MAKERS: Final[dict[str, Callable[[LoadedSegmenter, str, str], ImageEncoder]]] = {
+    "torch": lambda sam, _device, _precision: sam.encoder,
+    "torch-compile": lambda sam, _device, _precision: TorchImageEncoder(sam.model, compiled=True),
     "onnxruntime": _onnx_encoder,
-    "tensorrt": tensorrt_encoder,
+    "tensorrt": _best_engine,
 }

@@ -30,12 +30,13 @@ def load_parts(
     max_new_tokens: int | None,
     *,
     backend: str = "auto",
+    encoder_precision: str = "auto",
     decode: str = "auto",
     precision: str = "auto",
     grammar: bool = False,
 ) -> tuple[QwenReasoner, RememberingEncoder, Sam2Segmenter, ModelIdentity]:
     """Load everything that `SegZero` is made of; see `SegZero.load`."""
-    check_backend(backend)
+    check_backend(backend, encoder_precision)
     chosen = choose_device(device)
     files = find_model(model)
     description = adapt(files.description, template, max_new_tokens)
@@ -52,10 +53,10 @@ def load_parts(
         files.reasoner, description, chosen, dtype=precision, decode=decode, grammar=grammar
     )
     sam = load_segmenter(sam_name, chosen)
-    encoder = choose_encoder(sam, chosen, backend)
+    encoder = choose_encoder(sam, chosen, backend, encoder_precision)
     _LOG.info("image encoder %s: %s", encoder.encoder.backend, encoder.reason)
     digest = combined_hash([reasoner_hash, sam.weights_hash])
-    identity = ModelIdentity(files.name, digest, encoder.encoder.backend)
+    identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
     return reasoner, RememberingEncoder(encoder.encoder), sam.segmenter, identity
 
 

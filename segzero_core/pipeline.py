@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segzero_core.errors import (
@@ -75,6 +75,7 @@ class SegZero:
         template: str | None = None,
         max_new_tokens: int | None = None,
         backend: str = "auto",
+        encoder_precision: str = "auto",
         decode: str = "auto",
         precision: str = "auto",
         grammar: bool = False,
@@ -89,6 +90,7 @@ class SegZero:
             max_new_tokens: Longest reply, in place of the model's own limit.
             backend: What runs the image encoder: `auto` (the best that is there), `torch`,
                 `torch-compile`, `onnxruntime` or `tensorrt`.
+            encoder_precision: Of a TensorRT engine: `auto`, `fp16` or `fp32`.
             decode: How tokens are made: `auto`, `plain` (transformers' `generate`), `eager`,
                 `drafts`, `graph` or `compiled`.
             precision: Of the reasoner's weights: `auto` (float32 on a CPU, else bfloat16), a
@@ -111,6 +113,7 @@ class SegZero:
                 template,
                 max_new_tokens,
                 backend=backend,
+                encoder_precision=encoder_precision,
                 decode=decode,
                 precision=precision,
                 grammar=grammar,
@@ -179,7 +182,17 @@ class SegZero:
             worker.close()
         timings = clock.timings(worker.encoder_ms, worker.decoder_ms)
         yield MasksReady(segmentation)
-        yield Finished(Result(query, reasoning, segmentation, timings, self.identity, size_wh))
+        yield Finished(
+            Result(query, reasoning, segmentation, timings, self._identity_now(), size_wh)
+        )
+
+    def _identity_now(self) -> ModelIdentity:
+        """Return the identity, with the encoder that took the place of one that failed."""
+        backend, first = self.encoder.backend, self.identity.encoder_backend
+        if backend == first:
+            return self.identity
+        reason = f"{first} failed while it ran; the log says how"
+        return replace(self.identity, encoder_backend=backend, encoder_reason=reason)
 
 
 class _Masks:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from PIL import Image
 
+from segzero_core.config import PRECISIONS
 from segzero_core.description import ABSOLUTE, ModelDescription
 from segzero_core.errors import (
     CancelledError,
@@ -49,13 +50,6 @@ anywhere, and so does `drafts`, in which the model checks several guessed tokens
 `auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
 """
 
-
-PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
-"""Types of a reasoner's weights; `auto` is float32 on a CPU and bfloat16 on a GPU.
-
-`int8` and `int4` quantise them while they are loaded, by bitsandbytes on a GPU; they change what
-is said.
-"""
 
 _QUANTISED: Final = ("int8", "int4")
 

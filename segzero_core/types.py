@@ -295,11 +295,13 @@ class ModelIdentity:
         name: The name, folder or Hub id the model was loaded by.
         weights_hash: First 16 hexadecimal digits of the SHA-256 over all weight files.
         encoder_backend: What ran the image encoder, such as `torch`.
+        encoder_reason: Why that one, in one line for a person.
     """
 
     name: str
     weights_hash: str
     encoder_backend: str
+    encoder_reason: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

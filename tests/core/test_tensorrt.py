@@ -24,6 +24,7 @@ from segzero_core import (
     ModelLoadError,
     OutOfMemoryError,
     RgbImage,
+    SegmentationError,
     backends,
     encoder_trt,
     load_segmenter,
@@ -326,6 +327,83 @@ def test_auto_takes_torch_in_place_of_a_wrong_engine_and_warns_once(
 
     assert choose_encoder(sam, "cuda").encoder is sam.encoder
     assert len(caplog.records) == 1
+
+
+def test_an_engine_in_float32_takes_the_place_of_one_in_float16_that_is_wrong(
+    built: EngineKey,
+    trt: Fake,
+    sam: LoadedSegmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trt.plan = b"plan in float32"
+    path = onnx_path(sam.weights_hash, SIDE, "fp32")
+    path.write_bytes(b"a graph in float32")
+    digest = backends.onnx_digest(path)
+    key = trt_engine.engine_key(trt, torch.device("cuda"), sam.weights_hash, digest, "fp32", SIDE)
+    build_engine(trt, path, key, silent)
+    engines = {trt.plan: Engine(sam), b"plan of an engine": Engine(sam, wrong=True)}
+    monkeypatch.setattr(encoder_trt, "TensorRtImageEncoder", lambda _trt, plan, *_: engines[plan])
+
+    chosen = choose_encoder(sam, "cuda")
+
+    assert chosen.encoder.backend == "tensorrt"
+    assert engines[trt.plan].runs == 3
+    assert len(caplog.records) == 1
+    with pytest.raises(EngineMismatchError, match="other masks"):
+        choose_encoder(sam, "cuda", "tensorrt", "fp16")
+
+
+def test_where_nothing_can_be_written_an_engine_is_checked_at_every_load(
+    built: EngineKey, sam: LoadedSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    engine = Engine(sam)
+    put_in_place(monkeypatch, engine)
+    monkeypatch.setattr(Path, "replace", full)
+
+    for _ in range(2):
+        assert tensorrt_encoder(sam, "cuda") is engine
+    assert engine.runs == 6
+
+
+@pytest.mark.parametrize(
+    "error", [SegmentationError("it stopped"), OutOfMemoryError("full")], ids=repr
+)
+def test_an_engine_that_fails_while_it_runs_is_replaced_with_one_warning(
+    built: EngineKey,
+    sam: LoadedSegmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    engine = Engine(sam)
+    put_in_place(monkeypatch, engine)
+    encoder = choose_encoder(sam, "cuda").encoder
+    image = np.full((40, 50, 3), 120, np.uint8)
+    encoder.encode(image)
+    before = (encoder.backend, len(caplog.records))
+
+    def fail(_image: RgbImage) -> Any:
+        raise error
+
+    monkeypatch.setattr(engine, "encode", fail)
+    features = [encoder.encode(image).image_embed for _ in range(2)]
+
+    assert (before, encoder.backend) == (("tensorrt", 0), "torch")
+    assert len(caplog.records) == 1
+    assert all(torch.equal(f, sam.encoder.encode(image).image_embed) for f in features)
+
+
+def test_an_engine_that_was_asked_for_is_not_replaced(
+    built: EngineKey, sam: LoadedSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(sam)
+    put_in_place(monkeypatch, engine)
+
+    assert choose_encoder(sam, "cuda", "tensorrt").encoder is engine
 
 
 def test_auto_takes_torch_in_silence_where_no_engine_was_built(
