@@ -25,14 +25,17 @@ TOPICS = {
     "camera_info_topic": "camera_info",
 }
 
+# Parameters that are also launch arguments, and whether they are switches.
+PARAMETERS = {"model": False, "backend": False, "grammar": True, "autostart": True}
+
 
 def segzero_node(context: LaunchContext) -> list[Node]:
     """Describe the node with only those parameters that were given."""
-    model = LaunchConfiguration("model").perform(context)
-    autostart = LaunchConfiguration("autostart").perform(context)
     parameters = [LaunchConfiguration("params_file").perform(context)]
-    parameters += [{"model": model}] if model else []
-    parameters += [{"autostart": autostart.lower() in ("true", "1")}] if autostart else []
+    for name, is_switch in PARAMETERS.items():
+        if given := LaunchConfiguration(name).perform(context):
+            value = given.lower() in ("true", "1") if is_switch else given
+            parameters.append({name: value})
     return [
         Node(
             package="segzero_ros",
@@ -57,6 +60,8 @@ def generate_launch_description() -> LaunchDescription:
     )
     arguments = [
         ("model", "", "Named model, folder or Hub id; empty: as in the parameter file."),
+        ("backend", "", "What runs the image encoder; empty: as in the parameter file."),
+        ("grammar", "", "true lets only well-formed answers be said; empty: as in the file."),
         ("autostart", "", "false leaves it to a lifecycle manager; empty: as in the file."),
         ("namespace", "", "Namespace of the node, before all its relative names."),
         ("name", "segzero", "Name of the node; another one for a second node."),

@@ -136,6 +136,23 @@ def check_bundle() -> Finding:
     return Finding(Mark.OK, name, f"{digest} ({checked}), {size_mb:.1f} MB at {where}")
 
 
+def check_onnxruntime() -> Finding:
+    """Look for ONNX Runtime, which runs the image encoder faster on a CPU."""
+    advice = "the image encoder runs on torch; pip install segzero[onnx], then segzero export"
+    return check_module("onnxruntime", "onnxruntime", advice, Mark.ABSENT)
+
+
+def check_tensorrt() -> Finding:
+    """Look for TensorRT, but only where there is a GPU: without one it can end the process."""
+    from segzero_core.errors import ConfigError
+    from segzero_core.trt_engine import import_tensorrt
+
+    try:
+        return Finding(Mark.OK, "tensorrt", str(import_tensorrt().__version__))
+    except ConfigError as error:
+        return Finding(Mark.ABSENT, "tensorrt", str(error))
+
+
 def check_rclpy() -> Finding:
     """Look for ROS 2 and our compiled interfaces."""
     finding = check_module(
@@ -200,6 +217,8 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _needed("hydra", "hydra-core"),
     _needed("sam2.modeling.sam2_base", "sam2"),
     check_bundle,
+    check_onnxruntime,
+    check_tensorrt,
     check_rclpy,
     check_renderer,
 )

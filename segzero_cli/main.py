@@ -27,6 +27,9 @@ COMMANDS = {
     "segment": ("segzero_cli.segment", "find what a query means in a picture"),
     "doctor": ("segzero_cli.doctor", "check the installation"),
     "demo": ("segzero_cli.demo", "play a recorded camera to the node and ask it questions"),
+    "export": ("segzero_cli.export", "write the image encoder to an ONNX file"),
+    "build-engine": ("segzero_cli.build_engine", "build the image encoder for TensorRT"),
+    "bench": ("segzero_cli.bench", "measure against the plain flow, side by side"),
     "evaluate": ("training.evaluate", "score a model on rendered scenes or a benchmark"),
 }
 
@@ -95,7 +98,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _overview() -> str:
-    lines = [f"    {name:<10} {COMMANDS[name][1]}" for name in available_commands()]
+    lines = [f"    {name:<12} {COMMANDS[name][1]}" for name in available_commands()]
     head = "usage: segzero COMMAND [...]\n\nAsk a picture a question in plain language.\n"
     return "\n".join([head, "commands:", *lines, "\nsegzero COMMAND --help explains each."])
 

@@ -37,6 +37,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:1")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest reply")
+    parser.add_argument("--backend", default="auto", help="of the image encoder; see the README")
+    parser.add_argument("--precision", default="auto", help="of the reasoner's weights")
+    parser.add_argument(
+        "--grammar", action="store_true", help="only let well-formed replies be said"
+    )
     parser.add_argument("--out", metavar="FILE", help="write the picture with the answer drawn in")
     parser.add_argument("--mask", metavar="FILE", help="write the mask, 255 on what was found")
     parser.add_argument(
@@ -62,6 +67,9 @@ def main(argv: Sequence[str]) -> int:
         device=arguments.device,
         template=arguments.template,
         max_new_tokens=arguments.max_new_tokens,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        grammar=arguments.grammar,
     )
     result = show(model.stream(image, query), sys.stderr if arguments.json else sys.stdout)
     save_pictures(image, result, arguments.out, arguments.mask)

@@ -10,13 +10,26 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from segzero_core.errors import ConfigError
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 MAX_NEW_TOKENS = 4096
 """More than any published model needs for thinking and answer together."""
+
+BACKENDS: Final = ("auto", "torch", "torch-compile", "onnxruntime", "tensorrt")
+"""Names of the ways to run the image encoder; `auto` takes the best that is there."""
+
+ENCODER_PRECISIONS: Final = ("auto", "fp16", "fp32")
+"""Of a TensorRT engine; `auto` takes fp16 where such an engine was built and is right."""
+
+PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
+"""Types of a reasoner's weights; `auto` is float32 on a CPU and bfloat16 on a GPU.
+
+`int8` and `int4` quantise them while they are loaded, by bitsandbytes on a GPU; they change what
+is said.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,28 @@ class PipelineConfig:
         0,
         "Longest reply of the reasoner in tokens; 0: the model's own limit.",
         Bounds(minimum=0, maximum=MAX_NEW_TOKENS),
+    )
+    backend: str = setting(
+        "auto",
+        "What runs the image encoder; auto: TensorRT or ONNX Runtime where their file was made,"
+        " else torch, also when they fail. Another is never replaced.",
+        Bounds(choices=BACKENDS),
+    )
+    encoder_precision: str = setting(
+        "auto",
+        "Of the TensorRT engine; auto: fp16 where such an engine was built and makes torch's"
+        " masks, else fp32.",
+        Bounds(choices=ENCODER_PRECISIONS),
+    )
+    precision: str = setting(
+        "auto",
+        "Of the reasoner's weights; auto: float32 on a CPU, bfloat16 on a GPU; int8 and int4 need"
+        " a GPU and change what is said.",
+        Bounds(choices=PRECISIONS),
+    )
+    grammar: bool = setting(
+        False,  # noqa: FBT003 - a default is no flag of a call
+        "Only let well-formed answers be said.",
     )
 
     def __post_init__(self) -> None:

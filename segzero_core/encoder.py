@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segzero_core.types import RgbImage, SizeWH
+from segzero_core.types import RgbImage, SizeWH, check_rgb_image
 
 if TYPE_CHECKING:
     import torch
@@ -51,3 +53,40 @@ class ImageEncoder(Protocol):
             ShapeError: The image has another type or shape.
             SegmentationError: The encoder failed.
         """
+
+
+class RememberingEncoder:
+    """Keeps the embedding of the last frame, for a second question about it.
+
+    A frame is the same if its pixels are; an image that was changed in place is another one.
+
+    Args:
+        encoder: Encodes what is new, one image at a time.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._digest = b""
+        self._embedding: Embedding | None = None
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoder."""
+        return self._encoder.backend
+
+    def encode(self, image: RgbImage) -> Embedding:
+        """Encode one image, or return what it was before; see `ImageEncoder`."""
+        digest = _digest(check_rgb_image(image))
+        with self._lock:
+            if self._embedding is None or digest != self._digest:
+                # Given up before the next is made, so that memory holds one.
+                self._embedding = None
+                self._embedding = self._encoder.encode(image)
+                self._digest = digest
+            return self._embedding
+
+
+def _digest(image: RgbImage) -> bytes:
+    shape = repr(image.shape).encode()
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segzero_core.types import ObjectPrompt, Result, Segmentation
 
 
@@ -39,6 +42,25 @@ class PromptFound:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class MaskReady:
+    """The mask of one object is there, often while the reply still goes on.
+
+    As with `PromptFound`, an index that comes again replaces the earlier mask.
+
+    Attributes:
+        index: Place of the object in the answer, from 0.
+        prompt: What it was made from, in pixels of the input image.
+        mask: bool [H, W], read-only.
+        score: The predicted IoU, in [0, 1].
+    """
+
+    index: int
+    prompt: ObjectPrompt
+    mask: NDArray[np.bool_]
+    score: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class MasksReady:
     """The masks of all objects are there."""
 
@@ -52,4 +74,4 @@ class Finished:
     result: Result
 
 
-Event: TypeAlias = ThinkingDelta | AnswerDelta | PromptFound | MasksReady | Finished
+Event: TypeAlias = ThinkingDelta | AnswerDelta | PromptFound | MaskReady | MasksReady | Finished

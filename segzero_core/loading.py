@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Final
 
 import torch
 
+from segzero_core.backends import check_backend, choose_encoder
 from segzero_core.description import ModelDescription
-from segzero_core.encoder_torch import TorchImageEncoder
+from segzero_core.encoder import RememberingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
 from segzero_core.models import find_model
 from segzero_core.reasoner import QwenReasoner
@@ -16,6 +19,8 @@ from segzero_core.segmenter import Sam2Segmenter, load_segmenter
 from segzero_core.types import ModelIdentity
 from segzero_core.weights import combined_hash, weights_hash
 
+_LOG: Final = logging.getLogger(__name__)
+
 
 def load_parts(
     model: str,
@@ -23,8 +28,15 @@ def load_parts(
     device: str,
     template: str | None,
     max_new_tokens: int | None,
-) -> tuple[QwenReasoner, TorchImageEncoder, Sam2Segmenter, ModelIdentity]:
+    *,
+    backend: str = "auto",
+    encoder_precision: str = "auto",
+    decode: str = "auto",
+    precision: str = "auto",
+    grammar: bool = False,
+) -> tuple[QwenReasoner, RememberingEncoder, Sam2Segmenter, ModelIdentity]:
     """Load everything that `SegZero` is made of; see `SegZero.load`."""
+    check_backend(backend, encoder_precision)
     chosen = choose_device(device)
     files = find_model(model)
     description = adapt(files.description, template, max_new_tokens)
@@ -37,11 +49,15 @@ def load_parts(
             f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
         )
     reasoner_hash = weights_hash(weight_files)
-    reasoner = QwenReasoner(files.reasoner, description, chosen)
+    reasoner = QwenReasoner(
+        files.reasoner, description, chosen, dtype=precision, decode=decode, grammar=grammar
+    )
     sam = load_segmenter(sam_name, chosen)
+    encoder = choose_encoder(sam, chosen, backend, encoder_precision)
+    _LOG.info("image encoder %s: %s", encoder.encoder.backend, encoder.reason)
     digest = combined_hash([reasoner_hash, sam.weights_hash])
-    identity = ModelIdentity(files.name, digest, sam.encoder.backend)
-    return reasoner, sam.encoder, sam.segmenter, identity
+    identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
+    return reasoner, RememberingEncoder(encoder.encoder), sam.segmenter, identity
 
 
 def choose_device(device: str) -> str:

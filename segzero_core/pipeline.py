@@ -5,27 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segzero_core.errors import (
     AnswerParseError,
-    CancelledError,
     InputError,
     OutOfMemoryError,
     ReasoningError,
-    SegmentationError,
     SegZeroError,
     is_out_of_memory,
 )
 from segzero_core.events import (
     Event,
     Finished,
+    MaskReady,
     MasksReady,
     PromptFound,
 )
 from segzero_core.geometry import to_image_frame
+from segzero_core.mask_worker import MaskWorker, stop_if
 from segzero_core.parser import StreamReader
 from segzero_core.prompt import clean_query
 from segzero_core.types import (
@@ -34,7 +33,6 @@ from segzero_core.types import (
     Reasoning,
     Result,
     RgbImage,
-    Segmentation,
     SizeWH,
     Timings,
     check_rgb_image,
@@ -42,12 +40,9 @@ from segzero_core.types import (
 
 if TYPE_CHECKING:
     from segzero_core.description import ModelDescription
-    from segzero_core.encoder import Embedding, ImageEncoder
+    from segzero_core.encoder import ImageEncoder
     from segzero_core.reasoner import Reasoner
     from segzero_core.segmenter import Segmenter
-
-# How often a wait for the encoder looks for a cancellation [s].
-_CANCEL_CHECK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class SegZero:
     Attributes:
         reasoner: Thinks and answers with boxes and points.
         encoder: Encodes the image in a second thread while the reasoner thinks.
-        segmenter: Turns prompts into masks.
+        segmenter: Turns prompts into masks, each as soon as its box is complete.
         identity: Which weights these are.
     """
 
@@ -79,6 +74,11 @@ class SegZero:
         device: str = "auto",
         template: str | None = None,
         max_new_tokens: int | None = None,
+        backend: str = "auto",
+        encoder_precision: str = "auto",
+        decode: str = "auto",
+        precision: str = "auto",
+        grammar: bool = False,
     ) -> SegZero:
         """Load a model by name.
 
@@ -88,6 +88,14 @@ class SegZero:
             device: `auto` (the first GPU, else the CPU), or a torch device such as `cuda:1`.
             template: Prompt template to use in place of the model's own.
             max_new_tokens: Longest reply, in place of the model's own limit.
+            backend: What runs the image encoder: `auto` (the best that is there), `torch`,
+                `torch-compile`, `onnxruntime` or `tensorrt`.
+            encoder_precision: Of a TensorRT engine: `auto`, `fp16` or `fp32`.
+            decode: How tokens are made: `auto`, `plain` (transformers' `generate`), `eager`,
+                `drafts`, `graph` or `compiled`.
+            precision: Of the reasoner's weights: `auto` (float32 on a CPU, else bfloat16), a
+                type of torch, or `int8` or `int4` on a GPU.
+            grammar: Only let well-formed replies be said.
 
         Raises:
             ConfigError: An argument or the model's description is wrong.
@@ -97,7 +105,20 @@ class SegZero:
         # Imported here so that a pipeline of fakes, or of a remote reasoner, needs no torch.
         from segzero_core.loading import load_parts
 
-        return cls(*load_parts(model, segmenter, device, template, max_new_tokens))
+        return cls(
+            *load_parts(
+                model,
+                segmenter,
+                device,
+                template,
+                max_new_tokens,
+                backend=backend,
+                encoder_precision=encoder_precision,
+                decode=decode,
+                precision=precision,
+                grammar=grammar,
+            )
+        )
 
     @property
     def description(self) -> ModelDescription:
@@ -149,21 +170,49 @@ class SegZero:
     ) -> Iterator[Event]:
         clock = _Clock()
         size_wh = (int(image.shape[1]), int(image.shape[0]))
-        pool = ThreadPoolExecutor(1, thread_name_prefix="segzero-encoder")
+        worker = MaskWorker(self.encoder, self.segmenter, image)
+        masks = _Masks(worker, clock)
         try:
-            encoding = pool.submit(_encode, self.encoder, image)
-            pieces = _pieces(self.reasoner, image, query, cancel, encoding, clock)
-            reasoning = yield from _reason(pieces, self.description.frame_wh, size_wh)
+            pieces = _pieces(self.reasoner, image, query, cancel, worker, clock)
+            reasoning = yield from _reason(pieces, self.description.frame_wh, size_wh, masks)
             clock.stop_reasoner()
-            embedding, encoder_ms = _wait_for(encoding, cancel)
+            segmentation = worker.finish(reasoning.prompts, cancel)
+            yield from masks.ready()
         finally:
-            # An encoder cannot be stopped half-way; after an error nobody waits for it.
-            pool.shutdown(wait=False, cancel_futures=True)
-        start = time.perf_counter()
-        segmentation = _decode(self.segmenter, embedding, reasoning.prompts)
-        timings = clock.timings(encoder_ms, decoder_ms=_ms_since(start))
+            worker.close()
+        timings = clock.timings(worker.encoder_ms, worker.decoder_ms)
         yield MasksReady(segmentation)
-        yield Finished(Result(query, reasoning, segmentation, timings, self.identity, size_wh))
+        yield Finished(
+            Result(query, reasoning, segmentation, timings, self._identity_now(), size_wh)
+        )
+
+    def _identity_now(self) -> ModelIdentity:
+        """Return the identity, with the encoder that took the place of one that failed."""
+        backend, first = self.encoder.backend, self.identity.encoder_backend
+        if backend == first:
+            return self.identity
+        reason = f"{first} failed while it ran; the log says how"
+        return replace(self.identity, encoder_backend=backend, encoder_reason=reason)
+
+
+class _Masks:
+    """Asks for the mask of each object as it is found, and tells each mask once."""
+
+    def __init__(self, worker: MaskWorker, clock: _Clock) -> None:
+        self._worker = worker
+        self._clock = clock
+        self._awaited: dict[int, ObjectPrompt] = {}
+
+    def found(self, event: PromptFound) -> None:
+        self._awaited[event.index] = event.prompt
+        self._worker.ask([event.prompt])
+
+    def ready(self) -> Iterator[MaskReady]:
+        for index, prompt in list(self._awaited.items()):
+            if made := self._worker.mask(prompt):
+                del self._awaited[index]
+                self._clock.count_mask()
+                yield MaskReady(index, prompt, *made)
 
 
 class _Clock:
@@ -173,6 +222,7 @@ class _Clock:
         self._start = time.perf_counter()
         self._first_piece_ms: float | None = None
         self._reasoner_ms = 0.0
+        self._first_mask_ms = 0.0
         self._pieces = 0
 
     def count_piece(self) -> None:
@@ -180,13 +230,24 @@ class _Clock:
             self._first_piece_ms = _ms_since(self._start)
         self._pieces += 1
 
+    def count_mask(self) -> None:
+        self._first_mask_ms = self._first_mask_ms or _ms_since(self._start)
+
     def stop_reasoner(self) -> None:
         self._reasoner_ms = _ms_since(self._start)
 
     def timings(self, encoder_ms: float, decoder_ms: float) -> Timings:
         first = self._reasoner_ms if self._first_piece_ms is None else self._first_piece_ms
         total = _ms_since(self._start)
-        return Timings(first, self._reasoner_ms, encoder_ms, decoder_ms, total, self._pieces)
+        return Timings(
+            first,
+            self._reasoner_ms,
+            encoder_ms,
+            decoder_ms,
+            total,
+            self._pieces,
+            self._first_mask_ms,
+        )
 
 
 def _pieces(
@@ -194,7 +255,7 @@ def _pieces(
     image: RgbImage,
     query: str,
     cancel: threading.Event | None,
-    encoding: Future[tuple[Embedding, float]],
+    worker: MaskWorker,
     clock: _Clock,
 ) -> Iterator[str]:
     """Yield the reply while watching for cancellation and for a failure of the encoder."""
@@ -205,11 +266,10 @@ def _pieces(
         for piece in pieces:
             clock.count_piece()
             told.append(piece)
-            _stop_if(cancel)
-            if encoding.done():
-                encoding.result()
+            stop_if(cancel)
+            worker.raise_failure()
             yield piece
-        _stop_if(cancel)
+        stop_if(cancel)
     except SegZeroError:
         raise
     except Exception as error:
@@ -222,7 +282,7 @@ def _pieces(
 
 
 def _reason(
-    pieces: Iterator[str], frame_wh: SizeWH, image_wh: SizeWH
+    pieces: Iterator[str], frame_wh: SizeWH, image_wh: SizeWH, masks: _Masks
 ) -> Generator[Event, None, Reasoning]:
     """Tell the reply as it comes; return it with prompts in pixels of the input image."""
     reader = StreamReader()
@@ -233,7 +293,10 @@ def _reason(
                 yield event
             elif prompt := _in_image(event.prompt, frame_wh, image_wh):
                 announced[event.index] = prompt
-                yield PromptFound(event.index, prompt)
+                found = PromptFound(event.index, prompt)
+                masks.found(found)
+                yield found
+        yield from masks.ready()
     spoken = reader.finish()
     prompts: list[ObjectPrompt] = []
     for index, prompt_seen in enumerate(spoken.prompts):
@@ -245,7 +308,9 @@ def _reason(
                 spoken.completion,
             )
         if announced.get(index) != prompt:
-            yield PromptFound(index, prompt)
+            found = PromptFound(index, prompt)
+            masks.found(found)
+            yield found
         prompts.append(prompt)
     return Reasoning(spoken.thinking, tuple(prompts), spoken.completion)
 
@@ -256,48 +321,6 @@ def _in_image(prompt: ObjectPrompt, frame_wh: SizeWH, image_wh: SizeWH) -> Objec
         return to_image_frame(prompt, frame_wh, image_wh)
     except InputError:
         return None
-
-
-def _encode(encoder: ImageEncoder, image: RgbImage) -> tuple[Embedding, float]:
-    """Encode the image and measure how long that took; runs in the second thread."""
-    start = time.perf_counter()
-    try:
-        return encoder.encode(image), _ms_since(start)
-    except SegZeroError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(f"not enough memory to encode the image: {error}") from error
-        raise SegmentationError(f"the image encoder failed: {error!r}") from error
-
-
-def _decode(
-    segmenter: Segmenter, embedding: Embedding, prompts: tuple[ObjectPrompt, ...]
-) -> Segmentation:
-    try:
-        return segmenter.segment(embedding, prompts)
-    except SegZeroError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(f"not enough memory for the masks: {error}") from error
-        raise SegmentationError(f"the mask decoder failed: {error!r}") from error
-
-
-def _wait_for(
-    encoding: Future[tuple[Embedding, float]], cancel: threading.Event | None
-) -> tuple[Embedding, float]:
-    """Wait for the encoder, but not longer than until the caller cancels."""
-    while cancel is not None and not encoding.done():
-        _stop_if(cancel)
-        wait([encoding], timeout=_CANCEL_CHECK_S)
-    _stop_if(cancel)
-    return encoding.result()
-
-
-def _stop_if(cancel: threading.Event | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise CancelledError("cancelled by the caller")
 
 
 def _ms_since(start: float) -> float:

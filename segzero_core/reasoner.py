@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from PIL import Image
 
+from segzero_core.config import PRECISIONS
 from segzero_core.description import ABSOLUTE, ModelDescription
 from segzero_core.errors import (
     CancelledError,
@@ -25,15 +27,31 @@ from segzero_core.errors import (
     is_out_of_memory,
     shown,
 )
-from segzero_core.parser import TAGS, StreamReader
+from segzero_core.parser import TAGS
 from segzero_core.prompt import build_messages
+from segzero_core.reply import Reply
 from segzero_core.types import RgbImage, SizeWH, check_rgb_image
+
+if TYPE_CHECKING:
+    from segzero_core.decoding import Decoder, Question
 
 # How long a thread may take to notice that it shall stop: one token of a large model on a CPU.
 _JOIN_TIMEOUT_S: Final = 30.0
 # How often a wait looks for a cancellation [s].
 _CANCEL_CHECK_S: Final = 0.05
-_BROKEN_CHARACTER: Final = "\ufffd"
+
+
+DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
+"""How the tokens of a reply are made.
+
+`plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL: `eager` runs
+anywhere, and so does `drafts`, in which the model checks several guessed tokens at once; on a GPU,
+`graph` captures the step of a token as a CUDA graph, and `compiled` compiles it before.
+`auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
+"""
+
+
+_QUANTISED: Final = ("int8", "int4")
 
 
 class Reasoner(Protocol):
@@ -84,11 +102,15 @@ class QwenReasoner:
         description: How the model is asked; may name another template or limit than the
             folder's `segzero.json`.
         device: A torch device.
-        dtype: Name of a torch type; by default float32 on a CPU and bfloat16 elsewhere.
+        dtype: One of `PRECISIONS`.
         max_new_tokens: Longest reply, in place of the description's.
+        decode: How tokens are made; see `DECODE_MODES`.
+        grammar: Only let well-formed replies be said, and fill in their fixed characters
+            without asking the model.
 
     Raises:
-        ConfigError: The processor would resize the picture that the description promises.
+        ConfigError: The processor would resize the picture that the description promises, or
+            the model or the device cannot be decoded in that way.
         ModelLoadError: Weights or processor are missing, damaged or do not fit.
         OutOfMemoryError: The device has too little memory.
     """
@@ -100,16 +122,23 @@ class QwenReasoner:
         device: str = "cpu",
         dtype: str | None = None,
         max_new_tokens: int | None = None,
+        *,
+        decode: str = "auto",
+        grammar: bool = False,
     ) -> None:
+        if decode not in DECODE_MODES:
+            raise ConfigError(f"decode: {shown(str(decode))} is none of {', '.join(DECODE_MODES)}")
         if max_new_tokens is not None:
             description = replace(description, max_new_tokens=max_new_tokens)
         self._description = description
         self._device = device
-        dtype = dtype or ("float32" if device.startswith("cpu") else "bfloat16")
-        self._model, self._processor = _load(Path(model_dir), device, dtype)
+        self._precision = dtype or "auto"
+        options = _weight_options(self._precision, device)
+        self._model, self._processor = _load(Path(model_dir), device, options)
         self._turn = threading.Lock()
         self._reserved = _reserved_texts(self._processor.tokenizer)
         self._check_seen_size()
+        self._decoder = self._choose_decoder(decode, grammar=grammar)
 
     @property
     def description(self) -> ModelDescription:
@@ -127,40 +156,67 @@ class QwenReasoner:
             raise InputError(
                 f"query: {shown(taken)} is a special token of the model; leave it out"
             )
-        return self._generate(picture, messages, cancel)
+        from segzero_core.decoding import Question
 
-    def _generate(
-        self, picture: Image.Image, messages: list[dict[str, Any]], cancel: threading.Event | None
-    ) -> Iterator[str]:
-        try:
-            inputs = self._inputs(picture, messages)
-        except Exception as error:  # the processor's own errors have no common root
-            raise _as_segzero_error(error, "") from error
+        text = self._processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return self._reply(Question(picture, text), cancel)
+
+    def _reply(self, question: Question, cancel: threading.Event | None) -> Iterator[str]:
+        from segzero_core.decoding import end_ids
+
         tokenizer = self._processor.tokenizer
-        generation = _Generation(_Detokenizer(tokenizer), _end_ids(self._model, tokenizer))
+        reply = Reply(tokenizer, end_ids(self._model, tokenizer))
         limit = self._description.max_new_tokens
         thread = threading.Thread(
-            target=generation.run,
-            args=(self._model, inputs, limit, self._turn),
+            target=reply.run,
+            args=(lambda take: self._decoder.run(question, limit, take), self._turn),
             name="segzero-reasoner",
             daemon=True,
         )
         thread.start()
         try:
-            while (piece := _next_piece(generation.pieces, cancel)) is not None:
+            while (piece := _next_piece(reply.pieces, cancel)) is not None:
                 yield piece
         finally:
-            generation.stop.set()
+            reply.stop.set()
             thread.join(_JOIN_TIMEOUT_S)
-        if generation.error is not None:
-            raise _as_segzero_error(generation.error, generation.text) from generation.error
+        if reply.error is not None:
+            raise _as_segzero_error(reply.error, reply.text) from reply.error
 
-    def _inputs(self, picture: Image.Image, messages: list[dict[str, Any]]) -> Any:
-        text = self._processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        batch = self._processor(text=[text], images=[picture], return_tensors="pt")
-        return batch.to(self._device)
+    def _choose_decoder(self, decode: str, *, grammar: bool) -> Decoder:
+        from segzero_core.answer_grammar import grammar_of
+        from segzero_core.constrained import Constraint
+        from segzero_core.decoding import LeanDecoder, PlainDecoder, is_lean
+
+        on_gpu = not self._device.startswith("cpu")
+        lean = is_lean(self._model)
+        if decode == "auto" and lean:
+            # The kernels of quantised weights are not made for being captured.
+            graph = on_gpu and self._precision not in _QUANTISED
+            decode = "graph" if graph else "drafts"
+        elif decode == "auto":
+            decode = "plain"
+        if decode != "plain" and not lean:
+            raise ConfigError(
+                f"decode: {decode} is made for Qwen2.5-VL with greedy settings, and this is"
+                f" {type(self._model).__name__}; use auto or plain"
+            )
+        if decode in ("graph", "compiled") and not on_gpu:
+            raise ConfigError(f"decode: {decode} needs a GPU; on a CPU use auto, eager or drafts")
+        if decode == "plain":
+            if grammar:
+                raise ConfigError("grammar: it does not go together with decode plain")
+            return PlainDecoder(self._model, self._processor)
+        limits = None
+        if grammar:
+            limits = Constraint(
+                self._processor.tokenizer,
+                grammar_of(self._description.prompt_template, self._description.frame_wh),
+            )
+        seen_wh = self._description.seen_size_wh
+        return LeanDecoder(self._model, self._processor, seen_wh, decode, limits)
 
     def _check_seen_size(self) -> None:
         """Refuse a processor that resizes again: the model would speak in another frame."""
@@ -182,7 +238,35 @@ class QwenReasoner:
             )
 
 
-def _load(model_dir: Path, device: str, dtype: str) -> tuple[Any, Any]:
+def _weight_options(precision: str, device: str) -> dict[str, Any]:
+    """Return what `from_pretrained` is told about the weights.
+
+    Raises:
+        ConfigError: There is no such precision, or the device cannot have it.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: {shown(precision)} is none of {', '.join(PRECISIONS)}")
+    on_cpu = device.startswith("cpu")
+    if precision not in _QUANTISED:
+        return {
+            "dtype": ("float32" if on_cpu else "bfloat16") if precision == "auto" else precision
+        }
+    if on_cpu:
+        raise ConfigError(f"precision: {precision} needs a GPU; on a CPU use auto")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"precision: {precision} needs bitsandbytes; pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_8bit=precision == "int8",
+        load_in_4bit=precision == "int4",
+        bnb_4bit_compute_dtype="bfloat16",
+        llm_int8_skip_modules=["visual", "lm_head"],
+    )
+    return {"dtype": "bfloat16", "quantization_config": config, "device_map": {"": device}}
+
+
+def _load(model_dir: Path, device: str, weights: dict[str, Any]) -> tuple[Any, Any]:
     """Load model and processor from a folder, as data: no code of the folder is run."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -191,14 +275,16 @@ def _load(model_dir: Path, device: str, dtype: str) -> tuple[Any, Any]:
         processor = AutoProcessor.from_pretrained(model_dir, **options)
         model, report = AutoModelForImageTextToText.from_pretrained(
             model_dir,
-            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported, and refused by the next line
             **options,
+            **weights,
         )
         _check_report(model_dir, report)
-        return model.eval().requires_grad_(requires_grad=False).to(device), processor
+        if "device_map" not in weights:
+            model.to(device)
+        return model.eval().requires_grad_(requires_grad=False), processor
     except SegZeroError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors share no root
@@ -236,143 +322,7 @@ def _reserved_texts(tokenizer: Any) -> list[str]:
     return [text for text in tokenizer.all_special_tokens if text not in TAGS]
 
 
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return {int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None}
-
-
 def _as_segzero_error(error: BaseException, completion: str) -> SegZeroError:
     if is_out_of_memory(error):
         return OutOfMemoryError(f"not enough memory for the reasoner: {error}")
     return ReasoningError(f"the reasoner failed: {error!r}", completion)
-
-
-class _Detokenizer:
-    """Turns tokens into text one by one, in time proportional to their number.
-
-    A token may be half a character, and how a token reads can depend on the one before it: so
-    a token is decoded together with those since the last whole character, and the one before.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        # The tags may be special tokens; all others (such as the end) are no text.
-        special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
-        self._silent = {int(i) for i, text in special if text.lower() not in TAGS}
-        self._context: list[int] = []
-        self._pending: list[int] = []
-
-    def add(self, token: int) -> str:
-        """Return the text that this token completes, often a word, sometimes nothing."""
-        if token in self._silent:
-            return ""
-        self._pending.append(token)
-        text = self._new_text()
-        if text.endswith(_BROKEN_CHARACTER):
-            return ""
-        self._context, self._pending = self._pending[-1:], []
-        return text
-
-    def flush(self) -> str:
-        """Return what is left of an unfinished character."""
-        return self._new_text() if self._pending else ""
-
-    def _new_text(self) -> str:
-        return self._decode(self._context + self._pending)[len(self._decode(self._context)) :]
-
-    def _decode(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(
-            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
-
-
-class _Generation:
-    """One run of `generate` in a thread; to transformers it is streamer and stop criterion.
-
-    Attributes:
-        pieces: The text, one piece per token, then None.
-        stop: Set to end the run at the next token.
-        error: What went wrong, once `pieces` has ended.
-        text: The reply so far.
-    """
-
-    def __init__(self, detokenizer: _Detokenizer, end_ids: set[int]) -> None:
-        self.pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.stop = threading.Event()
-        self.error: BaseException | None = None
-        self._detokenizer = detokenizer
-        self._end_ids = end_ids
-        self._reader = StreamReader()
-        self._prompt_seen = False
-
-    @property
-    def text(self) -> str:
-        return self._reader.text
-
-    def run(self, model: Any, inputs: Any, max_new_tokens: int, turn: threading.Lock) -> None:
-        """Generate until the answer closes, the limit is reached, or `stop` is set.
-
-        Args:
-            model: The model.
-            inputs: What the processor made of picture and prompt.
-            max_new_tokens: The limit.
-            turn: Held while the model works.
-        """
-        try:
-            while not turn.acquire(timeout=_CANCEL_CHECK_S):
-                if self.stop.is_set():
-                    return
-            try:
-                self._generate(model, inputs, max_new_tokens)
-            finally:
-                turn.release()
-            if rest := self._detokenizer.flush():
-                self._tell(rest)
-        except BaseException as error:  # crosses to the reading thread, which raises it
-            self.error = error
-        finally:
-            self.pieces.put(None)
-
-    def _generate(self, model: Any, inputs: Any, max_new_tokens: int) -> None:
-        import torch
-        from transformers import StoppingCriteriaList
-
-        if self.stop.is_set():
-            return
-        with torch.inference_mode():
-            model.generate(
-                **inputs,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                max_new_tokens=max_new_tokens,
-                streamer=self,
-                stopping_criteria=StoppingCriteriaList([self._should_stop]),
-            )
-
-    def put(self, tokens: Any) -> None:
-        """Take the prompt, then one token at a time (transformers calls this)."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        for token in tokens.flatten().tolist():
-            if token not in self._end_ids:
-                self._tell(self._detokenizer.add(token))
-
-    def end(self) -> None:
-        """Do nothing: the run itself ends the pieces, also after an error."""
-
-    def _tell(self, piece: str) -> None:
-        self._reader.feed(piece)
-        self.pieces.put(piece)
-
-    def _should_stop(self, input_ids: Any, _scores: Any, **_: Any) -> Any:
-        """Say for each reply whether it is over; there is one."""
-        import torch
-
-        over = self.stop.is_set() or self._reader.answer_closed
-        return torch.full((len(input_ids),), over, dtype=torch.bool, device=input_ids.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -53,6 +53,11 @@ class Sam2Segmenter:
         self._model: Any = model
         self._device = next(model.parameters()).device
         self._side = image_side(model)
+
+    @property
+    def model(self) -> nn.Module:
+        """The `SAM2Base`."""
+        return cast(nn.Module, self._model)
 
     def segment(self, embedding: Embedding, prompts: Sequence[ObjectPrompt]) -> Segmentation:
         """Decode one mask per prompt; see `Segmenter`."""
@@ -150,6 +155,11 @@ class LoadedSegmenter:
     segmenter: Sam2Segmenter
     name: str
     weights_hash: str
+
+    @property
+    def model(self) -> nn.Module:
+        """The `SAM2Base` that both halves share."""
+        return self.segmenter.model
 
 
 def load_segmenter(name_or_folder: str, device: str | torch.device = "cpu") -> LoadedSegmenter:

@@ -269,9 +269,10 @@ class Timings:
         first_token_ms: From the question to the first piece of text [ms].
         reasoner_ms: From the question to the end of the reply [ms].
         encoder_ms: The image encoder's own working time [ms].
-        decoder_ms: From the prompts to the masks [ms].
+        decoder_ms: The mask decoder's own working time [ms].
         total_ms: From the question to the result [ms].
         tokens: Pieces of text the reasoner gave; tokens, for a local model.
+        first_mask_ms: From the question to the first mask [ms]; 0 where there is none.
     """
 
     first_token_ms: float
@@ -280,6 +281,7 @@ class Timings:
     decoder_ms: float
     total_ms: float
     tokens: int
+    first_mask_ms: float = 0.0
 
     def __post_init__(self) -> None:
         _check_times((name, getattr(self, name)) for name in self.__slots__)
@@ -293,11 +295,13 @@ class ModelIdentity:
         name: The name, folder or Hub id the model was loaded by.
         weights_hash: First 16 hexadecimal digits of the SHA-256 over all weight files.
         encoder_backend: What ran the image encoder, such as `torch`.
+        encoder_reason: Why that one, in one line for a person.
     """
 
     name: str
     weights_hash: str
     encoder_backend: str
+    encoder_reason: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

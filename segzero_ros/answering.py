@@ -76,6 +76,7 @@ def answer_query(
         trace: Told every piece of text.
         margin: Of scores that are near-equal; see `is_ambiguous`.
     """
+    identity = pipeline.identity
     try:
         trace.header = picture.header
         rgb = picture.rgb()
@@ -84,9 +85,10 @@ def answer_query(
         ambiguous = is_ambiguous(result, margin)
         msg = result_to_msg(job, result, picture.header, ambiguous=ambiguous)
         answer = Answer(msg, picture, rgb, result)
+        identity = result.model
     except Exception as error:  # the border: a defect of any model must not end the node
         answer = _failure(job, picture, trace, error)
-    add_identity(answer.msg, pipeline.identity)
+    add_identity(answer.msg, identity)
     return answer
 
 

@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger
 from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
 from segzero_ros.answering import Answer, Pipeline, answer_query
+from segzero_ros.core_log import CoreLog
 from segzero_ros.goals import SegmentServer
 from segzero_ros.health import Health, resident_mb
 from segzero_ros.inputs import Inputs
@@ -59,6 +60,10 @@ def load_pipeline(config: NodeConfig) -> Pipeline:
         device=config.device,
         template=config.template or None,
         max_new_tokens=config.max_new_tokens or None,
+        backend=config.backend,
+        encoder_precision=config.encoder_precision,
+        precision=config.precision,
+        grammar=config.grammar,
     )
 
 
@@ -87,6 +92,7 @@ class SegZeroNode(ManagedNode):
         self._gate = threading.Lock()
         self._is_accepting = False
         self._query_ids = itertools.count(1)
+        self._core_log = CoreLog(self.get_logger())
         self.health = Health()
         self.ring = PictureRing(self.config.ring_size, self.config.pair_tolerance_s)
         self.outputs = Outputs(self, self._on_mismatch)
@@ -113,7 +119,7 @@ class SegZeroNode(ManagedNode):
             release_memory()
             self.reporter.tell(Status.ERROR, f"{self._fault}; mend it and configure again")
             raise TransitionRefusedError(self._fault) from error
-        self.reporter.encoder_backend = self._pipeline.identity.encoder_backend
+        self.reporter.identity = self._pipeline.identity
         self._worker = Worker(
             self._work,
             self._on_late,
@@ -143,7 +149,7 @@ class SegZeroNode(ManagedNode):
         if self._worker is not None:
             self._worker.stop(read_config(self).stop_grace_s)
         self._worker = self._pipeline = None
-        self.reporter.encoder_backend = ""
+        self.reporter.identity = None
         self.ring.clear()
         release_memory()
         self.get_logger().info(f"memory: {before_mb:.0f} MB before, {resident_mb():.0f} MB after")
@@ -273,6 +279,8 @@ class SegZeroNode(ManagedNode):
         msg.answered_by = self.get_fully_qualified_name()
         if msg.error_code == SegmentationResult.OK and self._worker is not None:
             self._worker.answered_well()
+        if answer.result is not None:
+            self.reporter.identity = answer.result.model
         self.reporter.log_failure(answer)
         self.health.result_published(msg)
         failed = msg.error_code != SegmentationResult.OK
@@ -398,6 +406,7 @@ class SegZeroNode(ManagedNode):
             if running is not None:
                 self.refuse(running, SegmentationResult.CANCELLED, f"{reason}; the model hangs")
         self.outputs.close()
+        self._core_log.close()
         return worker is None or not worker.is_alive
 
 

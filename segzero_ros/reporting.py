@@ -17,6 +17,7 @@ from segzero_ros.parameters import read_config
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from segzero_core.types import ModelIdentity
     from segzero_ros.answering import Answer
     from segzero_ros.node import SegZeroNode
 
@@ -32,7 +33,7 @@ class Reporter:
 
     Attributes:
         status: What was told last.
-        encoder_backend: Of the model that is loaded; empty without one.
+        identity: Of the model that is loaded, with the encoder that it uses now; None without.
     """
 
     def __init__(self, node: SegZeroNode, facts: Callable[[], dict[str, Any]]) -> None:
@@ -41,7 +42,7 @@ class Reporter:
         self._model = node.config.model
         self._turn = threading.Lock()
         self._loading_since_s: float | None = None
-        self.encoder_backend = ""
+        self.identity: ModelIdentity | None = None
         self.status = Status()
         self._diagnostics = node.create_publisher(
             DiagnosticArray, "/diagnostics", **qos.overridable(qos.RESULT)
@@ -80,7 +81,7 @@ class Reporter:
             state=state,
             detail=detail,
             model=self._model,
-            encoder_backend=self.encoder_backend,
+            encoder_backend=self.identity.encoder_backend if self.identity else "",
             active_query_id=query_id,
         )
         self._node.outputs.publish_status(self.status)
@@ -93,12 +94,13 @@ class Reporter:
                     since_s = time.monotonic() - self._loading_since_s
                     self._publish(Status.LOADING, f"loading {self._model}, {since_s:.0f} s so far")
             node = self._node
+            reason = self.identity.encoder_reason if self.identity else ""
             msg = node.health.to_msg(
                 node.get_fully_qualified_name(),
                 node.get_clock().now().to_msg(),
                 self.status,
                 read_config(node).max_image_age_s,
-                self._facts(),
+                self._facts() | {"encoder_reason": reason},
             )
             node.outputs.publish(self._diagnostics, msg)
         except Exception:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 MISSING_TOOL = ("renderer", "rclpy", "wheel", "mujoco", "could not import")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that serve several tests neither read nor fill the cache of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGZERO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache(cache_of_the_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test, and every process it starts, has a cache of its own."""
+    monkeypatch.setenv("SEGZERO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--segmenter", help="folder or Hub id in place of the model's own")
     add("--template", help="prompt template in place of the model's own")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    add("--grammar", action="store_true", help="only let well-formed answers be said")
     add("--kind", choices=KINDS, help="only this kind of question")
     add("--limit", type=positive, help="at most so many questions (or scenes)")
     add(
@@ -172,6 +173,11 @@ def _run(args: argparse.Namespace) -> str:
         return json.dumps(comparison.to_values()) if args.json else comparison.as_text()
     if args.prompts:
         return _measure_segmenter(args)
+    if args.grammar and (args.batch > 1 or args.baseline):
+        raise InputError(
+            "--grammar is for a model that is asked one question after the other; leave out"
+            " --batch and --baseline"
+        )
     for path in filter(None, (args.samples, args.report)):
         check_writable(path)
     # Before any model is loaded, so that damaged data is found in the first second.
@@ -262,10 +268,13 @@ def _load(args: argparse.Namespace) -> tuple[Answerer, AskedModel]:
     else:
         from segzero_core.pipeline import SegZero
 
-        pipeline = SegZero.load(args.model, **loaded)
+        pipeline = SegZero.load(args.model, grammar=args.grammar, **loaded)
         answer = ask_pipeline(pipeline)
     identity, template = pipeline.identity, pipeline.description.prompt_template
-    return answer, AskedModel(identity.name, identity.weights_hash, template, args.batch)
+    asked = AskedModel(
+        identity.name, identity.weights_hash, template, args.batch, grammar=args.grammar
+    )
+    return answer, asked
 
 
 def _write_files(

@@ -75,12 +75,14 @@ class AskedModel:
         weights_hash: See `ModelIdentity`; empty for a blind guess.
         template: The prompt template; empty for a blind guess.
         batch: Questions asked at once; with more than one, replies may differ in a word.
+        grammar: Only well-formed answers could be said.
     """
 
     name: str
     weights_hash: str = ""
     template: str = ""
     batch: int = 1
+    grammar: bool = False
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,14 @@ def test_a_renderer_that_works_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(doctor, "_RENDER", "import os; assert os.environ['MUJOCO_GL'] == 'egl'")
 
     assert doctor.check_renderer() == Finding(Mark.OK, "renderer", "mujoco with MUJOCO_GL=egl")
+
+
+def test_tensorrt_is_not_touched_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    finding = doctor.check_tensorrt()
+
+    assert finding.mark is Mark.ABSENT
+    assert "no GPU" in finding.text

@@ -20,6 +20,7 @@ from segzero_core import (
     ConfigError,
     Finished,
     InputError,
+    MaskReady,
     MasksReady,
     ModelIdentity,
     ModelLoadError,
@@ -33,6 +34,7 @@ from segzero_core import (
     ThinkingDelta,
     TruncatedReplyError,
 )
+from segzero_core.encoder import RememberingEncoder
 from segzero_core.testing import (
     BoxSegmenter,
     FakeEncoder,
@@ -72,7 +74,9 @@ def test_a_question_becomes_a_mask_in_pixels_of_the_image(image: RgbImage) -> No
 def test_the_events_come_in_order(image: RgbImage) -> None:
     events = list(fake_segzero(REPLY).stream(image, "the red mug"))
 
-    order = [type(event) for event in events]
+    # The mask of one object comes whenever it is there, before the last two.
+    assert [type(event) for event in events[-2:]] == [MasksReady, Finished]
+    order = [type(event) for event in events if not isinstance(event, MaskReady)]
     assert order == sorted(
         order, key=[ThinkingDelta, AnswerDelta, PromptFound, MasksReady, Finished].index
     )
@@ -175,6 +179,100 @@ def test_a_bad_image_is_refused_at_the_call(bad: Any) -> None:
 def test_a_bad_query_is_refused_at_the_call(image: RgbImage, query: str) -> None:
     with pytest.raises(InputError, match="query"):
         fake_segzero(REPLY).stream(image, query)
+
+
+TWO = f"<think>Two.</think><answer>[{MUG}, {MUG.replace('10', '12')}]</answer>"
+
+
+def test_the_first_mask_of_several_comes_before_the_last_token(image: RgbImage) -> None:
+    made = threading.Event()
+
+    class Watched(BoxSegmenter):
+        def segment(self, *arguments: Any) -> Any:
+            found = super().segment(*arguments)
+            made.set()
+            return found
+
+    class Patient(ScriptedReasoner):
+        """Says its last piece only when a mask was made."""
+
+        def stream(self, image: RgbImage, query: str, **_: Any) -> Iterator[str]:
+            pieces = list(super().stream(image, query))
+            yield from pieces[:-1]
+            assert made.wait(20)
+            yield pieces[-1]
+
+    events = list(pipeline(Patient(TWO), segmenter=Watched()).stream(image, "mugs"))
+
+    masks = [event for event in events if isinstance(event, MaskReady)]
+    assert sorted(event.index for event in masks) == [0, 1]
+    assert isinstance(events[-1], Finished)
+    result = events[-1].result
+    for event in masks:
+        assert event.prompt == result.reasoning.prompts[event.index]
+        assert (event.mask == result.segmentation.masks[event.index]).all()
+        assert event.score == result.segmentation.scores[event.index]
+    assert 0 < result.timings.first_mask_ms <= result.timings.total_ms
+
+
+def test_no_mask_is_made_twice(image: RgbImage) -> None:
+    asked: list[Any] = []
+
+    class Counting(BoxSegmenter):
+        def segment(self, embedding: Any, prompts: Any) -> Any:
+            asked.extend(prompts)
+            return super().segment(embedding, prompts)
+
+    reply = f"<answer>[{MUG}, {MUG}]</answer>"
+    result = pipeline(ScriptedReasoner(reply), segmenter=Counting()).segment(image, "mugs")
+
+    assert len(asked) == 1
+    assert len(result.segmentation) == 2
+
+
+def test_a_draft_whose_mask_fails_does_not_spoil_the_answer(image: RgbImage) -> None:
+    class Picky(BoxSegmenter):
+        def segment(self, embedding: Any, prompts: Any) -> Any:
+            if any(prompt.box.x_min > 8 for prompt in prompts):
+                raise ValueError("odd")
+            return super().segment(embedding, prompts)
+
+    draft = MUG.replace("[10", "[20")
+    reply = f"<answer>[{draft}]</answer> No, that is not it: <answer>[{MUG}]</answer>"
+    slow = ScriptedReasoner(reply, delay_s=0.005)
+
+    assert len(pipeline(slow, segmenter=Picky()).segment(image, "mug").segmentation) == 1
+
+
+def test_the_embedding_of_the_same_frame_is_kept(image: RgbImage) -> None:
+    encoder = CountingEncoder()
+    kept = RememberingEncoder(encoder)
+    buffer = image.copy()
+
+    first = kept.encode(buffer)
+    assert kept.encode(image.copy()) is first
+    buffer[0, 0] += 1
+    assert kept.encode(buffer) is not first
+    assert kept.encode(buffer.reshape(80, 60, 3)).size_wh == (60, 80)
+    assert encoder.count == 3
+    assert kept.backend == "fake"
+
+
+def test_after_a_failure_the_frame_is_encoded_again(image: RgbImage) -> None:
+    encoder = CountingEncoder(error=ValueError("odd"))
+    kept = RememberingEncoder(encoder)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="odd"):
+            kept.encode(image)
+    assert encoder.count == 2
+
+
+class CountingEncoder(FakeEncoder):
+    count = 0
+
+    def encode(self, image: RgbImage) -> Any:
+        self.count += 1
+        return super().encode(image)
 
 
 class Meeting:

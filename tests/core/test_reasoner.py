@@ -27,7 +27,8 @@ from segzero_core import (
     ShapeError,
 )
 from segzero_core.models import find_model
-from segzero_core.reasoner import _Detokenizer, squash
+from segzero_core.reasoner import squash
+from segzero_core.reply import Detokenizer
 from segzero_core.testing_models import TINY_REPLY, save_tiny_reasoner
 
 
@@ -137,18 +138,18 @@ def test_the_model_is_asked_by_its_template(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prompt_template": template}))
     reasoner = load(folder)
     asked: list[Any] = []
-    inputs = reasoner._inputs
-    monkeypatch.setattr(reasoner, "_inputs", lambda *a: asked.append(a) or inputs(*a))
+    run = reasoner._decoder.run
+    monkeypatch.setattr(reasoner._decoder, "run", lambda q, *a: asked.append(q) or run(q, *a))
 
     list(reasoner.stream(image, "the RED mug."))
 
-    ((picture, messages),) = asked
-    assert picture.size == (112, 84)
+    (question,) = asked
+    assert question.picture.size == (112, 84)
     start = {
         "multi_object": 'Please find "the RED mug"',
         "single_object": "Please find 'the red mug'",
     }
-    assert messages[0]["content"][1]["text"].startswith(start[template])
+    assert start[template] in question.text
 
 
 def test_the_image_is_squashed_without_keeping_its_aspect(image: RgbImage) -> None:
@@ -192,10 +193,10 @@ def test_a_failing_model_is_an_error_of_ours(
     raised: Exception,
     expected: type,
 ) -> None:
-    def fail(**_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(reasoner._model, "generate", fail)
+    monkeypatch.setattr(reasoner._decoder._language, "read", fail)
 
     with pytest.raises(expected) as caught:
         list(reasoner.stream(image, "the red mug"))
@@ -203,24 +204,31 @@ def test_a_failing_model_is_an_error_of_ours(
 
 
 def test_a_failure_half_way_keeps_the_reply_so_far(
-    reasoner: QwenReasoner, image: RgbImage, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, image: RgbImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate = reasoner._model.generate
+    reasoner = load(tiny_model, decode="eager")
+    language = reasoner._decoder._language
+    step, calls = language.step, []
 
-    def fail(**options: Any) -> None:
-        generate(**(options | {"max_new_tokens": 3}))
-        raise RuntimeError("lost the device")
+    def fail(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise RuntimeError("lost the device")
+        return step(*arguments)
 
-    monkeypatch.setattr(reasoner._model, "generate", fail)
+    monkeypatch.setattr(language, "step", fail)
 
     with pytest.raises(ReasoningError) as caught:
         list(reasoner.stream(image, "the red mug"))
     assert caught.value.completion == TINY_REPLY[:9]
 
+    monkeypatch.undo()
+    assert "".join(reasoner.stream(image, "the red mug")) == TINY_REPLY
+
 
 def test_characters_of_several_tokens_come_whole(reasoner: QwenReasoner) -> None:
     tokenizer = reasoner._processor.tokenizer
-    detokenizer = _Detokenizer(tokenizer)
+    detokenizer = Detokenizer(tokenizer)
     tokens = tokenizer("é ☕!", add_special_tokens=False)["input_ids"]
 
     pieces = [detokenizer.add(token) for token in tokens]
@@ -231,7 +239,7 @@ def test_characters_of_several_tokens_come_whole(reasoner: QwenReasoner) -> None
 
 def test_half_a_character_at_the_end_is_not_lost(reasoner: QwenReasoner) -> None:
     tokenizer = reasoner._processor.tokenizer
-    detokenizer = _Detokenizer(tokenizer)
+    detokenizer = Detokenizer(tokenizer)
     (first, _second) = tokenizer("é", add_special_tokens=False)["input_ids"]
 
     assert detokenizer.add(first) == ""
@@ -240,7 +248,7 @@ def test_half_a_character_at_the_end_is_not_lost(reasoner: QwenReasoner) -> None
 
 def test_special_tokens_are_no_text(reasoner: QwenReasoner) -> None:
     tokenizer = reasoner._processor.tokenizer
-    detokenizer = _Detokenizer(tokenizer)
+    detokenizer = Detokenizer(tokenizer)
 
     assert detokenizer.add(tokenizer.convert_tokens_to_ids("<|vision_start|>")) == ""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
-from segzero_core.testing import fake_segzero
+from segzero_core.backends import FallbackEncoder
+from segzero_core.errors import SegmentationError
+from segzero_core.testing import FakeEncoder, ScriptedReasoner, fake_segzero
+from segzero_core.types import ModelIdentity
 from segzero_ros import qos
 from segzero_ros.health import gpu_mb
 from segzero_ros.memory import release_memory
@@ -72,6 +77,44 @@ def test_diagnostics_tell_latency_backend_and_the_last_error(
     assert 0 < float(model["latency_p50_ms"]) <= float(model["latency_p95_ms"])
     assert model["last_error"].startswith("query 2: ")
     assert float(values(told, "camera")["age_s"]) >= 0
+
+
+class FailingEncoder:
+    backend = "tensorrt"
+
+    def encode(self, image: Any) -> Any:
+        raise SegmentationError("the engine stopped")
+
+
+def test_an_encoder_that_fails_while_it_runs_is_replaced_and_every_place_says_so(
+    start_node: Callable[..., Any], watched: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encoder = FallbackEncoder(FailingEncoder(), FakeEncoder())
+    pipeline = pipeline_of(ScriptedReasoner([TWO_OBJECTS]), encoder)
+    identity = ModelIdentity("scripted", "0" * 16, "tensorrt", "the fastest that is there")
+    node = start_node(replace(pipeline, identity=identity))
+    watched.connect()
+    before = watched.heard.wait("diagnostics", lambda msg: values(msg, "model")["encoder_reason"])
+    assert values(before, "model")["encoder_backend"] == "tensorrt"
+    watched.send_picture(node, SIZE_WH)
+
+    results = [watched.ask_and_wait("the mugs", SegmentationResult.OK) for _ in range(2)]
+
+    assert [result.encoder_backend for result in results] == ["fake", "fake"]
+    assert [instance.area_px for instance in results[0].instances] == [600, 1400]
+    told = watched.heard.wait(
+        "diagnostics", lambda msg: values(msg, "model")["encoder_backend"] == "fake"
+    )
+    assert "tensorrt failed" in values(told, "model")["encoder_reason"]
+    assert capfd.readouterr().err.count("the engine stopped") == 1
+
+
+def test_the_core_s_log_is_the_node_s(
+    start_node: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    start_node(fake_segzero(TWO_OBJECTS))
+    logging.getLogger("segzero_core.loading").info("image encoder torch: it was asked for")
+    assert "[segzero]: image encoder torch: it was asked for" in capfd.readouterr().err
 
 
 def test_memory_can_be_asked_for_while_torch_is_being_imported(

@@ -215,6 +215,19 @@ def test_the_parameter_file_names_only_parameters_of_the_node() -> None:
     assert list(yaml.safe_load(text)["/**"]["ros__parameters"]) == ["use_sim_time"]
 
 
+def test_launch_arguments_that_are_parameters_are_parameters_of_the_node() -> None:
+    text = (ROOT / "launch" / "segzero.launch.py").read_text()
+    (arguments,) = (
+        ast.literal_eval(line.partition(" = ")[2])
+        for line in text.splitlines()
+        if line.startswith("PARAMETERS = ")
+    )
+    kinds = {
+        field.name: isinstance(field.default, bool) for field in dataclasses.fields(NodeConfig)
+    }
+    assert arguments == {name: kinds[name] for name in arguments}
+
+
 CAMERA = "/camera/color/image_raw"
 
 

@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from segzero_core.config import NodeConfig, bounds_of, check_settings
 from segzero_core.errors import ConfigError
 from segzero_core.testing import fake_segzero
+from segzero_ros.node import load_pipeline
 from segzero_ros.parameters import parameter_table, read_config
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -66,6 +67,9 @@ def test_what_cannot_change_is_refused_with_a_reason(node: Any, name: str, value
         pytest.param({"template": "poem"}, "'poem' is none of", id="no choice"),
         pytest.param({"model": " "}, "model: it is empty", id="blank"),
         pytest.param({"publish_overlay": 1}, "expected bool, got int", id="type"),
+        pytest.param({"backend": "npu"}, "'npu' is none of 'auto'", id="unknown backend"),
+        pytest.param({"encoder_precision": "int8"}, "'int8' is none", id="encoder precision"),
+        pytest.param({"grammar": "yes"}, "expected bool, got str", id="grammar"),
         pytest.param({"device": "tpu"}, "device: 'tpu'", id="unknown device"),
     ],
 )
@@ -74,6 +78,18 @@ def test_a_wrong_setting_names_itself_and_what_is_allowed(
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
         NodeConfig(**fields)
+
+
+def test_the_model_is_loaded_as_the_parameters_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("segzero_core.SegZero.load", lambda model, **options: told.update(options))
+
+    load_pipeline(
+        NodeConfig(backend="torch", encoder_precision="fp32", precision="bfloat16", grammar=True)
+    )
+
+    assert (told["backend"], told["encoder_precision"]) == ("torch", "fp32")
+    assert (told["precision"], told["grammar"]) == ("bfloat16", True)
 
 
 def test_a_whole_number_is_taken_for_a_float() -> None:

@@ -257,6 +257,25 @@ def test_true_prompts_measure_the_segmenter_alone(scenes: Path):
     assert "over 48x48, 1 points" in evaluate_segmenter.as_text(figures)
 
 
+def test_with_the_grammar_every_reply_can_be_read(scenes: Path, tmp_path: Path, capsys):
+    spoken = "<think>on and on, never to an end, <answer> [1,2 {'bbox': [9,9,9,9]} and again"
+    folder = save_tiny_model(tmp_path, spoken, max_new_tokens=130)
+    args = ("--data", str(scenes), "--model", str(folder), "--device", "cpu", "--json")
+    figures = {}
+    for name, switch in (("without", ()), ("with", ("--grammar",))):
+        code, out, _ = run_main(capsys, *args, *switch)
+        assert code == 0
+        figures[name] = json.loads(out)
+    assert (figures["without"]["unusable"], figures["with"]["unusable"]) == (1.0, 0.0)
+    assert [figures[name]["model"]["grammar"] for name in ("without", "with")] == [False, True]
+
+
+@pytest.mark.parametrize("other", [("--batch", "2"), ("--baseline", "random")], ids=" ".join)
+def test_the_grammar_is_refused_where_it_has_no_effect(scenes: Path, capsys, other):
+    line = complaint(capsys, "--data", str(scenes), "--grammar", *other)
+    assert "--grammar" in line
+
+
 def complaint(capsys, *args: str) -> str:
     code, out, err = run_main(capsys, *args)
     assert code == 2

@@ -1,0 +1,105 @@
+"""How fast it could be at most: what this machine moves and multiplies, over what must be done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+import torch
+
+_COPY_BYTES: Final = 1 << 28
+_MATRIX_SIDE: Final = {"cpu": 1024, "cuda": 8192}
+_REPEATS: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Measured rates, and the times that they allow.
+
+    Attributes:
+        bandwidth_gb_s: Rate at which memory is read.
+        weights_per_token_mb: Bytes of weights that each token must read.
+        tokens_per_s: The one over the other.
+        matrix_gflop_s: Rate of large matrix products, in float32 on a CPU and bfloat16 on a GPU.
+        encoder_gflop: Work of the image encoder for one frame.
+        encoder_ms: The one over the other.
+    """
+
+    bandwidth_gb_s: float
+    weights_per_token_mb: float
+    tokens_per_s: float
+    matrix_gflop_s: float
+    encoder_gflop: float
+    encoder_ms: float
+
+
+def measure_limits(reasoner: Any, sam: Any, device: str) -> Limits:
+    """Measure this machine, and count what the models must do.
+
+    Args:
+        reasoner: A model of transformers with a language tower.
+        sam: A `SAM2Base`.
+        device: A torch device.
+    """
+    bandwidth, rate = read_bandwidth(device), matrix_rate(device)
+    weights = bytes_per_token(reasoner)
+    flop = encoder_flop(sam)
+    return Limits(
+        bandwidth / 1e9,
+        weights / 1e6,
+        bandwidth / weights,
+        rate / 1e9,
+        flop / 1e9,
+        flop / rate * 1e3,
+    )
+
+
+def bytes_per_token(reasoner: Any) -> int:
+    """Count the weights of the language tower and the head; the embedding is one row."""
+    tower = reasoner.model.language_model
+    parts = [*tower.layers.parameters(), *tower.norm.parameters(), reasoner.lm_head.weight]
+    return sum(p.numel() * p.element_size() for p in parts)
+
+
+def encoder_flop(sam: Any) -> int:
+    """Count the floating-point operations of one frame, two for a multiplication with addition."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    weight = next(sam.parameters())
+    side = int(sam.image_size)
+    picture = torch.zeros(1, 3, side, side, dtype=weight.dtype, device=weight.device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sam.forward_image(picture)
+    return int(counter.get_total_flops())
+
+
+def read_bandwidth(device: str) -> float:
+    """Return how many bytes a second are read from memory."""
+    block = torch.ones(_COPY_BYTES // 4, device=device)
+    return _COPY_BYTES / seconds(lambda: block.sum(), device)
+
+
+def matrix_rate(device: str) -> float:
+    """Return floating-point operations a second of a large matrix product."""
+    kind = "cpu" if device.startswith("cpu") else "cuda"
+    side = _MATRIX_SIDE[kind]
+    dtype = torch.float32 if kind == "cpu" else torch.bfloat16
+    a = torch.randn(side, side, device=device).to(dtype)
+    return 2 * side**3 / seconds(lambda: a @ a, device)
+
+
+def seconds(work: Callable[[], object], device: str, repeats: int = _REPEATS) -> float:
+    """Return the median time of some work, after one run that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        if not device.startswith("cpu"):
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if not device.startswith("cpu"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])

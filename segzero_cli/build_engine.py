@@ -1,0 +1,63 @@
+"""`segzero build-engine`: the image encoder as a TensorRT engine of this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from segzero_cli import export
+from segzero_cli.main import Parser
+
+_BAR = 30
+
+
+def build_parser() -> Parser:
+    """Describe the arguments."""
+    parser = Parser(
+        prog="segzero build-engine",
+        description="Build the image encoder into a TensorRT engine for this machine's GPU, and"
+        " compare its masks with torch's. Takes minutes; the engine is kept, and used by backend"
+        " auto and tensorrt.",
+    )
+    export.add_segmenter_arguments(parser)
+    parser.add_argument("--precision", default="fp16", help="fp16 (default) or fp32")
+    parser.add_argument("--device", default="cuda", help="cuda (default) or cuda:1")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero build-engine` and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    # Everything that can be refused at once is refused before anything is loaded.
+    from segzero_core import trt_engine
+    from segzero_core.backends import tensorrt_encoder
+    from segzero_core.export import onnx_digest, onnx_path
+    from segzero_core.loading import choose_device
+    from segzero_core.sam2_model import image_side
+
+    trt = trt_engine.import_tensorrt()
+    device = choose_device(arguments.device)
+    sam = export.load(arguments.model, arguments.segmenter)
+    side, precision = image_side(sam.model), arguments.precision
+    graph = onnx_path(sam.weights_hash, side, precision)
+    if not graph.is_file():
+        export.write(sam, precision)
+    import torch
+
+    key = trt_engine.engine_key(
+        trt, torch.device(device), sam.weights_hash, onnx_digest(graph), precision, side
+    )
+    path = trt_engine.build_engine(trt, graph, key, show_progress)
+    print(f"\nbuilt {path} for {key.gpu} with TensorRT {key.tensorrt}")
+    on_gpu = export.load(arguments.model, arguments.segmenter, device)
+    tensorrt_encoder(on_gpu, device, precision)
+    agreement = trt_engine.read_notes(key).get("agreement", [])
+    print(f"its masks agree with torch's: IoU {', '.join(f'{v:.4f}' for v in agreement)}")
+    return 0
+
+
+def show_progress(phase: str, step: int, steps: int) -> None:
+    """Draw one line that is written over as the build goes on."""
+    done = _BAR * step // steps if steps else _BAR
+    line = f"\r[{'#' * done}{'.' * (_BAR - done)}] {phase[:40]:<40}"
+    print(line, end="", file=sys.stderr, flush=True)

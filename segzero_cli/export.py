@@ -1,0 +1,97 @@
+"""`segzero export`: the image encoder of a SAM 2 as an ONNX file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segzero_cli.main import Parser
+from segzero_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segzero_core.segmenter import LoadedSegmenter
+
+
+def build_parser() -> Parser:
+    """Describe the arguments."""
+    parser = Parser(
+        prog="segzero export",
+        description="Write the image encoder of a SAM 2 to an ONNX file, where backend"
+        " onnxruntime and segzero build-engine look for it, and compare it with torch.",
+    )
+    add_segmenter_arguments(parser)
+    parser.add_argument(
+        "--config",
+        metavar="NAME",
+        help="a configuration of the sam2 package, such as configs/sam2.1/sam2.1_hiera_t.yaml,"
+        " with random weights; needs --out",
+    )
+    parser.add_argument("--precision", default="fp32", help="fp32 (default) or fp16")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="in place of the cache")
+    return parser
+
+
+def add_segmenter_arguments(parser: Parser) -> None:
+    """Add the arguments that name a segmenter."""
+    parser.add_argument(
+        "--model", default="tabletop", help="whose segmenter: tabletop (default), folder, Hub id"
+    )
+    parser.add_argument("--segmenter", help="folder or Hub id, in place of the model's own")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero export` and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    if arguments.config and not arguments.out:
+        raise ConfigError("--config: random weights are not for the cache; name a file by --out")
+    if arguments.config:
+        sam = random_segmenter(arguments.config)
+    else:
+        sam = load(arguments.model, arguments.segmenter)
+    write(sam, arguments.precision, arguments.out)
+    return 0
+
+
+def load(model: str, segmenter: str | None, device: str = "cpu") -> LoadedSegmenter:
+    """Load a segmenter by the model it goes with, or by its own name."""
+    from segzero_core.models import find_model
+    from segzero_core.segmenter import load_segmenter
+
+    return load_segmenter(segmenter or find_model(model).segmenter, device)
+
+
+def random_segmenter(config: str) -> LoadedSegmenter:
+    """Build a SAM 2 of the sam2 package's configurations, with random weights."""
+    import torch
+
+    from segzero_core.encoder_torch import TorchImageEncoder
+    from segzero_core.sam2_model import build_sam2, package_config
+    from segzero_core.segmenter import LoadedSegmenter, Sam2Segmenter
+
+    torch.manual_seed(0)
+    sam = build_sam2(package_config(config)).requires_grad_(requires_grad=False)
+    # As made, it is zero everywhere and would hide a mistake.
+    torch.nn.init.normal_(sam.image_encoder.trunk.pos_embed, std=0.02)  # type: ignore[union-attr]
+    return LoadedSegmenter(TorchImageEncoder(sam), Sam2Segmenter(sam), config, "random")
+
+
+def write(sam: LoadedSegmenter, precision: str, out: Path | None = None) -> Path:
+    """Export an encoder, say how far it is from torch, and return its path."""
+    from segzero_core.export import export_encoder, onnx_path
+    from segzero_core.sam2_model import image_side
+
+    path = out or onnx_path(sam.weights_hash, image_side(sam.model), precision)
+    print(f"exporting the image encoder of {sam.name} in {precision}", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    errors = export_encoder(sam.model, sam.weights_hash, path, precision)
+    for error in errors:
+        print(
+            f"{error.name}: differs from torch by at most {error.largest:.1e}"
+            f" ({error.relative:.1e} of its range)"
+        )
+    size_mb = path.stat().st_size / 1e6
+    print(f"{path}: {size_mb:.1f} MB in {time.perf_counter() - start:.0f} s")
+    return path

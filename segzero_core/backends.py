@@ -1,0 +1,213 @@
+"""Which image encoder runs: the one that was asked for, or the best that is there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from segzero_core import trt_engine
+from segzero_core.config import BACKENDS, ENCODER_PRECISIONS
+from segzero_core.encoder import Embedding, ImageEncoder
+from segzero_core.encoder_torch import TorchImageEncoder
+from segzero_core.errors import (
+    ConfigError,
+    EngineMismatchError,
+    ModelLoadError,
+    OutOfMemoryError,
+    SegmentationError,
+    is_out_of_memory,
+    shown,
+)
+from segzero_core.export import onnx_digest, onnx_path, output_names
+from segzero_core.parity import MIN_IOU, mask_agreement
+from segzero_core.sam2_model import image_side
+from segzero_core.segmenter import LoadedSegmenter
+from segzero_core.trt_engine import EngineKey
+from segzero_core.types import RgbImage
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenEncoder:
+    """An encoder, and why it is this one.
+
+    Attributes:
+        encoder: The encoder.
+        reason: In one line for a person.
+    """
+
+    encoder: ImageEncoder
+    reason: str
+
+
+class FallbackEncoder:
+    """An encoder with another one to go on with, should it fail while it runs.
+
+    Args:
+        first: Encodes until it fails.
+        second: Encodes from then on; torch, which needs nothing that could be missing.
+    """
+
+    def __init__(self, first: ImageEncoder, second: ImageEncoder) -> None:
+        self._lock = threading.Lock()
+        self._present = first
+        self._second = second
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoder that encodes now."""
+        return self._present.backend
+
+    def encode(self, image: RgbImage) -> Embedding:
+        """Encode one image, if need be with the second encoder; see `ImageEncoder`."""
+        present = self._present
+        try:
+            return present.encode(image)
+        except (SegmentationError, OutOfMemoryError) as error:
+            if present is self._second:
+                raise
+            with self._lock:
+                if self._present is present:
+                    _LOG.warning(
+                        "%s failed, %s goes on: %s", present.backend, self._second.backend, error
+                    )
+                    self._present = self._second
+        return self._second.encode(image)
+
+
+def check_backend(backend: str, precision: str = "auto") -> None:
+    """Raise a `ConfigError` if there is no such backend, or no engine of such a precision."""
+    for name, value, known in (
+        ("backend", backend, BACKENDS),
+        ("encoder_precision", precision, ENCODER_PRECISIONS),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name}: {shown(str(value))} is none of {', '.join(known)}")
+
+
+def choose_encoder(
+    sam: LoadedSegmenter, device: str, backend: str = "auto", precision: str = "auto"
+) -> ChosenEncoder:
+    """Return the encoder that a setting means.
+
+    `auto` takes TensorRT where an engine for this machine was built, else ONNX Runtime on a CPU
+    where an encoder was exported, else torch. What should have worked and did not is told in one
+    warning, and the next best is taken; so it is when it fails later.
+
+    Args:
+        sam: The segmenter whose encoder it is.
+        device: A torch device.
+        backend: One of `BACKENDS`.
+        precision: Of a TensorRT engine; one of `ENCODER_PRECISIONS`.
+
+    Raises:
+        ConfigError: The backend is unknown, or this machine cannot run it.
+        ModelLoadError: Its file is missing; says the command that makes it.
+        EngineMismatchError: Its file is for something else, or its masks are not torch's.
+    """
+    check_backend(backend, precision)
+    if backend != "auto":
+        return ChosenEncoder(_MAKERS[backend](sam, device, precision), "it was asked for")
+    name = "tensorrt" if device.startswith("cuda") else "onnxruntime"
+    try:
+        best = _MAKERS[name](sam, device, precision)
+    except (EngineMismatchError, OutOfMemoryError) as error:
+        _LOG.warning("%s is not used, torch is: %s", name, error)
+        return ChosenEncoder(sam.encoder, f"{name}: {error}")
+    except (ConfigError, ModelLoadError) as error:
+        return ChosenEncoder(sam.encoder, f"{name}: {error}")
+    return ChosenEncoder(FallbackEncoder(best, sam.encoder), "the fastest that is there")
+
+
+def _best_engine(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
+    """Load the engine of a precision; for `auto` the faster one that is there and right."""
+    if precision != "auto":
+        return tensorrt_encoder(sam, device, precision)
+    try:
+        return tensorrt_encoder(sam, device, "fp16")
+    except ModelLoadError as error:
+        try:
+            engine = tensorrt_encoder(sam, device, "fp32")
+        except ModelLoadError:
+            raise error from None
+        if isinstance(error, EngineMismatchError):
+            _LOG.warning("the engine in fp16 is not used, that in fp32 is: %s", error)
+        return engine
+
+
+def tensorrt_encoder(sam: LoadedSegmenter, device: str, precision: str = "fp16") -> ImageEncoder:
+    """Load the engine that was built for this machine; its masks are checked the first time.
+
+    Raises:
+        ConfigError: There is no GPU or no TensorRT.
+        ModelLoadError: No engine was built.
+        EngineMismatchError: It is damaged, or its masks are not torch's.
+    """
+    from segzero_core.encoder_trt import TensorRtImageEncoder
+
+    trt = trt_engine.import_tensorrt()
+    model, place = sam.model, torch.device(device)
+    side = image_side(model)
+    graph = onnx_path(sam.weights_hash, side, precision)
+    key = trt_engine.engine_key(trt, place, sam.weights_hash, onnx_digest(graph), precision, side)
+    engine, notes = trt_engine.read_engine(key), trt_engine.read_notes(key)
+    try:
+        encoder = TensorRtImageEncoder(trt, engine, output_names(model), place)
+        if not notes.get("agreement"):
+            agreement = mask_agreement(sam.encoder, encoder, sam.segmenter)
+            check_agreement("TensorRT", agreement)
+            _keep(key, notes | {"agreement": list(agreement)})
+    except (EngineMismatchError, OutOfMemoryError, ModelLoadError):
+        raise
+    except Exception as error:  # TensorRT, CUDA and our own decoder share no root
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"not enough GPU memory for the engine: {error}") from error
+        raise EngineMismatchError(
+            f"{key.path} does not run here: {error}; the driver may be too old for TensorRT"
+            f" {key.tensorrt}, or run segzero build-engine again"
+        ) from error
+    return encoder
+
+
+def _keep(key: EngineKey, notes: dict[str, Any]) -> None:
+    """Write down that an engine is right; where that fails it is looked at again next time."""
+    try:
+        trt_engine.write_notes(key, notes)
+    except ModelLoadError as error:
+        _LOG.warning("the engine will be checked again at its next load: %s", error)
+
+
+def check_agreement(what: str, agreement: tuple[float, ...]) -> None:
+    """Refuse an encoder whose masks are other masks.
+
+    Raises:
+        EngineMismatchError: On one of the pictures the masks agree too little.
+    """
+    if not all(value >= MIN_IOU for value in agreement):
+        raise EngineMismatchError(
+            f"{what} makes other masks than torch: their intersection over union is"
+            f" {', '.join(f'{value:.3f}' for value in agreement)} on three pictures, and"
+            f" {MIN_IOU} is the least allowed. It is not used; build it with --precision fp32,"
+            " or use another backend"
+        )
+
+
+def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEncoder:
+    from segzero_core.encoder_onnx import OnnxImageEncoder
+
+    path = onnx_path(sam.weights_hash, image_side(sam.model), "fp32")
+    return OnnxImageEncoder(path, sam.weights_hash, device)
+
+
+_MAKERS: Final[dict[str, Callable[[LoadedSegmenter, str, str], ImageEncoder]]] = {
+    "torch": lambda sam, _device, _precision: sam.encoder,
+    "torch-compile": lambda sam, _device, _precision: TorchImageEncoder(sam.model, compiled=True),
+    "onnxruntime": _onnx_encoder,
+    "tensorrt": _best_engine,
+}

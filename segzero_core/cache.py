@@ -1,0 +1,80 @@
+"""Where files are kept that can be made again: exported encoders and engines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from segzero_core.errors import ModelLoadError
+
+FOLDER_VARIABLE: Final = "SEGZERO_CACHE"
+"""Environment variable that names the folder."""
+
+
+def cache_folder(part: str) -> Path:
+    """Return a folder of the cache, whether it exists or not.
+
+    Args:
+        part: What it holds, such as `engines`.
+    """
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen).expanduser() / part
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "segzero" / part
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside the wanted one; it takes its place when all went well.
+
+    Raises:
+        ModelLoadError: The folder cannot be written to, or has no room.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=".", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    beside = Path(name)
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Let one process at a time work on a file; others wait.
+
+    Args:
+        path: The file; the lock is a file beside it, and ends with the process that holds it.
+
+    Raises:
+        ModelLoadError: The folder cannot be written to.
+    """
+    import fcntl
+
+    lock = path.with_name(path.name + ".lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _unwritable(path: Path, error: OSError) -> ModelLoadError:
+    return ModelLoadError(
+        f"{path} cannot be written: {error}; make room, or name another folder by"
+        f" {FOLDER_VARIABLE}"
+    )

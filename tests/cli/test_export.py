@@ -1,0 +1,64 @@
+"""`segzero export` and `segzero build-engine`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+for package in ("onnx", "onnxruntime", "onnxscript"):
+    pytest.importorskip(package)
+
+
+def test_an_encoder_is_exported_to_where_it_is_looked_for(
+    run: Callable, tiny_model: Path, cache: Path, picture: Path
+) -> None:
+    told = run("export", "--model", tiny_model)
+
+    assert told.code == 0
+    assert "image_embed: differs from torch by at most" in told.out
+    (path,) = (cache / "encoders").glob("*.onnx")
+    assert str(path) in told.out
+    answered = run("segment", picture, "mug", "--model", tiny_model, "--device", "cpu", "--json")
+    assert '"encoder_backend": "onnxruntime"' in answered.out
+
+
+def test_a_file_of_ones_own_can_be_named(run: Callable, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "encoder.onnx"
+
+    assert run("export", "--model", tiny_model, "--out", out, "--precision", "fp16").code == 0
+    assert out.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision", "fp8"], "none of fp32, fp16"),
+        (["--config", "configs/sam2.1/sam2.1_hiera_t.yaml"], "name a file by --out"),
+        (["--config", "configs/none.yaml", "--out", "x.onnx"], "no configs/none.yaml"),
+        (["--segmenter", "/no/such"], "no such folder"),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_one_line(
+    run: Callable, tiny_model: Path, arguments: list[str], message: str
+) -> None:
+    told = run("export", "--model", tiny_model, *arguments)
+
+    assert told.code == 2
+    assert message in told.err
+
+
+def test_an_engine_without_a_gpu_is_refused_before_anything_is_loaded(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+
+    told = run("build-engine", "--model", "no such model")
+
+    assert told.code == 2
+    assert "torch sees no GPU" in told.err
