@@ -113,7 +113,46 @@ class PipelineConfig:
 
 
 @dataclass(frozen=True)
-class NodeConfig(PipelineConfig):
+class GraspConfig:
+    """The parallel gripper that grasps are looked for."""
+
+    gripper_opening_m: float = setting(
+        0.08,
+        "Widest opening of the gripper's fingers.",
+        Bounds(minimum=0.005, maximum=1.0, read_only=False),
+    )
+    finger_width_m: float = setting(
+        0.02,
+        "Width of a finger, across the closing axis.",
+        Bounds(minimum=0.001, maximum=0.2, read_only=False),
+    )
+    finger_thickness_m: float = setting(
+        0.01,
+        "Thickness of a finger, along the closing axis: the room it needs beside an object.",
+        Bounds(minimum=0.001, maximum=0.2, read_only=False),
+    )
+    finger_length_m: float = setting(
+        0.045,
+        "Length of the fingers before the palm: how deep an object may reach between them.",
+        Bounds(minimum=0.005, maximum=1.0, read_only=False),
+    )
+    grasp_clearance_m: float = setting(
+        0.004,
+        "Room that is left between a finger and anything it should not touch.",
+        Bounds(minimum=0.0, maximum=0.1, read_only=False),
+    )
+    max_grasps: int = setting(
+        8,
+        "How many grasps of an object are told at most; 0: none are looked for.",
+        Bounds(minimum=0, maximum=100, read_only=False),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class NodeConfig(GraspConfig, PipelineConfig):
     """Everything that the ROS 2 node can be told."""
 
     autostart: bool = setting(

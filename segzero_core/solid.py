@@ -1,0 +1,275 @@
+"""The whole object from the one side that a camera sees: completed, and boxed in.
+
+A cloud from one view is a shell: its mean lies on the near surface, not in the object. So the
+object is completed before it is measured. Below, it reaches down to what it stands on. Behind,
+it is taken to be symmetric: the cloud is mirrored at the vertical planes through the middle of
+its top, and what comes out is kept where the camera could not have seen it. A mirror image that
+would stand where the camera saw something else shows that the object is not symmetric so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import InputError
+from segzero_core.spatial import Floats, ObjectCloud, OrientedBox, SupportPlane
+
+MAX_POINTS: Final = 1200
+"""More change nothing and cost time."""
+_TOP_SHARE, _TOP_M = 0.05, 0.003
+"""The top is what is at most this share of the height, or this, below the highest point."""
+_FOOT_M, _FOOT_SHARE = 0.003, 0.25
+"""Points lower than this above the support, or this share of the height, may be the support's."""
+_MIN_CONSISTENT: Final = 0.95
+"""Of a mirror image's points that the camera could not have seen elsewhere."""
+_HIDDEN_M: Final = 0.004
+_TRIM_SHARE: Final = 0.002
+"""Of the points beyond each side of the box: noise of the camera."""
+_COARSE_ANGLES: Final = 45
+_FINE_STEPS: Final = 16
+_HULL_ANGLES: Final = 32
+_MIN_SIDE_M: Final = 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """An object's points in a frame that stands on its support, z up.
+
+    Attributes:
+        points: float64 [M, 3], seen and completed [m].
+        origin_m: float64 [3], the frame's origin in the camera frame [m].
+        axes: float64 [3, 3]; its rows are the frame's axes in the camera frame, x along the
+            longer side of the footprint.
+        low: float64 [3], the lowest corner of the box around the points.
+        high: float64 [3], the highest.
+        stands: Whether z = 0 is what it stands on, and not just its lowest visible point.
+    """
+
+    points: Floats
+    origin_m: Floats
+    axes: Floats
+    low: Floats
+    high: Floats
+    stands: bool
+
+    def to_camera(self, points: Floats) -> Floats:
+        """Return float64 [N, 3]: points of this frame in the camera frame [m]."""
+        return np.asarray(self.origin_m + points @ self.axes, np.float64)
+
+    def from_camera(self, points_m: NDArray[Any]) -> Floats:
+        """Return float64 [N, 3]: points of the camera frame in this one [m]."""
+        return np.asarray((points_m - self.origin_m) @ self.axes.T, np.float64)
+
+
+def oriented_box(
+    cloud: ObjectCloud, support: SupportPlane | None = None, *, up: NDArray[Any] | None = None
+) -> OrientedBox:
+    """Put a box around a whole object that is seen from one side.
+
+    Its z axis is the support's normal, else `up`, else the direction to the camera. It reaches
+    down to the support where there is one, and to the lowest visible point where there is none.
+
+    Args:
+        cloud: What is seen.
+        support: What it stands on; see `support_plane`.
+        up: [3], against gravity in the camera frame.
+
+    Raises:
+        InputError: All points lie at or below the support.
+    """
+    return box_of_body(body_of(cloud, support, up=up))
+
+
+def box_of_body(body: Body) -> OrientedBox:
+    """Return the box around a completed object."""
+    centre = body.to_camera((body.low + body.high)[None] / 2)[0]
+    size = np.maximum(body.high - body.low, _MIN_SIDE_M)
+    return OrientedBox(centre, body.axes.T, size)
+
+
+def body_of(
+    cloud: ObjectCloud, support: SupportPlane | None = None, *, up: NDArray[Any] | None = None
+) -> Body:
+    """Complete an object; see `oriented_box`."""
+    surface, outline = _surface(cloud)
+    seen = np.concatenate((surface, outline))
+    vertical = _vertical(seen, support, up)
+    heights = seen @ vertical
+    ground = support.offset_m if support else float(np.quantile(heights, 0.01))
+    top = float(np.quantile(heights, 0.998)) - ground
+    if support is not None:
+        foot = min(_FOOT_M, _FOOT_SHARE * top)
+        seen = seen[heights > ground + foot]
+    if top <= 0 or len(seen) < 3:
+        raise InputError(
+            f"the object does not rise above what it lies on (its top is at {1000 * top:.0f} mm); "
+            "is the mask on the object?"
+        )
+    axes = _axes_of(vertical)
+    origin = seen.mean(axis=0)
+    origin = origin + (ground - origin @ vertical) * vertical
+    flat = (seen - origin) @ axes.T
+    turn = _longer_side(flat[:, :2])
+    axes = turn @ axes
+    flat = flat @ turn.T
+    whole = np.concatenate((flat, _mirrored(flat, origin, axes, top)))
+    turn = _longer_side(whole[:, :2])
+    axes, whole = turn @ axes, whole @ turn.T
+    low, high = _extent(whole)
+    low[2], high[2] = 0.0 if support is not None else min(0.0, low[2]), top
+    return Body(whole, origin, axes, low, high, support is not None)
+
+
+def _vertical(seen: Floats, support: SupportPlane | None, up: NDArray[Any] | None) -> Floats:
+    if support is not None:
+        return support.normal
+    direction = -seen.mean(axis=0) if up is None else np.asarray(up, np.float64)
+    length = float(np.linalg.norm(direction))
+    if not length > 0:
+        raise InputError("up: its length is zero; give the direction against gravity")
+    return np.asarray(direction / length, np.float64)
+
+
+def _axes_of(vertical: Floats) -> Floats:
+    """Return axes (rows) with the given third one."""
+    helper = np.eye(3)[int(np.abs(vertical).argmin())]
+    first = np.cross(helper, vertical)
+    first /= np.linalg.norm(first)
+    return np.stack((first, np.cross(vertical, first), vertical))
+
+
+def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
+    """Return the cloud, thinned, and its outline continued to where the mask ended.
+
+    A point stands for the middle of its pixel, and the mask lost its edge before: without this
+    every side of a box would be too short by one and a half pixels.
+    """
+    pixels = cloud.pixels_xy
+    corner = pixels.min(axis=0)
+    width, height = pixels.max(axis=0) - corner + 1
+    grid = np.full((height, width, 3), np.nan, np.float32)
+    grid[pixels[:, 1] - corner[1], pixels[:, 0] - corner[0]] = cloud.points_m
+    missing = cloud.eroded_px + 0.5
+    known = np.isfinite(grid[..., 0])
+    outline = []
+    for axis in (0, 1):
+        for sign in (1, -1):
+            outline.append(_continued(grid, known, axis, sign, missing))
+    ends = np.concatenate(outline)
+    surface = cloud.points_m[:: max(1, len(cloud) // (MAX_POINTS * 2 // 3))]
+    return surface.astype(np.float64), ends[:: max(1, len(ends) // (MAX_POINTS // 3))]
+
+
+_BACK_PX: Final = 3
+
+
+def _continued(
+    grid: NDArray[np.float32], known: NDArray[np.bool_], axis: int, sign: int, missing_px: float
+) -> Floats:
+    """Continue the surface by so many pixels where it ends in one direction of the picture."""
+    if axis == 1:
+        grid, known = grid.transpose(1, 0, 2), known.T
+    if sign < 0:
+        grid, known = grid[::-1], known[::-1]
+    ends = known.copy()
+    ends[:-1] &= ~known[1:]
+    ends[:_BACK_PX] = False
+    ends[_BACK_PX:] &= known[:-_BACK_PX]
+    rows, columns = np.nonzero(ends)
+    here = grid[rows, columns].astype(np.float64)
+    step = (here - grid[rows - _BACK_PX, columns]) / _BACK_PX
+    return here + missing_px * step
+
+
+def _longer_side(flat: Floats) -> Floats:
+    """Return the turn about z that lays the smallest rectangle's longer side along x."""
+    hull = flat[_outermost(flat)]
+    coarse = np.arange(float(_COARSE_ANGLES)) * (np.pi / 2 / _COARSE_ANGLES)
+    best = coarse[int(_rectangles(hull, coarse).prod(axis=0).argmin())]
+    width = np.pi / 2 / _COARSE_ANGLES
+    fine = best + np.arange(-1.0 * _FINE_STEPS, _FINE_STEPS + 1) * (width / _FINE_STEPS)
+    sides = _rectangles(hull, fine)
+    chosen = int(sides.prod(axis=0).argmin())
+    angle = float(fine[chosen])
+    if sides[1, chosen] > sides[0, chosen]:
+        angle += np.pi / 2
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _outermost(flat: Floats) -> NDArray[np.intp]:
+    """Return the indices of points that are outermost in some direction: almost the hull."""
+    angles = np.arange(_HULL_ANGLES) * (np.pi / _HULL_ANGLES)
+    directions = np.column_stack((np.cos(angles), np.sin(angles))).astype(np.float32)
+    along = directions @ flat.T.astype(np.float32)
+    return np.unique(np.concatenate((along.argmin(axis=1), along.argmax(axis=1))))
+
+
+def _rectangles(flat: Floats, angles: Floats) -> Floats:
+    """Return float64 [2, A]: the sides of the rectangles around points, along each direction."""
+    cos, sin = np.cos(angles), np.sin(angles)
+    sides = [np.ptp(np.column_stack(axes) @ flat.T, axis=1) for axes in ((cos, sin), (-sin, cos))]
+    return np.stack(sides)
+
+
+def _extent(points: Floats) -> tuple[Floats, Floats]:
+    """Return the corners of the box that leaves out the outermost few points of each side."""
+    skipped = int(_TRIM_SHARE * len(points))
+    ordered = np.partition(points, (skipped, len(points) - 1 - skipped), axis=0)
+    return ordered[skipped].copy(), ordered[len(points) - 1 - skipped].copy()
+
+
+def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
+    """Return what the object must have behind its visible side if it is symmetric."""
+    upper = flat[flat[:, 2] > top - max(_TOP_M, _TOP_SHARE * top)]
+    low, high = _extent(upper)
+    middle = (low + high) / 2
+    shadow = _Shadow(origin + flat @ axes)
+    found = [np.zeros((0, 3))]
+    for signs in ((1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)):
+        image = flat.copy()
+        image[:, :2] = middle[:2] + (flat[:, :2] - middle[:2]) * signs
+        possible = shadow.hides(origin + image @ axes)
+        if possible.mean() >= _MIN_CONSISTENT:
+            found.append(image[possible])
+    mirrored = np.concatenate(found)
+    return mirrored[:: max(1, len(mirrored) * 2 // MAX_POINTS)]
+
+
+class _Shadow:
+    """The space that a cloud hides from the camera, as a coarse picture of its depth."""
+
+    def __init__(self, seen_m: Floats) -> None:
+        rays = seen_m[:, :2] / seen_m[:, 2:]
+        self._corner = rays.min(axis=0)
+        extent = np.maximum(rays.max(axis=0) - self._corner, 1e-6)
+        # Cells large enough that every one that is covered has points in it.
+        self._cell = float(np.sqrt(extent.prod() / len(rays))) * 2.0
+        shape = np.ceil(extent / self._cell).astype(int) + 3
+        self._depth = np.full(shape, np.inf)
+        place = tuple(self._cells(rays).T)
+        np.minimum.at(self._depth, place, seen_m[:, 2])
+        self._depth = _nearest(self._depth)
+
+    def _cells(self, rays: Floats) -> NDArray[np.intp]:
+        cells = np.floor((rays - self._corner) / self._cell) + 1
+        return np.asarray(cells, np.intp)
+
+    def hides(self, points_m: Floats) -> NDArray[np.bool_]:
+        """Say of each point whether it lies in or behind the cloud."""
+        cells = self._cells(points_m[:, :2] / points_m[:, 2:])
+        last = np.array(self._depth.shape) - 1
+        inside = ((cells >= 0) & (cells <= last)).all(axis=1)
+        cells = np.clip(cells, 0, last)
+        return inside & (points_m[:, 2] > self._depth[cells[:, 0], cells[:, 1]] - _HIDDEN_M)
+
+
+def _nearest(depth: Floats) -> Floats:
+    """Give every cell the least depth of itself and its neighbours."""
+    wide = np.pad(depth, 1, constant_values=np.inf)
+    rows = np.minimum(np.minimum(wide[:-2], wide[1:-1]), wide[2:])
+    return np.asarray(np.minimum(np.minimum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:]), np.float64)
