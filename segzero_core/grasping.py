@@ -7,6 +7,7 @@ room on both sides for them, there is a candidate. So a wall of a bowl is found 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -25,7 +26,9 @@ _TIP_DEPTHS: Final = (1.0, 0.6, 0.3)
 """How deep the tips go below the top, in lengths of the fingers."""
 _CHECKED: Final = 24
 """Candidates that are looked at closely."""
-_POINTS: Final = 1000
+_PER_DIRECTION: Final = 2
+"""Of each direction and depth, before the next ones of any."""
+_POINTS: Final = 1400
 _OBSTACLES: Final = 800
 """Points of the object and of its surroundings that are looked at, at most."""
 
@@ -36,6 +39,8 @@ _FRICTION_SLOPE: Final = 0.6
 _FAR: Final = np.float32(1e3)
 _CENTRE_M: Final = 0.06
 """So far off the object's middle the weight begins to turn it in the gripper."""
+_MIN_SCORE: Final = 0.02
+"""Worse candidates are none."""
 _APART_M, _APART_COS = 0.012, 0.94
 """Candidates nearer than this, in place and in direction, are one."""
 
@@ -112,23 +117,20 @@ class _Search:
         rough = self._rough()
         if not len(rough):
             return ()
-        angle, tip, centre, width, score = self._looked_at(rough)
+        looked = self._looked_at(rough)
+        score = looked[4]
         order = np.argsort(-score, kind="stable")
-        chosen: list[int] = []
-        for i in order[score[order] > 0]:
-            if len(chosen) == self._config.max_grasps:
+        chosen: list[tuple[float, float, float, float]] = []
+        grasps = []
+        for i in order[score[order] > _MIN_SCORE]:
+            angle, tip, centre, width = (each[i] for each in looked[:4])
+            place = (float(angle), float(tip), float(centre[0]), float(centre[1]))
+            if not any(_alike(place, other) for other in chosen):
+                chosen.append(place)
+                grasps.append(self._grasp(angle, tip, centre, float(width), float(score[i])))
+            if len(grasps) == self._config.max_grasps:
                 break
-            if not any(self._alike(angle, tip, centre, int(i), j) for j in chosen):
-                chosen.append(int(i))
-        return tuple(
-            self._grasp(angle[i], tip[i], centre[i], float(width[i]), float(score[i]))
-            for i in chosen
-        )
-
-    @staticmethod
-    def _alike(angle: Floats, tip: Floats, centre: Floats, i: int, j: int) -> bool:
-        near = np.hypot(*(centre[i] - centre[j])) < _APART_M and abs(tip[i] - tip[j]) < _APART_M
-        return bool(near and abs(np.cos(angle[i] - angle[j])) > _APART_COS)
+        return tuple(grasps)
 
     def _grasp(
         self, angle: float, tip: float, centre: Floats, width: float, score: float
@@ -145,42 +147,47 @@ class _Search:
         s, t = _along_and_across(self._points, angles)
         cell = max(_MIN_CELL_M, float(max(np.ptp(s), np.ptp(t))) / _MAX_CELLS)
         room = max(1, round((config.finger_thickness_m + config.grasp_clearance_m) / cell))
-        window = max(1, round(config.finger_width_m / cell))
+        half = max(1, round(config.finger_width_m / cell / 2))
         low_s, low_t = s.min(), t.min()
         columns = ((s - low_s) / cell).astype(np.int32)
         rows = ((t - low_t) / cell).astype(np.int32)
-        shape = (len(angles), int(rows.max()) + window, int(columns.max()) + 1 + room + 1)
+        shape = (len(angles), int(rows.max()) + 2 * half, int(columns.max()) + 1 + room + 1)
         number = np.arange(len(angles), dtype=np.int32)[:, None]
-        flat = (number * shape[1] + rows + window - 1) * shape[2] + columns
-        found, groups = [], []
+        flat = (number * shape[1] + rows + 2 * half - 1) * shape[2] + columns
+        widest = config.gripper_opening_m - 2 * config.grasp_clearance_m
+        found, leans, groups = [], [], []
         for i, tip in enumerate(self._tips):
             filled = np.zeros(shape, np.bool_)
             filled.reshape(-1)[flat[:, self._points[:, 2] > tip]] = True
-            which, row, begin, end = _runs(_spread(_spread(filled, window, 1), room, 2))
-            first, last = low_s + begin * cell, low_s + (end - room + 1) * cell
-            fits = (
-                last - first <= config.gripper_opening_m - 2 * config.grasp_clearance_m + 2 * cell
-            )
-            across = low_t + (row - window / 2 + 0.5) * cell
-            ends = (angles[which], np.full(len(row), tip), across, first, last)
-            found.append(np.column_stack(ends)[fits])
-            groups.append(which[fits] + i * len(angles))
-        return self._likely(np.concatenate(found), np.concatenate(groups))
+            strips = _spread(filled, half, 1)
+            both = strips.copy()
+            both[:, :-half] |= strips[:, half:]
+            which, row, begin, end = _runs(_spread(both, room, 2))
+            end = end - room + 1
+            fits = (end - begin - 1) * cell <= widest
+            which, row, begin, end = which[fits], row[fits], begin[fits], end[fits]
+            leans.append(_lean(strips, which, row, begin, end, half) / half)
+            groups.append(which + i * len(angles))
+            across = low_t + (row - half + 1) * cell
+            edges = (low_s + begin * cell, low_s + (end + 1) * cell)
+            found.append(np.column_stack((angles[which], np.full(len(row), tip), across, *edges)))
+        rough = np.concatenate(found)
+        likely = self._likely(rough, np.concatenate(groups), np.concatenate(leans))
+        return np.asarray(rough[np.argsort(-likely, kind="stable")[:_CHECKED]], np.float64)
 
-    def _likely(self, rough: Floats, group: NDArray[np.intp]) -> Floats:
-        """Return the candidates nearest to the middle, some of each direction and height."""
-        if len(rough) <= _CHECKED:
-            return rough
+    def _likely(self, rough: Floats, group: NDArray[np.intp], lean: Floats) -> Floats:
+        """Guess the score of candidates, so that the best few of each direction come first."""
         cos, sin = np.cos(rough[:, 0]), np.sin(rough[:, 0])
         x, y = self._middle
         along = (rough[:, 3] + rough[:, 4]) / 2 - (x * cos + y * sin)
         off = np.hypot(along, rough[:, 2] - (y * cos - x * sin))
-        # The two nearest of each direction and height first, then the next two of each.
-        order = np.lexsort((off, group))
+        guess = np.clip(1 - 0.8 * lean, 0.05, 1) * np.exp(-0.5 * (off / _CENTRE_M) ** 2)
+        order = np.argsort(group - 0.5 * guess)  # the guess is at most 1
         starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-        rank = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
-        turn = order[np.lexsort((off[order], rank // 2))]
-        return np.asarray(rough[turn[:_CHECKED]], np.float64)
+        sizes = np.diff(np.append(starts, len(order)))
+        rank = np.empty(len(order))
+        rank[order] = np.arange(len(order)) - np.repeat(starts, sizes)
+        return np.asarray(guess - rank // _PER_DIRECTION, np.float64)
 
     def _looked_at(self, rough: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Return angle, tip, centre [C, 2], opening and score of each candidate, exactly."""
@@ -238,6 +245,14 @@ class _Search:
         return np.asarray(met.any(axis=1), np.bool_)
 
 
+def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Say whether two candidates, each of angle, tip and place, are as good as one."""
+    apart = math.hypot(one[2] - other[2], one[3] - other[3])
+    if apart >= _APART_M or abs(one[1] - other[1]) >= _APART_M:
+        return False
+    return abs(math.cos(one[0] - other[0])) > _APART_COS
+
+
 def _thinned(points: Floats, most: int) -> Floats:
     return points[:: max(1, -(-len(points) // most))]
 
@@ -282,3 +297,23 @@ def _runs(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
     rows, columns = np.divmod(first, filled.shape[2])
     plane, row = np.divmod(rows, filled.shape[1])
     return plane, row, columns, last - rows * filled.shape[2]
+
+
+def _lean(
+    strips: NDArray[np.bool_],
+    which: NDArray[np.intp],
+    row: NDArray[np.intp],
+    begin: NDArray[np.intp],
+    end: NDArray[np.intp],
+    half: int,
+) -> Floats:
+    """Return by how many cells the two halves of a finger would touch a run apart, at most."""
+    columns = np.arange(strips.shape[2])
+    inside = (columns >= begin[:, None]) & (columns <= end[:, None])
+    firsts, lasts = [], []
+    for shift in (0, half):
+        line = strips[which, np.minimum(row + shift, strips.shape[1] - 1)] & inside
+        firsts.append(line.argmax(axis=1))
+        lasts.append(line[:, ::-1].argmax(axis=1))
+    apart = np.maximum(np.abs(firsts[0] - firsts[1]), np.abs(lasts[0] - lasts[1]))
+    return np.asarray(apart, np.float64)

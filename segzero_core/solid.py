@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from segzero_core.errors import InputError
 from segzero_core.spatial import Floats, ObjectCloud, OrientedBox, SupportPlane
 
-MAX_POINTS: Final = 1200
-"""More change nothing and cost time."""
+_SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 800, 160, 400
+"""About so many points of each sort are used; more change nothing and cost time."""
+_BACK_PX: Final = 3
+"""The slope of the surface at its outline is taken over so many pixels,"""
+_MAX_SLOPE: Final = 2.5
+"""and is at most this."""
 _TOP_SHARE, _TOP_M = 0.05, 0.003
 """The top is what is at most this share of the height, or this, below the highest point."""
 _FOOT_M, _FOOT_SHARE = 0.003, 0.25
@@ -27,6 +31,9 @@ _FOOT_M, _FOOT_SHARE = 0.003, 0.25
 _MIN_CONSISTENT: Final = 0.95
 """Of a mirror image's points that the camera could not have seen elsewhere."""
 _HIDDEN_M: Final = 0.004
+"""So much before the visible surface a point may lie and count as of it,"""
+_BEHIND_M: Final = 0.006
+"""and so much behind it does it tell something new."""
 _TRIM_SHARE: Final = 0.002
 """Of the points beyond each side of the box: noise of the camera."""
 _COARSE_ANGLES: Final = 45
@@ -155,16 +162,16 @@ def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
     grid[pixels[:, 1] - corner[1], pixels[:, 0] - corner[0]] = cloud.points_m
     missing = cloud.eroded_px + 0.5
     known = np.isfinite(grid[..., 0])
-    outline = []
-    for axis in (0, 1):
-        for sign in (1, -1):
-            outline.append(_continued(grid, known, axis, sign, missing))
-    ends = np.concatenate(outline)
-    surface = cloud.points_m[:: max(1, len(cloud) // (MAX_POINTS * 2 // 3))]
-    return surface.astype(np.float64), ends[:: max(1, len(ends) // (MAX_POINTS // 3))]
-
-
-_BACK_PX: Final = 3
+    ends = np.concatenate(
+        [
+            _continued(grid, known, axis, sign, missing)
+            for axis, sign in ((0, 1), (0, -1), (1, 1), (1, -1))
+        ]
+    )
+    # Every so many pixels in both directions; a stride over the list would leave out columns.
+    apart = max(1, round(np.sqrt(len(cloud) / _SEEN_POINTS)))
+    surface = cloud.points_m[((pixels % apart) == 0).all(axis=1)]
+    return surface.astype(np.float64), ends[:: max(1, len(ends) // _OUTLINE_POINTS)]
 
 
 def _continued(
@@ -181,8 +188,14 @@ def _continued(
     ends[_BACK_PX:] &= known[:-_BACK_PX]
     rows, columns = np.nonzero(ends)
     here = grid[rows, columns].astype(np.float64)
-    step = (here - grid[rows - _BACK_PX, columns]) / _BACK_PX
-    return here + missing_px * step
+    back = grid[rows - _BACK_PX, columns].astype(np.float64)
+    ray, ray_back = here[:, :2] / here[:, 2:], back[:, :2] / back[:, 2:]
+    pixel = (ray - ray_back) / _BACK_PX
+    # Steep at a round thing's rim, and without meaning where another surface begins.
+    most = _MAX_SLOPE * np.linalg.norm(pixel, axis=1) * here[:, 2]
+    deeper = np.clip((here[:, 2] - back[:, 2]) / _BACK_PX, -most, most)
+    z = (here[:, 2] + missing_px * deeper)[:, None]
+    return np.concatenate(((ray + missing_px * pixel) * z, z), axis=1)
 
 
 def _longer_side(flat: Floats) -> Floats:
@@ -233,11 +246,11 @@ def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
     for signs in ((1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)):
         image = flat.copy()
         image[:, :2] = middle[:2] + (flat[:, :2] - middle[:2]) * signs
-        possible = shadow.hides(origin + image @ axes)
-        if possible.mean() >= _MIN_CONSISTENT:
-            found.append(image[possible])
+        behind = shadow.behind_m(origin + image @ axes)
+        if (behind > -_HIDDEN_M).mean() >= _MIN_CONSISTENT:
+            found.append(image[behind > _BEHIND_M])
     mirrored = np.concatenate(found)
-    return mirrored[:: max(1, len(mirrored) * 2 // MAX_POINTS)]
+    return mirrored[:: max(1, len(mirrored) // _HIDDEN_POINTS)]
 
 
 class _Shadow:
@@ -259,13 +272,14 @@ class _Shadow:
         cells = np.floor((rays - self._corner) / self._cell) + 1
         return np.asarray(cells, np.intp)
 
-    def hides(self, points_m: Floats) -> NDArray[np.bool_]:
-        """Say of each point whether it lies in or behind the cloud."""
+    def behind_m(self, points_m: Floats) -> Floats:
+        """Return float64 [N]: how far behind the cloud points lie; minus infinity beside it."""
         cells = self._cells(points_m[:, :2] / points_m[:, 2:])
         last = np.array(self._depth.shape) - 1
         inside = ((cells >= 0) & (cells <= last)).all(axis=1)
         cells = np.clip(cells, 0, last)
-        return inside & (points_m[:, 2] > self._depth[cells[:, 0], cells[:, 1]] - _HIDDEN_M)
+        behind = points_m[:, 2] - self._depth[cells[:, 0], cells[:, 1]]
+        return np.where(inside, behind, -np.inf)
 
 
 def _nearest(depth: Floats) -> Floats:
