@@ -212,8 +212,27 @@ class NodeConfig(GraspConfig, PipelineConfig):
         "Draw ~/overlay whenever somebody subscribes to it.",
         Bounds(read_only=False),
     )
+    target_frame: str = setting(
+        "",
+        "Frame with z up that poses, grasps, the cloud and 3-D markers are told in, by TF at the"
+        " picture's stamp; empty: the camera's own frame.",
+        Bounds(read_only=False),
+    )
+    tf_timeout_s: float = setting(
+        0.2,
+        "How long an answer waits for the transform to target_frame.",
+        Bounds(minimum=0.0, maximum=10.0, read_only=False),
+    )
+    rectified: bool = setting(
+        False,  # noqa: FBT003 - a default is no flag of a call
+        "The pictures are rectified: P of camera_info holds, and no distortion.",
+        Bounds(read_only=False),
+    )
     overlay_rate_hz: float = setting(
         5.0,
         "The overlay is drawn at most this often; answers in between are left out.",
         Bounds(minimum=0.1, maximum=60.0, read_only=False),
     )
+
+    def __post_init__(self) -> None:
+        PipelineConfig.__post_init__(self)  # checks the fields of all

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.errors import InputError
-from segzero_core.spatial import Floats, ObjectCloud, OrientedBox, SupportPlane
+from segzero_core.spatial import Floats, ObjectCloud, OrientedBox, SupportPlane, unit_vector
 
 _SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 800, 160, 400
 """About so many points of each sort are used; more change nothing and cost time."""
@@ -134,11 +134,7 @@ def body_of(
 def _vertical(seen: Floats, support: SupportPlane | None, up: NDArray[Any] | None) -> Floats:
     if support is not None:
         return support.normal
-    direction = -seen.mean(axis=0) if up is None else np.asarray(up, np.float64)
-    length = float(np.linalg.norm(direction))
-    if not length > 0:
-        raise InputError("up: its length is zero; give the direction against gravity")
-    return np.asarray(direction / length, np.float64)
+    return unit_vector(-seen.mean(axis=0) if up is None else up)
 
 
 def _axes_of(vertical: Floats) -> Floats:

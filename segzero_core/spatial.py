@@ -39,6 +39,19 @@ def _frozen_array(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
     return array
 
 
+def unit_vector(up: NDArray[Any]) -> Floats:
+    """Return a direction with the length 1.
+
+    Raises:
+        InputError: It is no direction.
+    """
+    direction = _frozen_array("up", up, (3,))
+    length = float(np.linalg.norm(direction))
+    if not length > 0:
+        raise InputError("up: its length is zero; give the direction against gravity")
+    return np.asarray(direction / length, np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class CameraModel:
     """How a camera maps directions to pixels.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.geometry import box_from_mask
-from segzero_core.spatial import CameraModel, Floats, ObjectCloud, SupportPlane
+from segzero_core.spatial import CameraModel, Floats, ObjectCloud, SupportPlane, unit_vector
 
 _RING_SHARE: Final = 0.35
 """The ring around the mask is as wide as this share of the mask's larger side,"""
@@ -24,6 +24,8 @@ _MIN_SHARE: Final = 0.25
 """Of the ring's points that must lie in the plane."""
 _MAX_BELOW_SHARE: Final = 0.1
 """Of the object's points that may lie below what it stands on."""
+_MIN_LEVEL: Final = 0.966
+"""Of the cosine between a support's normal and what is known to be up: 15 degrees."""
 _MIN_FACING: Final = 0.1
 """Of the cosine between normal and view: a plane seen edge-on is no support."""
 
@@ -45,11 +47,13 @@ def support_plane(
         depth_m: float32 [H, W], NaN where unknown.
         camera: Of that picture.
         cloud: Of that mask.
-        up: [3], against gravity in the camera frame; then only the plane's height is searched.
+        up: [3], against gravity in the camera frame; then only planes that are about level count.
 
     Returns:
         None where no plane holds enough of the surroundings.
     """
+    if up is not None:
+        up = unit_vector(up)
     rng = np.random.default_rng(0)
     around = _ring_points(mask, depth_m, camera, rng)
     if len(around) < _SAMPLES // 10:
@@ -76,10 +80,6 @@ def _hypotheses(
     around: Floats, rng: np.random.Generator, up: NDArray[Any] | None
 ) -> tuple[Floats, Floats]:
     """Return normals [M, 3] towards the camera and offsets [M] of planes through samples."""
-    if up is not None:
-        normal = np.asarray(up, np.float64) / np.linalg.norm(up)
-        chosen = around[rng.integers(len(around), size=_TRIALS)]
-        return np.broadcast_to(normal, (_TRIALS, 3)), chosen @ normal
     a, b, c = around[rng.integers(len(around), size=(3, _TRIALS))]
     normals = np.cross(b - a, c - a)
     lengths = np.linalg.norm(normals, axis=1)
@@ -89,16 +89,21 @@ def _hypotheses(
     # The camera, at the origin, looks at the upper side: normal · 0 > offset.
     normals, offsets = np.where(offsets[:, None] > 0, -normals, normals), -np.abs(offsets)
     facing = -offsets > _MIN_FACING * np.linalg.norm(a[good], axis=1)
-    return normals[facing], offsets[facing]
+    if up is None:
+        return normals[facing], offsets[facing]
+    level = facing & (normals @ up > _MIN_LEVEL)
+    # Of a cluttered table three points seldom are the table's; one is enough with the normal.
+    flat = np.broadcast_to(up, (_TRIALS, 3))
+    return np.concatenate((normals[level], flat)), np.concatenate((offsets[level], a @ up))
 
 
 def _refined(near: Floats, normal: Floats, up: NDArray[Any] | None) -> tuple[Floats, float]:
-    """Fit the plane to its points by least squares; of a known normal, the offset alone."""
+    """Fit the plane to its points by least squares; they may not turn it away from level."""
     middle = near.mean(axis=0)
-    if up is None:
-        _, axes = np.linalg.eigh((near - middle).T @ (near - middle))
-        fitted = axes[:, 0]
-        normal = fitted if fitted @ normal > 0 else -fitted
+    _, axes = np.linalg.eigh((near - middle).T @ (near - middle))
+    fitted = axes[:, 0] if axes[:, 0] @ normal > 0 else -axes[:, 0]
+    if up is None or fitted @ up > _MIN_LEVEL:
+        normal = fitted
     return normal, float(normal @ middle)
 
 

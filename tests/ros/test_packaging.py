@@ -221,7 +221,14 @@ CAMERA = "/camera/color/image_raw"
 def test_rviz_shows_topics_of_the_node_with_a_quality_of_service_that_fits() -> None:
     manager = yaml.safe_load((ROOT / "rviz" / "segzero.rviz").read_text())["Visualization Manager"]
     shown = {display["Topic"]["Value"]: display["Topic"] for display in manager["Displays"]}
-    assert set(shown) == {CAMERA, "/segzero/overlay", "/segzero/mask", "/segzero/markers"}
+    assert set(shown) == {
+        CAMERA,
+        "/segzero/overlay",
+        "/segzero/mask",
+        "/segzero/markers",
+        "/segzero/object_cloud",
+        "/segzero/object_poses",
+    }
     for name, topic in shown.items():
         # A camera may publish best effort; what the node publishes is reliable and not latched.
         assert topic["Reliability Policy"] == ("Best Effort" if name == CAMERA else "Reliable")
@@ -244,6 +251,8 @@ def test_foxglove_shows_the_same_topics_and_asks_as_the_node_listens() -> None:
         CAMERA,
         "/segzero/overlay",
         "/segzero/markers",
+        "/segzero/object_cloud",
+        "/segzero/object_poses",
         "/segzero/reasoning",
         "/segzero/status",
     }
