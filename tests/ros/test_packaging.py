@@ -125,7 +125,7 @@ def ros_imports() -> set[str]:
 
 
 def test_package_xml_declares_what_the_node_and_the_launch_file_import() -> None:
-    system_names = {"numpy": "python3-numpy", "PIL": "python3-pil"}
+    system_names = {"numpy": "python3-numpy", "PIL": "python3-pil", "tf2_ros": "tf2_ros_py"}
     needed = {system_names.get(name, name) for name in ros_imports()}
     assert needed <= declared("depend", "exec_depend")
 
