@@ -28,8 +28,8 @@ _MIN_STEP_M: Final = 0.005
 """Depths that differ by less are one."""
 _CHECKED: Final = 24
 """Candidates that are looked at closely."""
-_PER_DIRECTION: Final = 2
-"""Of each direction and depth, before the next ones of any."""
+_BINS: Final = 1000
+"""More than there are places across in one direction."""
 _OBSTACLES: Final = 800
 """Points of its surroundings that are looked at, at most."""
 
@@ -171,7 +171,8 @@ class _Search:
             fits = (end - begin - 1) * cell <= widest
             which, row, begin, end = which[fits], row[fits], begin[fits], end[fits]
             leans.append(_lean(strips, which, row, begin, end, half) / half)
-            groups.append(which + i * len(angles))
+            bins = (row * cell / _APART_M).astype(np.intp)
+            groups.append(bins + _BINS * (which + i * len(angles)))
             across = low_t + (row - half + 1) * cell
             edges = (low_s + begin * cell, low_s + (end + 1) * cell)
             found.append(np.column_stack((angles[which], np.full(len(row), tip), across, *edges)))
@@ -180,7 +181,7 @@ class _Search:
         return np.asarray(rough[np.argsort(-likely, kind="stable")[:_CHECKED]], np.float64)
 
     def _likely(self, rough: Floats, group: NDArray[np.intp], lean: Floats) -> Floats:
-        """Guess the score of candidates, so that the best few of each direction come first."""
+        """Guess the score of candidates, so that the best of each group comes first."""
         cos, sin = np.cos(rough[:, 0]), np.sin(rough[:, 0])
         x, y = self._middle
         along = (rough[:, 3] + rough[:, 4]) / 2 - (x * cos + y * sin)
@@ -191,7 +192,7 @@ class _Search:
         sizes = np.diff(np.append(starts, len(order)))
         rank = np.empty(len(order))
         rank[order] = np.arange(len(order)) - np.repeat(starts, sizes)
-        return np.asarray(guess - rank // _PER_DIRECTION, np.float64)
+        return np.asarray(guess - rank, np.float64)
 
     def _looked_at(self, rough: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Return angle, tip, centre [C, 2], opening and score of each candidate, exactly."""

@@ -48,6 +48,8 @@ _HULL_DIRECTIONS: Final = np.stack((np.cos(_HULL_ANGLES), np.sin(_HULL_ANGLES)),
     np.float32
 )
 _MIN_SIDE_M: Final = 0.001
+_MIN_HEIGHT_M: Final = 0.001
+"""What is lower cannot be told from what it lies on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,7 @@ def body_of(
     if support is not None:
         foot = min(_FOOT_M, _FOOT_SHARE * top)
         seen = seen[heights > ground + foot]
-    if top <= 0 or len(seen) < 3:
+    if top < _MIN_HEIGHT_M or len(seen) < 3:
         raise InputError(
             f"the object does not rise above what it lies on (its top is at {1000 * top:.0f} mm); "
             "is the mask on the object?"
