@@ -1,7 +1,7 @@
 """Pictures out of messages as ROS lays them out, wherever these come from: no ROS is needed.
 
 Eight encodings are known. A message is whatever has the fields of sensor_msgs/Image or
-CompressedImage, be it from rclpy or from a bag.
+CompressedImage, be it off the wire or out of a bag.
 """
 
 from __future__ import annotations
