@@ -31,6 +31,10 @@ _TOP_SHARE, _TOP_M = 0.05, 0.003
 """The top is what is at most this share of the height, or this, below the highest point."""
 _FOOT_M, _FOOT_SHARE = 0.003, 0.25
 """Points lower than this above the support, or this share of the height, may be the support's."""
+_UPPER_SHARE: Final = 0.12
+"""The part of the height that tells how the object is turned,"""
+_MIN_UPPER: Final = 40
+"""if so many points are there."""
 _MIN_CONSISTENT: Final = 0.95
 """Of a mirror image's points that the camera could not have seen elsewhere."""
 _HIDDEN_M: Final = 0.004
@@ -132,7 +136,9 @@ def body_of(
     origin = seen.mean(axis=0)
     origin = origin + (ground - origin @ vertical) * vertical
     flat = (seen - origin) @ axes.T
-    turn = _longer_side(flat[:, :2])
+    # The top shows how the object lies; what is seen of its sides is one-sided.
+    upper = flat[flat[:, 2] > (1 - _UPPER_SHARE) * top]
+    turn = _longer_side(upper[:, :2] if len(upper) >= _MIN_UPPER else flat[:, :2])
     axes = turn @ axes
     flat = flat @ turn.T
     whole = np.concatenate((flat, _mirrored(flat, origin, axes, top)))
@@ -166,12 +172,13 @@ def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
     every side of a box would be too short by one and a half pixels.
     """
     pixels = cloud.pixels_xy
-    corner = pixels.min(axis=0)
-    width, height = pixels.max(axis=0) - corner + 1
-    grid = np.full((height, width, 3), np.nan, np.float32)
-    grid[pixels[:, 1] - corner[1], pixels[:, 0] - corner[0]] = cloud.points_m
+    left, upper, right, lower = cloud.window_xyxy
+    grid = np.zeros((lower - upper, right - left, 3), np.float32)
+    known = np.zeros(grid.shape[:2], np.bool_)
+    places = (pixels[:, 1] - upper) * (right - left) + (pixels[:, 0] - left)
+    grid.reshape(-1, 3)[places] = cloud.points_m
+    known.reshape(-1)[places] = True
     missing = cloud.eroded_px + 0.5
-    known = np.isfinite(grid[..., 0])
     ends = np.concatenate(
         [
             _continued(grid, known, axis, sign, missing)
@@ -180,7 +187,7 @@ def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
     )
     # Every so many pixels in both directions; a stride over the list would leave out columns.
     apart = max(1, min(round(math.sqrt(len(cloud) / _SEEN_POINTS)), _most_apart(cloud)))
-    surface = cloud.points_m[((pixels % apart) == 0).all(axis=1)]
+    surface = grid[::apart, ::apart][known[::apart, ::apart]]
     return surface.astype(np.float64), ends[:: max(1, len(ends) // _OUTLINE_POINTS)]
 
 
@@ -252,8 +259,9 @@ def _rectangles(flat: Floats, angles: Floats) -> Floats:
 def _extent(points: Floats) -> tuple[Floats, Floats]:
     """Return the corners of the box that leaves out the outermost few points of each side."""
     skipped = int(_TRIM_SHARE * len(points))
-    ordered = np.partition(points, (skipped, len(points) - 1 - skipped), axis=0)
-    return ordered[skipped].copy(), ordered[len(points) - 1 - skipped].copy()
+    last = len(points) - 1 - skipped
+    ordered = np.partition(np.ascontiguousarray(points.T), (skipped, last), axis=1)
+    return ordered[:, skipped].copy(), ordered[:, last].copy()
 
 
 def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:

@@ -8,6 +8,7 @@ sensor_msgs/CameraInfo has it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, sqrt
 from typing import Any, Final, TypeAlias
 
@@ -217,6 +218,12 @@ class ObjectCloud:
 
     def __len__(self) -> int:
         return len(self.points_m)
+
+    @cached_property
+    def window_xyxy(self) -> tuple[int, int, int, int]:
+        """First column and row, and those behind the last, of the pixels it was seen at."""
+        columns, rows = np.ascontiguousarray(self.pixels_xy.T)
+        return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 @dataclass(frozen=True, eq=False)

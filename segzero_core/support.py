@@ -129,9 +129,9 @@ def _ring_points(
 
 def _corners(cloud: ObjectCloud) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the first pixel of the mask that a cloud is of, and the one behind its last."""
+    left, top, right, bottom = cloud.window_xyxy
     edge = cloud.eroded_px
-    low = np.asarray(cloud.pixels_xy.min(axis=0) - edge, np.intp)
-    return low, np.asarray(cloud.pixels_xy.max(axis=0) + edge + 1, np.intp)
+    return np.array([left - edge, top - edge]), np.array([right + edge, bottom + edge])
 
 
 def _grown(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:

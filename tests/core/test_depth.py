@@ -280,7 +280,7 @@ def test_the_hidden_half_of_a_ball_is_counted_in(elevation_deg: float) -> None:
     view = see([ball], elevation_deg=elevation_deg)
     found = measured(view)
     assert view.to_world(found.box.centre_m) == pytest.approx(ball.centre_m, abs=0.005)
-    assert found.box.size_m == pytest.approx([0.08] * 3, rel=0.06)
+    assert found.box.size_m == pytest.approx([0.08] * 3, rel=0.08)
     mean = view.to_world(found.cloud.points_m).mean(axis=0)
     assert np.linalg.norm(mean - ball.centre_m) > 0.015  # which is why the mean is not taken
 
