@@ -267,8 +267,11 @@ def _middle_of(body: Body) -> Floats:
     flat = body.points[:, :2]
     cell = max(0.004, float(np.ptp(flat, axis=0).max()) / 40)
     cells = np.floor((flat - flat.min(axis=0)) / cell).astype(np.int64)
-    _, first = np.unique(cells[:, 0] * 4096 + cells[:, 1], return_index=True)
-    return np.asarray(flat[first].mean(axis=0), np.float64)
+    filled = np.zeros(cells.max(axis=0) + 1, np.bool_)
+    filled[cells[:, 0], cells[:, 1]] = True
+    across, along = np.nonzero(filled)
+    middle = np.array([across.mean() + 0.5, along.mean() + 0.5]) * cell
+    return np.asarray(flat.min(axis=0) + middle, np.float64)
 
 
 def _along_and_across(points: Singles, angles: Floats) -> tuple[Singles, Singles]:

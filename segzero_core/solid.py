@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from segzero_core.errors import InputError
 from segzero_core.spatial import Floats, ObjectCloud, OrientedBox, SupportPlane, unit_vector
 
-_SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 800, 160, 400
+_SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 640, 140, 300
 """About so many points of each sort are used; more change nothing and cost time."""
 _MAX_SPACING_M: Final = 0.006
 """Points of large things are no further apart than this across the view, however many it takes."""

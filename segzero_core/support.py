@@ -15,8 +15,8 @@ _RING_PX: Final = (12, 60)
 """but at least and at most so many pixels."""
 _GAP_PX: Final = 3
 """The innermost pixels of the ring are left out: masks are not that exact."""
-_SAMPLES: Final = 400
-_TRIALS: Final = 60
+_SAMPLES: Final = 320
+_TRIALS: Final = 48
 _TOLERANCE: Final = 0.006
 """A point is of the plane if it is nearer than this share of its distance to the camera."""
 _MIN_SHARE: Final = 0.25
@@ -165,7 +165,7 @@ def nearby_points(
     *,
     cloud: ObjectCloud,
     reach_m: float,
-    samples: int = 2500,
+    samples: int = 1600,
 ) -> NDArray[np.float32]:
     """Return float32 [M, 3]: what stands within reach of an object and is not it.
 
