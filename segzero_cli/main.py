@@ -30,6 +30,7 @@ COMMANDS = {
     "export": ("segzero_cli.export", "write the image encoder to an ONNX file"),
     "build-engine": ("segzero_cli.build_engine", "build the image encoder for TensorRT"),
     "bench": ("segzero_cli.bench", "measure against the plain flow, side by side"),
+    "bag": ("segzero_cli.bag", "ask about every picture of a recorded bag"),
     "evaluate": ("training.evaluate", "score a model on rendered scenes or a benchmark"),
 }
 

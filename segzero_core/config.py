@@ -148,7 +148,46 @@ class PipelineConfig:
 
 
 @dataclass(frozen=True)
-class NodeConfig(PipelineConfig):
+class GraspConfig:
+    """The parallel gripper that grasps are looked for."""
+
+    gripper_opening_m: float = setting(
+        0.08,
+        "Widest opening of the gripper's fingers.",
+        Bounds(minimum=0.005, maximum=1.0, read_only=False),
+    )
+    finger_width_m: float = setting(
+        0.02,
+        "Width of a finger, across the closing axis.",
+        Bounds(minimum=0.001, maximum=0.2, read_only=False),
+    )
+    finger_thickness_m: float = setting(
+        0.01,
+        "Thickness of a finger, along the closing axis: the room it needs beside an object.",
+        Bounds(minimum=0.001, maximum=0.2, read_only=False),
+    )
+    finger_length_m: float = setting(
+        0.045,
+        "Length of the fingers before the palm: how deep an object may reach between them.",
+        Bounds(minimum=0.005, maximum=1.0, read_only=False),
+    )
+    grasp_clearance_m: float = setting(
+        0.004,
+        "Room that is left between a finger and anything it should not touch.",
+        Bounds(minimum=0.0, maximum=0.1, read_only=False),
+    )
+    max_grasps: int = setting(
+        8,
+        "How many grasps of an object are told at most; 0: none are looked for.",
+        Bounds(minimum=0, maximum=100, read_only=False),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class NodeConfig(GraspConfig, PipelineConfig):
     """Everything that the ROS 2 node can be told."""
 
     autostart: bool = setting(
@@ -208,8 +247,27 @@ class NodeConfig(PipelineConfig):
         "Draw ~/overlay whenever somebody subscribes to it.",
         Bounds(read_only=False),
     )
+    target_frame: str = setting(
+        "",
+        "Frame with z up that poses, grasps, the cloud and 3-D markers are told in, by TF at the"
+        " picture's stamp; empty: the camera's own frame.",
+        Bounds(read_only=False),
+    )
+    tf_timeout_s: float = setting(
+        0.2,
+        "How long an answer waits for the transform to target_frame.",
+        Bounds(minimum=0.0, maximum=10.0, read_only=False),
+    )
+    rectified: bool = setting(
+        False,  # noqa: FBT003 - a default is no flag of a call
+        "The pictures are rectified: P of camera_info holds, and no distortion.",
+        Bounds(read_only=False),
+    )
     overlay_rate_hz: float = setting(
         5.0,
         "The overlay is drawn at most this often; answers in between are left out.",
         Bounds(minimum=0.1, maximum=60.0, read_only=False),
     )
+
+    def __post_init__(self) -> None:
+        PipelineConfig.__post_init__(self)  # checks the fields of all

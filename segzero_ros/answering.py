@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segzero_core.types import ModelIdentity, Result, RgbImage
     from segzero_ros.jobs import Job
     from segzero_ros.pictures import Picture
+    from segzero_ros.space import Scene3D
     from segzero_ros.traces import TraceWriter
 
 
@@ -49,6 +50,8 @@ class Answer:
         rgb: Its pixels, uint8 [H, W, 3].
         result: The answer itself, where there is one.
         error: What went wrong, where something did.
+        scene: The objects in space, where they could be measured.
+        scene_trouble: Why they, or some of them, could not.
     """
 
     msg: SegmentationResult
@@ -56,6 +59,8 @@ class Answer:
     rgb: RgbImage | None = None
     result: Result | None = None
     error: Exception | None = None
+    scene: Scene3D | None = None
+    scene_trouble: str = ""
 
 
 def answer_query(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
 
     from segzero_ros.pictures import Picture
+    from segzero_ros.space import Scene3D
 
 LATENCIES_KEPT: Final = 200
 RATE_WINDOW: Final = 60
@@ -63,6 +64,8 @@ class Health:
         self._mismatches: dict[str, str] = {}
         self._last_error = ""
         self._without_stamp = 0
+        self._poses: Counter[str] = Counter()
+        self._depth_trouble = ""
 
     def picture_arrived(self, picture: Picture) -> None:
         """Count a picture."""
@@ -78,6 +81,14 @@ class Health:
                 self._latencies_ms.append(msg.total_ms)
             else:
                 self._last_error = f"query {msg.query_id}: {msg.error_msg}"
+
+    def measured(self, scene: Scene3D | None, trouble: str) -> None:
+        """Count the objects of an answer that have a pose, and keep why others have none."""
+        with self._lock:
+            objects = scene.objects if scene is not None else ()
+            self._poses["told"] += sum(each is not None for each in objects)
+            self._poses["answers_with_trouble"] += bool(trouble)
+            self._depth_trouble = trouble
 
     def failed(self, what: str) -> None:
         """Keep the last error."""
@@ -122,6 +133,7 @@ class Health:
                     name, status, max_age_s, extra.pop("clock_jumps"), extra.pop("image_topic")
                 ),
                 self._model(name, status, extra),
+                self._depth(name),
                 self._connections(name),
             ],
         )
@@ -167,6 +179,19 @@ class Health:
             **extra,
         }
         return _status(f"{name}: model", level, status.detail, values)
+
+    def _depth(self, name: str) -> DiagnosticStatus:
+        with self._lock:
+            poses, trouble = dict(self._poses), self._depth_trouble
+        told = poses.get("told", 0)
+        values = {
+            "poses": told,
+            "answers_with_trouble": poses.get("answers_with_trouble", 0),
+            "last_trouble": trouble,
+        }
+        level = DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK
+        text = f"no pose: {trouble}" if trouble else f"{told} poses told"
+        return _status(f"{name}: depth", level, text, values)
 
     def _connections(self, name: str) -> DiagnosticStatus:
         with self._lock:

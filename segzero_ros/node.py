@@ -4,6 +4,7 @@
     jobs.py       a query             worker.py   the model's thread    answering.py  the model
     goals.py      the action          outputs.py  what is published     health.py     counters
     process.py    signals, exit code  qos.py      QoS                   reporting.py  the voice
+    measuring.py  3-D                 frames.py   TF                    space.py      its messages
 
 Threads: the executor's, in which all callbacks return at once; the model's and the one that
 watches it; one for each transition; one that draws the overlay.
@@ -31,6 +32,7 @@ from segzero_ros.health import Health, resident_mb
 from segzero_ros.inputs import Inputs
 from segzero_ros.jobs import Job, Query
 from segzero_ros.lifecycle import ManagedNode, TransitionRefusedError
+from segzero_ros.measuring import Measurer
 from segzero_ros.memory import release_memory
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from segzero_ros.outputs import Outputs
@@ -95,6 +97,7 @@ class SegZeroNode(ManagedNode):
         self._core_log = CoreLog(self.get_logger())
         self.health = Health()
         self.ring = PictureRing(self.config.ring_size, self.config.pair_tolerance_s)
+        self._measurer = Measurer(self)
         self.outputs = Outputs(self, self._on_mismatch)
         self._inputs = Inputs(self, self._on_query, self._on_mismatch)
         self._goals = SegmentServer(self)
@@ -246,7 +249,7 @@ class SegZeroNode(ManagedNode):
     def _work(self, job: Job) -> None:
         """Answer one query; the last border before the thread would end."""
         try:
-            answer = self._answer(job)
+            answer = self._measurer.add_space(job, self._answer(job))
             composed = self.outputs.compose(answer)
         except Exception as error:
             self.log_defect(f"while answering query {job.query.id}")
@@ -296,6 +299,8 @@ class SegZeroNode(ManagedNode):
         with self._survived("while telling the state"):
             if self._is_accepting and self.reporter.status.active_query_id == job.query.id:
                 detail = "ready; the last query failed" if failed else "ready"
+                if answer.scene_trouble:
+                    detail += f"; no pose: {answer.scene_trouble}"
                 self.reporter.tell(Status.READY, detail)
 
     def _failure(self, job: Job, code: int, reason: str, picture: Picture | None = None) -> Answer:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from geometry_msgs.msg import PoseArray
 from rclpy.duration import Duration
 from rclpy.event_handler import PublisherEventCallbacks
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from segzero_ros import qos
 from segzero_ros.conversions import mask_to_msg, msg_from_array
 from segzero_ros.detections import Detection2DArray, detections_to_msg
-from segzero_ros.markers import markers_to_msg
+from segzero_ros.markers import markers_in_space, markers_to_msg
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from segzero_ros.overlay import OverlayPainter
 from segzero_ros.parameters import read_config
 from segzero_ros.results import instances_to_msg
+from segzero_ros.space import cloud_to_msg, poses_to_msg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +49,8 @@ class Outputs:
         self._mask = self._publisher(Image, "~/mask", qos.RESULT)
         self._instances = self._publisher(Image, "~/instances", qos.RESULT)
         self._markers = self._publisher(MarkerArray, "~/markers", qos.RESULT)
+        self._poses = self._publisher(PoseArray, "~/object_poses", qos.RESULT)
+        self._cloud = self._publisher(PointCloud2, "~/object_cloud", qos.RESULT)
         self._overlay = self._publisher(Image, "~/overlay", qos.RESULT)
         self._detections = (
             self._publisher(Detection2DArray, "~/detections", qos.RESULT)
@@ -74,7 +78,12 @@ class Outputs:
         if self._detections is not None:
             yield self._detections, detections_to_msg(result, header)
         if self._markers.get_subscription_count():
-            yield self._markers, markers_to_msg(result, header, answer.picture.camera_info)
+            markers = markers_to_msg(result, header, answer.picture.camera_info)
+            markers.markers += markers_in_space(answer.scene)
+            yield self._markers, markers
+        yield self._poses, poses_to_msg(answer.scene, header)
+        if self._cloud.get_subscription_count():
+            yield self._cloud, cloud_to_msg(answer.scene, answer.rgb, header)
 
     def publish_answer(self, answer: Answer, composed: list[tuple[Any, Any]]) -> None:
         """Publish an answer: the pictures are there when the result is heard."""

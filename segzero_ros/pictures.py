@@ -140,6 +140,12 @@ class PictureRing:
         """How often a stamp was older than the one before it."""
         return self._jumps
 
+    @property
+    def has_depth(self) -> bool:
+        """Whether any depth image arrived at all."""
+        with self._lock:
+            return bool(self._waiting["packed_depth"])
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segzero_ros.node import SegZeroNode
 
 DIAGNOSTICS_PERIOD_S: Final = 1.0
+WARNING_PERIOD_S: Final = 5.0
 
 
 class Reporter:
@@ -75,6 +76,10 @@ class Reporter:
         logger.warning(
             f"query {msg.query_id} failed (error code {msg.error_code}): {msg.error_msg}"
         )
+
+    def warn_rarely(self, text: str) -> None:
+        """Log a warning that may come with every answer; at most one every few seconds."""
+        self._node.get_logger().warning(text, throttle_duration_sec=WARNING_PERIOD_S)
 
     def _publish(self, state: int, detail: str, query_id: str = "") -> None:
         self.status = Status(

@@ -125,7 +125,7 @@ def ros_imports() -> set[str]:
 
 
 def test_package_xml_declares_what_the_node_and_the_launch_file_import() -> None:
-    system_names = {"numpy": "python3-numpy", "PIL": "python3-pil"}
+    system_names = {"numpy": "python3-numpy", "PIL": "python3-pil", "tf2_ros": "tf2_ros_py"}
     needed = {system_names.get(name, name) for name in ros_imports()}
     assert needed <= declared("depend", "exec_depend")
 
@@ -234,7 +234,14 @@ CAMERA = "/camera/color/image_raw"
 def test_rviz_shows_topics_of_the_node_with_a_quality_of_service_that_fits() -> None:
     manager = yaml.safe_load((ROOT / "rviz" / "segzero.rviz").read_text())["Visualization Manager"]
     shown = {display["Topic"]["Value"]: display["Topic"] for display in manager["Displays"]}
-    assert set(shown) == {CAMERA, "/segzero/overlay", "/segzero/mask", "/segzero/markers"}
+    assert set(shown) == {
+        CAMERA,
+        "/segzero/overlay",
+        "/segzero/mask",
+        "/segzero/markers",
+        "/segzero/object_cloud",
+        "/segzero/object_poses",
+    }
     for name, topic in shown.items():
         # A camera may publish best effort; what the node publishes is reliable and not latched.
         assert topic["Reliability Policy"] == ("Best Effort" if name == CAMERA else "Reliable")
@@ -257,6 +264,8 @@ def test_foxglove_shows_the_same_topics_and_asks_as_the_node_listens() -> None:
         CAMERA,
         "/segzero/overlay",
         "/segzero/markers",
+        "/segzero/object_cloud",
+        "/segzero/object_poses",
         "/segzero/reasoning",
         "/segzero/status",
     }
