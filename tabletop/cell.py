@@ -3,9 +3,8 @@
     cell = Cell(stage.world)
     cell.move_to(position_m, rotation)
     cell.close()
-    watch = cell.lift_watch()
-    cell.rest(1.0)
-    watch.lifted()
+    cell.move_to(higher_m, rotation)
+    cell.hold().lifted  # which things are 10 cm up and stay there
 
 Things are held by friction alone, with a coefficient of at most 1. Where a kind's solids are
 coarser than what is seen of it (a mug is a full cylinder to `tabletop.world`), the cell collides
@@ -23,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabletop.camera import Camera, CameraPose, Picture
-from tabletop.hand import AXES, FINGER_THICKNESS_M, OPENING_M, add_hand
+from tabletop.hand import AXES, OPENING_M, add_hand
 from tabletop.simulator import mujoco
 from tabletop.world import SOLID_GROUP, World
 
-AS_SEEN: Final = frozenset({"mug", "bowl", "scissors"})
-"""Kinds with openings, whose coarse solids fill them."""
+AS_SEEN: Final = frozenset({"mug", "bowl", "scissors", "hammer"})
+"""Kinds whose coarse solids fill openings or stand out from what is seen."""
 HOME_M: Final = (0.0, -2.2, 0.9)
 """Where the hand waits: out of the camera's sight, and its shadow off the table."""
 LIFTED_M: Final = 0.10
@@ -237,11 +236,3 @@ def _collide_as_seen(body: mujoco.MjsBody) -> None:
         geom.contype = geom.conaffinity = touches
         if touches:
             geom.condim, geom.friction = 6, [0.9, 0.02, 0.002]
-
-
-def base_from_camera(pose: CameraPose) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return rotation [3, 3] and position [3] of the camera's optical frame in the base."""
-    return pose.rotation, pose.position_m
-
-
-__all__ = ["FINGER_THICKNESS_M", "Cell", "Lift", "MotionError", "base_from_camera"]

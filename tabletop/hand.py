@@ -29,6 +29,16 @@ GRIP_N: Final = 40.0
 FRICTION: Final = (1.0, 0.008, 0.0001)
 """Sliding, torsional [m] and rolling [m] coefficient of the rubber pads."""
 
+GRASP_SETTINGS: Final = {
+    "gripper_opening_m": OPENING_M,
+    "finger_width_m": FINGER_WIDTH_M,
+    "finger_thickness_m": FINGER_THICKNESS_M,
+    "finger_length_m": 0.08,
+    "grasp_clearance_m": 0.004,
+}
+"""What the node must know of this gripper, by the names of its parameters. The fingers are longer
+than told: so a tall thing is taken near its top, above what stands around it."""
+
 AXES: Final = ("x", "y", "z", "yaw")
 _CARRIAGE_KG, _FINGER_KG = 1.2, 0.12
 _STIFFNESS: Final = {"x": 9000.0, "y": 9000.0, "z": 9000.0, "yaw": 90.0}
