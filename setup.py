@@ -25,8 +25,10 @@ def bundled_files() -> list[str]:
 EXTRAS = {
     # The synthetic tabletop and its camera (needs libosmesa6 or EGL of the system).
     "tabletop": ["mujoco>=3.3,<5", "tqdm>=4.60"],
-    # `make demo` and bags: reads and writes mcap without ROS.
+    # `make demo`: reads and writes mcap without ROS.
     "demo": ["rosbags>=0.11,<1"],
+    # `segzero bag`: reads bags without ROS, and writes a video.
+    "bags": ["opencv-python-headless>=4.9,<6", "rosbags>=0.11,<1"],
     "train": [
         "accelerate>=1.5,<2",
         "datasets>=4,<6",

@@ -7,8 +7,8 @@
 Scenes are rendered (`tabletop`), or read from folders that `tabletop.render` wrote. True masks are
 used, of objects that nothing hides and that the picture's border does not cut. True depth is in
 whole millimetres, as cameras tell it. The truth of a place is the middle of the object, the truth
-of its size the object's own extents; both only of kinds that are convex and whose own axes are
-those of the smallest box around them.
+of its size the object's own extents along its own axes; both only of convex kinds. (A lemon's
+smallest box lies askew to its own axes: that counts as an error.)
 
 The time is that of the processor (one thread) for everything from mask and depth to box and
 grasps, the best of `--repeats` for each object, so that what else runs on the machine counts

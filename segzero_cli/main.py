@@ -27,6 +27,7 @@ COMMANDS = {
     "segment": ("segzero_cli.segment", "find what a query means in a picture"),
     "doctor": ("segzero_cli.doctor", "check the installation"),
     "demo": ("segzero_cli.demo", "play a recorded camera to the node and ask it questions"),
+    "bag": ("segzero_cli.bag", "ask about every picture of a recorded bag"),
     "evaluate": ("training.evaluate", "score a model on rendered scenes or a benchmark"),
 }
 

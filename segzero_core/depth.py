@@ -276,6 +276,8 @@ def measure_object(
     body = body_of(cloud, support, up=up)
     grasps: tuple[Grasp, ...] = ()
     if grasping is not None:
-        around = nearby_points(mask, depth_m, camera, reach_m=grasping.gripper_opening_m)
+        around = nearby_points(
+            mask, depth_m, camera, cloud=cloud, reach_m=grasping.gripper_opening_m
+        )
         grasps = grasps_of_body(body, surroundings_m=around, config=grasping)
     return Measurement(cloud, support, box_of_body(body), grasps)

@@ -20,17 +20,18 @@ from segzero_core.spatial import Floats, Grasp, ObjectCloud, SupportPlane
 Singles: TypeAlias = NDArray[np.float32]
 
 _DIRECTIONS: Final = 12
-_MIN_CELL_M: Final = 0.0025
+_MIN_CELL_M: Final = 0.003
 _MAX_CELLS: Final = 72
-_TIP_DEPTHS: Final = (1.0, 0.6, 0.3)
+_TIP_DEPTHS: Final = (1.0, 0.5)
 """How deep the tips go below the top, in lengths of the fingers."""
+_MIN_STEP_M: Final = 0.005
+"""Depths that differ by less are one."""
 _CHECKED: Final = 24
 """Candidates that are looked at closely."""
-_PER_DIRECTION: Final = 2
-"""Of each direction and depth, before the next ones of any."""
-_POINTS: Final = 1400
+_BINS: Final = 1000
+"""More than there are places across in one direction."""
 _OBSTACLES: Final = 800
-"""Points of the object and of its surroundings that are looked at, at most."""
+"""Points of its surroundings that are looked at, at most."""
 
 _GOOD_CONTACT_M: Final = 0.015
 """Fingers that overlap the object by more hold no better."""
@@ -96,7 +97,7 @@ class _Search:
         self._body = body
         self._config = config
         # Small numbers in small arrays, which stay in the processor's cache.
-        self._points = _thinned(body.points, _POINTS).astype(np.float32)
+        self._points = body.points.astype(np.float32)
         self._middle = _middle_of(body)
         self._obstacles: Singles = np.zeros((0, 3), np.float32)
         self._tips = self._tip_heights()
@@ -110,7 +111,9 @@ class _Search:
         # A thin thing leaves room for the tips only below the middle of its side.
         lowest = min(config.grasp_clearance_m, 0.4 * top) if self._body.stands else 0.0
         tips = [max(lowest, top - depth * config.finger_length_m) for depth in _TIP_DEPTHS]
-        return np.unique(np.round(tips, 4))
+        chosen = tips[:1]
+        chosen += [tip for tip in tips[1:] if tip > chosen[-1] + _MIN_STEP_M]
+        return np.array(chosen)
 
     def grasps(self) -> tuple[Grasp, ...]:
         """Return the best candidates."""
@@ -135,9 +138,10 @@ class _Search:
     def _grasp(
         self, angle: float, tip: float, centre: Floats, width: float, score: float
     ) -> Grasp:
-        closing = np.array([np.cos(angle), np.sin(angle), 0.0])
-        frame = np.stack((closing, np.cross((0.0, 0.0, -1.0), closing), (0.0, 0.0, -1.0)))
-        position = self._body.to_camera(np.array([[*centre, tip]]))[0]
+        cos, sin = math.cos(angle), math.sin(angle)
+        # Rows: the closing axis, z × x, and down.
+        frame = np.array([(cos, sin, 0.0), (sin, -cos, 0.0), (0.0, 0.0, -1.0)])
+        position = self._body.to_camera(np.array([[centre[0], centre[1], tip]]))[0]
         return Grasp(position, (frame @ self._body.axes).T, width, score)
 
     def _rough(self) -> Floats:
@@ -167,7 +171,8 @@ class _Search:
             fits = (end - begin - 1) * cell <= widest
             which, row, begin, end = which[fits], row[fits], begin[fits], end[fits]
             leans.append(_lean(strips, which, row, begin, end, half) / half)
-            groups.append(which + i * len(angles))
+            bins = (row * cell / _APART_M).astype(np.intp)
+            groups.append(bins + _BINS * (which + i * len(angles)))
             across = low_t + (row - half + 1) * cell
             edges = (low_s + begin * cell, low_s + (end + 1) * cell)
             found.append(np.column_stack((angles[which], np.full(len(row), tip), across, *edges)))
@@ -176,7 +181,7 @@ class _Search:
         return np.asarray(rough[np.argsort(-likely, kind="stable")[:_CHECKED]], np.float64)
 
     def _likely(self, rough: Floats, group: NDArray[np.intp], lean: Floats) -> Floats:
-        """Guess the score of candidates, so that the best few of each direction come first."""
+        """Guess the score of candidates, so that the best of each group comes first."""
         cos, sin = np.cos(rough[:, 0]), np.sin(rough[:, 0])
         x, y = self._middle
         along = (rough[:, 3] + rough[:, 4]) / 2 - (x * cos + y * sin)
@@ -187,7 +192,7 @@ class _Search:
         sizes = np.diff(np.append(starts, len(order)))
         rank = np.empty(len(order))
         rank[order] = np.arange(len(order)) - np.repeat(starts, sizes)
-        return np.asarray(guess - rank // _PER_DIRECTION, np.float64)
+        return np.asarray(guess - rank, np.float64)
 
     def _looked_at(self, rough: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Return angle, tip, centre [C, 2], opening and score of each candidate, exactly."""
@@ -253,7 +258,7 @@ def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return abs(math.cos(one[0] - other[0])) > _APART_COS
 
 
-def _thinned(points: Floats, most: int) -> Floats:
+def _thinned(points: NDArray[Any], most: int) -> NDArray[Any]:
     return points[:: max(1, -(-len(points) // most))]
 
 
@@ -262,8 +267,11 @@ def _middle_of(body: Body) -> Floats:
     flat = body.points[:, :2]
     cell = max(0.004, float(np.ptp(flat, axis=0).max()) / 40)
     cells = np.floor((flat - flat.min(axis=0)) / cell).astype(np.int64)
-    _, first = np.unique(cells[:, 0] * 4096 + cells[:, 1], return_index=True)
-    return np.asarray(flat[first].mean(axis=0), np.float64)
+    filled = np.zeros(cells.max(axis=0) + 1, np.bool_)
+    filled[cells[:, 0], cells[:, 1]] = True
+    across, along = np.nonzero(filled)
+    middle = np.array([across.mean() + 0.5, along.mean() + 0.5]) * cell
+    return np.asarray(flat.min(axis=0) + middle, np.float64)
 
 
 def _along_and_across(points: Singles, angles: Floats) -> tuple[Singles, Singles]:

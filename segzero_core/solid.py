@@ -9,6 +9,7 @@ would stand where the camera saw something else shows that the object is not sym
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from segzero_core.errors import InputError
 from segzero_core.spatial import Floats, ObjectCloud, OrientedBox, SupportPlane, unit_vector
 
-_SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 800, 160, 400
+_SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 640, 140, 300
 """About so many points of each sort are used; more change nothing and cost time."""
+_MAX_SPACING_M: Final = 0.006
+"""Points of large things are no further apart than this across the view, however many it takes."""
 _BACK_PX: Final = 3
 """The slope of the surface at its outline is taken over so many pixels,"""
 _MAX_SLOPE: Final = 2.5
@@ -28,18 +31,29 @@ _TOP_SHARE, _TOP_M = 0.05, 0.003
 """The top is what is at most this share of the height, or this, below the highest point."""
 _FOOT_M, _FOOT_SHARE = 0.003, 0.25
 """Points lower than this above the support, or this share of the height, may be the support's."""
+_UPPER_SHARE: Final = 0.12
+"""The part of the height that tells how the object is turned,"""
+_MIN_UPPER: Final = 40
+"""if so many points are there."""
 _MIN_CONSISTENT: Final = 0.95
 """Of a mirror image's points that the camera could not have seen elsewhere."""
 _HIDDEN_M: Final = 0.004
 """So much before the visible surface a point may lie and count as of it,"""
+_MIRRORS: Final = np.array([[[1.0, -1.0, 1.0]], [[-1.0, 1.0, 1.0]], [[-1.0, -1.0, 1.0]]])
+"""At the vertical planes along and across it, and at both: half a turn."""
 _BEHIND_M: Final = 0.006
 """and so much behind it does it tell something new."""
 _TRIM_SHARE: Final = 0.002
 """Of the points beyond each side of the box: noise of the camera."""
 _COARSE_ANGLES: Final = 45
 _FINE_STEPS: Final = 16
-_HULL_ANGLES: Final = 32
+_HULL_ANGLES: Final = np.arange(32) * (np.pi / 32)
+_HULL_DIRECTIONS: Final = np.stack((np.cos(_HULL_ANGLES), np.sin(_HULL_ANGLES)), axis=1).astype(
+    np.float32
+)
 _MIN_SIDE_M: Final = 0.001
+_MIN_HEIGHT_M: Final = 0.001
+"""What is lower cannot be told from what it lies on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +120,14 @@ def body_of(
     seen = np.concatenate((surface, outline))
     vertical = _vertical(seen, support, up)
     heights = seen @ vertical
-    ground = support.offset_m if support else float(np.quantile(heights, 0.01))
-    top = float(np.quantile(heights, 0.998)) - ground
+    lowest, last = len(heights) // 100, len(heights) - 1 - round(_TRIM_SHARE * len(heights))
+    ordered = np.partition(heights, (lowest, last))
+    ground = support.offset_m if support else float(ordered[lowest])
+    top = float(ordered[last]) - ground
     if support is not None:
         foot = min(_FOOT_M, _FOOT_SHARE * top)
         seen = seen[heights > ground + foot]
-    if top <= 0 or len(seen) < 3:
+    if top < _MIN_HEIGHT_M or len(seen) < 3:
         raise InputError(
             f"the object does not rise above what it lies on (its top is at {1000 * top:.0f} mm); "
             "is the mask on the object?"
@@ -120,7 +136,9 @@ def body_of(
     origin = seen.mean(axis=0)
     origin = origin + (ground - origin @ vertical) * vertical
     flat = (seen - origin) @ axes.T
-    turn = _longer_side(flat[:, :2])
+    # The top shows how the object lies; what is seen of its sides is one-sided.
+    upper = flat[flat[:, 2] > (1 - _UPPER_SHARE) * top]
+    turn = _longer_side(upper[:, :2] if len(upper) >= _MIN_UPPER else flat[:, :2])
     axes = turn @ axes
     flat = flat @ turn.T
     whole = np.concatenate((flat, _mirrored(flat, origin, axes, top)))
@@ -139,10 +157,12 @@ def _vertical(seen: Floats, support: SupportPlane | None, up: NDArray[Any] | Non
 
 def _axes_of(vertical: Floats) -> Floats:
     """Return axes (rows) with the given third one."""
-    helper = np.eye(3)[int(np.abs(vertical).argmin())]
-    first = np.cross(helper, vertical)
-    first /= np.linalg.norm(first)
-    return np.stack((first, np.cross(vertical, first), vertical))
+    x, y, z = vertical.tolist()
+    # Any direction across it; from the larger two of its parts, so that none is near zero.
+    first = (-y, x, 0.0) if abs(z) < max(abs(x), abs(y)) else (0.0, -z, y)
+    a, b, c = (each / math.hypot(*first) for each in first)
+    second = (y * c - z * b, z * a - x * c, x * b - y * a)
+    return np.array([(a, b, c), second, (x, y, z)])
 
 
 def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
@@ -152,12 +172,13 @@ def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
     every side of a box would be too short by one and a half pixels.
     """
     pixels = cloud.pixels_xy
-    corner = pixels.min(axis=0)
-    width, height = pixels.max(axis=0) - corner + 1
-    grid = np.full((height, width, 3), np.nan, np.float32)
-    grid[pixels[:, 1] - corner[1], pixels[:, 0] - corner[0]] = cloud.points_m
+    left, upper, right, lower = cloud.window_xyxy
+    grid = np.zeros((lower - upper, right - left, 3), np.float32)
+    known = np.zeros(grid.shape[:2], np.bool_)
+    places = (pixels[:, 1] - upper) * (right - left) + (pixels[:, 0] - left)
+    grid.reshape(-1, 3)[places] = cloud.points_m
+    known.reshape(-1)[places] = True
     missing = cloud.eroded_px + 0.5
-    known = np.isfinite(grid[..., 0])
     ends = np.concatenate(
         [
             _continued(grid, known, axis, sign, missing)
@@ -165,9 +186,18 @@ def _surface(cloud: ObjectCloud) -> tuple[Floats, Floats]:
         ]
     )
     # Every so many pixels in both directions; a stride over the list would leave out columns.
-    apart = max(1, round(np.sqrt(len(cloud) / _SEEN_POINTS)))
-    surface = cloud.points_m[((pixels % apart) == 0).all(axis=1)]
+    apart = max(1, min(round(math.sqrt(len(cloud) / _SEEN_POINTS)), _most_apart(cloud)))
+    surface = grid[::apart, ::apart][known[::apart, ::apart]]
     return surface.astype(np.float64), ends[:: max(1, len(ends) // _OUTLINE_POINTS)]
+
+
+def _most_apart(cloud: ObjectCloud) -> int:
+    """Return how many pixels apart points may be, so that no finger seems to fit between."""
+    points, columns = cloud.points_m, cloud.pixels_xy[:, 0]
+    left, right = int(columns.argmin()), int(columns.argmax())
+    rays = points[[left, right], 0] / points[[left, right], 2]
+    footprint = (rays[1] - rays[0]) / max(1, columns[right] - columns[left]) * points[left, 2]
+    return int(_MAX_SPACING_M / max(float(footprint), 1e-4))
 
 
 def _continued(
@@ -212,24 +242,26 @@ def _longer_side(flat: Floats) -> Floats:
 
 def _outermost(flat: Floats) -> NDArray[np.intp]:
     """Return the indices of points that are outermost in some direction: almost the hull."""
-    angles = np.arange(_HULL_ANGLES) * (np.pi / _HULL_ANGLES)
-    directions = np.column_stack((np.cos(angles), np.sin(angles))).astype(np.float32)
-    along = directions @ flat.T.astype(np.float32)
+    along = _HULL_DIRECTIONS @ flat.T.astype(np.float32)
     return np.unique(np.concatenate((along.argmin(axis=1), along.argmax(axis=1))))
 
 
 def _rectangles(flat: Floats, angles: Floats) -> Floats:
     """Return float64 [2, A]: the sides of the rectangles around points, along each direction."""
     cos, sin = np.cos(angles), np.sin(angles)
-    sides = [np.ptp(np.column_stack(axes) @ flat.T, axis=1) for axes in ((cos, sin), (-sin, cos))]
-    return np.stack(sides)
+    x, y = flat[:, 0], flat[:, 1]
+    spread = np.empty((2, len(angles), len(flat)))
+    spread[0] = cos[:, None] * x + sin[:, None] * y
+    spread[1] = cos[:, None] * y - sin[:, None] * x
+    return np.asarray(spread.max(axis=2) - spread.min(axis=2), np.float64)
 
 
 def _extent(points: Floats) -> tuple[Floats, Floats]:
     """Return the corners of the box that leaves out the outermost few points of each side."""
     skipped = int(_TRIM_SHARE * len(points))
-    ordered = np.partition(points, (skipped, len(points) - 1 - skipped), axis=0)
-    return ordered[skipped].copy(), ordered[len(points) - 1 - skipped].copy()
+    last = len(points) - 1 - skipped
+    ordered = np.partition(np.ascontiguousarray(points.T), (skipped, last), axis=1)
+    return ordered[:, skipped].copy(), ordered[:, last].copy()
 
 
 def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
@@ -238,14 +270,11 @@ def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
     low, high = _extent(upper)
     middle = (low + high) / 2
     shadow = _Shadow(origin + flat @ axes)
-    found = [np.zeros((0, 3))]
-    for signs in ((1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)):
-        image = flat.copy()
-        image[:, :2] = middle[:2] + (flat[:, :2] - middle[:2]) * signs
-        behind = shadow.behind_m(origin + image @ axes)
-        if (behind > -_HIDDEN_M).mean() >= _MIN_CONSISTENT:
-            found.append(image[behind > _BEHIND_M])
-    mirrored = np.concatenate(found)
+    middle[2] = 0.0
+    images = np.asarray(((flat - middle) * _MIRRORS + middle).reshape(-1, 3), np.float64)
+    behind = shadow.behind_m(origin + images @ axes).reshape(len(_MIRRORS), -1)
+    possible = (behind > -_HIDDEN_M).mean(axis=1) >= _MIN_CONSISTENT
+    mirrored: Floats = images[((behind > _BEHIND_M) & possible[:, None]).reshape(-1)]
     return mirrored[:: max(1, len(mirrored) // _HIDDEN_POINTS)]
 
 

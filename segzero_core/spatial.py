@@ -8,6 +8,8 @@ sensor_msgs/CameraInfo has it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, sqrt
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -33,7 +35,8 @@ def _frozen_array(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
         array = np.array(value, np.float64)
     except (TypeError, ValueError):
         raise ShapeError(name, f"numbers {list(shape)}", value) from None
-    if array.shape != shape or not np.isfinite(array).all():
+    # A sum is finite only if all its terms are; it may overflow only with nonsense.
+    if array.shape != shape or not isfinite(array.sum()):
         raise ShapeError(name, f"finite numbers {list(shape)}", array)
     array.setflags(write=False)
     return array
@@ -46,7 +49,7 @@ def unit_vector(up: NDArray[Any]) -> Floats:
         InputError: It is no direction.
     """
     direction = _frozen_array("up", up, (3,))
-    length = float(np.linalg.norm(direction))
+    length = sqrt(direction @ direction)
     if not length > 0:
         raise InputError("up: its length is zero; give the direction against gravity")
     return np.asarray(direction / length, np.float64)
@@ -216,6 +219,12 @@ class ObjectCloud:
     def __len__(self) -> int:
         return len(self.points_m)
 
+    @cached_property
+    def window_xyxy(self) -> tuple[int, int, int, int]:
+        """First column and row, and those behind the last, of the pixels it was seen at."""
+        columns, rows = np.ascontiguousarray(self.pixels_xy.T)
+        return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
 
 @dataclass(frozen=True, eq=False)
 class SupportPlane:
@@ -231,8 +240,9 @@ class SupportPlane:
 
     def __post_init__(self) -> None:
         normal = _frozen_array("plane normal", self.normal, (3,))
-        if not np.isclose(np.linalg.norm(normal), 1.0, atol=1e-6):
-            raise InputError(f"plane normal: its length must be 1, got {np.linalg.norm(normal)}")
+        length = sqrt(normal @ normal)
+        if abs(length - 1.0) > 1e-6:
+            raise InputError(f"plane normal: its length must be 1, got {length:g}")
         object.__setattr__(self, "normal", normal)
 
     def heights_m(self, points_m: NDArray[Any]) -> Floats:

@@ -1,0 +1,188 @@
+"""Pictures out of messages as ROS lays them out, wherever these come from: no ROS is needed.
+
+Eight encodings are known. A message is whatever has the fields of sensor_msgs/Image or
+CompressedImage, be it off the wire or out of a bag.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+from PIL import UnidentifiedImageError
+
+from segzero_core.errors import InputError, shown
+
+
+class ImageMessage(Protocol):
+    """What is read of sensor_msgs/Image."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+class CompressedMessage(Protocol):
+    """What is read of sensor_msgs/CompressedImage."""
+
+    format: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How an encoding lays out a pixel.
+
+    Attributes:
+        dtype: Type of a channel.
+        channels: Number of channels.
+        rgb_order: Indices of red, green and blue; empty for a single channel.
+    """
+
+    dtype: str
+    channels: int
+    rgb_order: tuple[int, ...] = ()
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Size of one pixel."""
+        return np.dtype(self.dtype).itemsize * self.channels
+
+
+ENCODINGS: Final = {
+    "rgb8": Encoding("u1", 3, (0, 1, 2)),
+    "bgr8": Encoding("u1", 3, (2, 1, 0)),
+    "rgba8": Encoding("u1", 4, (0, 1, 2)),
+    "bgra8": Encoding("u1", 4, (2, 1, 0)),
+    "mono8": Encoding("u1", 1),
+    "mono16": Encoding("u2", 1),
+    "16UC1": Encoding("u2", 1),
+    "32FC1": Encoding("f4", 1),
+}
+MAX_IMAGE_PIXELS: Final = 100_000_000
+"""A compressed image says its size itself; a larger one is an attack or a defect."""
+
+
+def array_from_msg(msg: ImageMessage) -> NDArray[np.generic]:
+    """See a message's pixels as an array in the encoding's own type and channel order.
+
+    No copy: the array is read-only, shares the message's memory, and may have a foreign byte
+    order.
+
+    Returns:
+        [H, W] or [H, W, C].
+
+    Raises:
+        InputError: The encoding is none of `ENCODINGS`, or the numbers do not fit together.
+    """
+    encoding = ENCODINGS.get(msg.encoding)
+    if encoding is None:
+        raise InputError(
+            f"image encoding {shown(msg.encoding)} is none of {', '.join(ENCODINGS)}; "
+            "publish one of these"
+        )
+    _check_layout(msg, encoding.bytes_per_pixel)
+    dtype = np.dtype(encoding.dtype).newbyteorder(">" if msg.is_bigendian else "<")
+    shape: tuple[int, ...] = (msg.height, msg.width)
+    strides: tuple[int, ...] = (msg.step, encoding.bytes_per_pixel)
+    if encoding.channels > 1:
+        shape += (encoding.channels,)
+        strides += (dtype.itemsize,)
+    pixels: NDArray[np.generic] = np.ndarray(shape, dtype, memoryview(msg.data), strides=strides)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _check_layout(msg: ImageMessage, bytes_per_pixel: int) -> None:
+    """Refuse an image whose size, step and data contradict one another."""
+    if msg.width == 0 or msg.height == 0:
+        raise InputError(f"image: {msg.width}x{msg.height} pixels; there is nothing in it")
+    least_step = msg.width * bytes_per_pixel
+    if msg.step < least_step:
+        raise InputError(
+            f"image step: {msg.step} bytes, but {msg.width} pixels of {msg.encoding} "
+            f"take {least_step}; set step to that or more"
+        )
+    if len(msg.data) != msg.step * msg.height:
+        raise InputError(
+            f"image data: {len(msg.data)} bytes, but step {msg.step} times height {msg.height} "
+            f"is {msg.step * msg.height}; send whole rows"
+        )
+
+
+def rgb_from_msg(msg: ImageMessage) -> NDArray[np.uint8]:
+    """Convert a camera picture to what a model sees.
+
+    mono16 is scaled from its whole range to 8 bits. 16UC1 and 32FC1 have no fixed range (depth,
+    thermal), so their smallest and largest finite values become black and white.
+
+    Returns:
+        uint8 [H, W, 3], contiguous, read-only; shares memory with an rgb8 message without padding.
+
+    Raises:
+        InputError: The picture cannot be read; the message says why and what to do.
+    """
+    pixels = array_from_msg(msg)
+    encoding = ENCODINGS[msg.encoding]
+    if encoding.rgb_order:
+        reverse = encoding.rgb_order[0] == 2
+        rgb = np.ascontiguousarray(pixels[..., 2::-1] if reverse else pixels[..., :3])
+    else:
+        rgb = np.empty((msg.height, msg.width, 3), np.uint8)
+        _fill_gray(rgb, pixels[..., np.newaxis], msg.encoding)
+    rgb.flags.writeable = False
+    return rgb
+
+
+def _fill_gray(rgb: NDArray[np.uint8], pixels: NDArray[np.generic], encoding: str) -> None:
+    """Write one channel [H, W, 1] of any depth into all three of an 8-bit picture."""
+    if encoding == "mono8":
+        rgb[...] = pixels
+    elif encoding == "mono16":
+        np.right_shift(pixels, 8, out=rgb, casting="unsafe")
+    else:
+        finite = np.isfinite(pixels)
+        values = pixels[finite].astype(np.float64)
+        rgb[...] = 0
+        if values.size and (span := values.max() - values.min()) > 0:
+            rgb[finite[..., 0]] = ((values - values.min()) * (255.0 / span))[..., np.newaxis]
+
+
+def rgb_from_compressed_msg(msg: CompressedMessage) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG message.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        InputError: It is no picture, a broken one, or one of more than `MAX_IMAGE_PIXELS`.
+    """
+    try:
+        with PilImage.open(io.BytesIO(memoryview(msg.data)), formats=["JPEG", "PNG"]) as picture:
+            if picture.width * picture.height > MAX_IMAGE_PIXELS:
+                raise InputError(
+                    f"compressed image: {picture.width}x{picture.height} pixels are more than "
+                    f"{MAX_IMAGE_PIXELS}"
+                )
+            if picture.mode.startswith(("I", "F")):  # 16 bits: Pillow would clip at 255
+                gray = np.asarray(picture).astype(np.uint32) >> 8
+                clipped = np.clip(gray, 0, 255).astype(np.uint8)
+                return np.asarray(clipped[..., np.newaxis].repeat(3, axis=2), np.uint8)
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        # Pillow's own words for an unknown beginning are the address of a buffer.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "they begin like neither" if unknown else str(error)
+        raise InputError(
+            f"compressed image: {len(msg.data)} bytes with format {shown(msg.format)} are no "
+            f"readable JPEG or PNG ({reason})"
+        ) from error

@@ -1,0 +1,188 @@
+"""`segzero bag` over the demo's clip and bags made here, with a tiny model of the real kind."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+CLIP = Path(__file__).parents[2] / "demo" / "clip.mcap"
+COLOR = "/camera/color/image_raw"
+STORE = get_typestore(Stores.ROS2_JAZZY)
+
+
+@pytest.fixture
+def bag(run: Callable, tiny_model: Path, tmp_path: Path) -> Callable:
+    """Run the command into a folder of the test's."""
+
+    def call(path: Path, *arguments: object, topic: str = COLOR) -> Any:
+        where = ("--out", tmp_path / "out", "--model", tiny_model, "--device", "cpu")
+        return run("bag", path, "--topic", topic, "--query", "the red mug", *where, *arguments)
+
+    return call
+
+
+def image(pixels: np.ndarray, second: int, encoding: str = "rgb8") -> Any:
+    header = STORE.types["std_msgs/msg/Header"](
+        stamp=STORE.types["builtin_interfaces/msg/Time"](sec=second, nanosec=0), frame_id="eye"
+    )
+    height, width = pixels.shape[:2]
+    return STORE.types["sensor_msgs/msg/Image"](
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels.nbytes // height,
+        data=pixels.reshape(-1),
+    )
+
+
+def jpeg(pixels: np.ndarray, second: int) -> Any:
+    written = io.BytesIO()
+    PilImage.fromarray(pixels).save(written, "JPEG")
+    return STORE.types["sensor_msgs/msg/CompressedImage"](
+        header=image(pixels, second).header,
+        format="jpeg",
+        data=np.frombuffer(written.getvalue(), np.uint8),
+    )
+
+
+def write_bag(path: Path, topic: str, messages: list[Any], plugin: Any) -> Path:
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        kind = messages[0].__msgtype__
+        connection = writer.add_connection(topic, kind, typestore=STORE)
+        for number, msg in enumerate(messages):
+            writer.write(connection, number * 10**9, STORE.serialize_cdr(msg, kind))
+    return path
+
+
+def pixels(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (60, 81, 3), dtype=np.uint8)
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "out" / "result.json").read_text())
+
+
+def test_masks_video_and_json_are_written_for_every_second_picture(
+    bag: Callable, tmp_path: Path
+) -> None:
+    told = bag(CLIP, "--every", 2, "--limit", 2)
+    assert told.code == 0
+    assert told.err.splitlines() == ["1/2: 1 objects", "2/2: 1 objects"]
+    assert "2 of 2 pictures answered, 2 with objects" in told.out
+    result = record(tmp_path)
+    assert (result["pictures_in_bag"], result["asked"], result["answered"]) == (6, 2, 2)
+    first, second = result["pictures"]
+    assert [first["number"], second["number"]] == [0, 2]
+    assert second["stamp_ns"] - first["stamp_ns"] == 4 * 10**9
+    assert first["frame_id"] == "camera_color_optical_frame"
+    mask = np.array(PilImage.open(tmp_path / "out" / first["mask"]))
+    assert mask.shape == (480, 640)
+    assert (mask == 1).sum() == first["objects"][0]["area_px"]
+    video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(0.25)
+    assert video.read()[1].shape == (480, 640, 3)
+    video.release()
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin), ids=lambda plugin: plugin.name)
+@pytest.mark.parametrize("make", [image, jpeg], ids=["raw", "compressed"])
+def test_every_kind_of_bag_and_picture_is_read(
+    bag: Callable, tmp_path: Path, plugin: Any, make: Callable
+) -> None:
+    path = write_bag(tmp_path / "bag", "/eye", [make(pixels(i), i + 1) for i in range(3)], plugin)
+    told = bag(path, topic="/eye")
+    assert told.code == 0
+    assert [row["stamp_ns"] // 10**9 for row in record(tmp_path)["pictures"]] == [1, 2, 3]
+
+
+def test_a_picture_that_cannot_be_read_does_not_stop_the_rest(
+    bag: Callable, tmp_path: Path
+) -> None:
+    odd = image(pixels(), 1, encoding="yuv422")
+    path = write_bag(tmp_path / "bag", "/eye", [odd, image(pixels(), 2)], StoragePlugin.MCAP)
+    told = bag(path, "--no-video", topic="/eye")
+    assert told.code == 0
+    bad, good = record(tmp_path)["pictures"]
+    assert "'yuv422' is none of rgb8" in bad["error"]
+    assert good["objects"]
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+def test_when_nothing_can_be_answered_the_command_fails(bag: Callable, tmp_path: Path) -> None:
+    odd = image(pixels(), 1, encoding="yuv422")
+    path = write_bag(tmp_path / "bag", "/eye", [odd], StoragePlugin.MCAP)
+    told = bag(path, topic="/eye")
+    assert told.code == 2
+    assert "nothing could be answered; the first: image encoding" in told.err
+    assert record(tmp_path)["answered"] == 0
+
+
+def refused(told: Any, complaint: str) -> None:
+    assert told.code == 2
+    assert complaint in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_a_bag_that_is_not_there_is_refused(bag: Callable, tmp_path: Path) -> None:
+    refused(bag(tmp_path / "none"), "there is no such file or folder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_topic_that_is_not_there_is_refused_with_those_that_are(bag: Callable) -> None:
+    refused(bag(CLIP, topic="/color"), f"has no topic '/color'; topics of pictures: {COLOR}, ")
+
+
+def test_a_topic_of_another_type_is_refused(bag: Callable) -> None:
+    told = bag(CLIP, topic="/camera/color/camera_info")
+    refused(told, "is sensor_msgs/msg/CameraInfo, neither sensor_msgs/msg/Image nor")
+
+
+def test_a_bag_that_was_cut_off_is_refused(bag: Callable, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(CLIP.read_bytes()[:200_000])
+    refused(bag(cut), "is damaged or no bag")
+
+
+def test_a_bag_whose_middle_is_damaged_is_refused(bag: Callable, tmp_path: Path) -> None:
+    data = bytearray(CLIP.read_bytes())
+    data[10_000:400_000] = bytes(390_000)
+    broken = tmp_path / "broken.mcap"
+    broken.write_bytes(data)
+    refused(bag(broken), "is damaged or no bag")
+
+
+def test_what_is_no_bag_at_all_is_refused(bag: Callable, picture: Path, tmp_path: Path) -> None:
+    refused(bag(picture), "is damaged or no bag")
+    (tmp_path / "empty").mkdir()
+    refused(bag(tmp_path / "empty"), "is damaged or no bag")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(bag: Callable, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    refused(bag(CLIP), "cannot be made")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x"])
+def test_a_count_that_is_none_is_refused(bag: Callable, value: str) -> None:
+    refused(bag(CLIP, f"--every={value}"), "--every")
+
+
+def test_without_rosbags_the_package_to_install_is_named(
+    bag: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
+    refused(bag(CLIP), "pip install 'segzero[bags]'")
