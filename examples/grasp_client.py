@@ -97,9 +97,7 @@ class Place:
 class Gripper(Protocol):
     """What the client needs of a robot; every call returns when the motion has ended."""
 
-    def move_to(
-        self, position_m: NDArray[Any], rotation: NDArray[Any], speed_m_s: float
-    ) -> bool:
+    def move_to(self, position_m: NDArray[Any], rotation: NDArray[Any], speed_m_s: float) -> bool:
         """Bring the point between the tips to a pose in the base frame; False if it is blocked."""
 
     def open(self, width_m: float) -> None:
@@ -325,9 +323,7 @@ class Client:
 class DryRun:
     """A gripper that only tells what it would do."""
 
-    def move_to(
-        self, position_m: NDArray[Any], rotation: NDArray[Any], speed_m_s: float
-    ) -> bool:
+    def move_to(self, position_m: NDArray[Any], rotation: NDArray[Any], speed_m_s: float) -> bool:
         """Tell it."""
         x, y, z = (round(float(each), 3) for each in position_m)
         print(f"move to x {x} y {y} z {z} m at {speed_m_s} m/s")

@@ -73,18 +73,21 @@ class Cell:
 
     Args:
         stage_world: The settled table; it stays as it is.
+
+    Attributes:
+        world: The cell's own table, with the hand.
         on_step: Called after every step of physics with the time since the start [s].
     """
 
-    def __init__(
-        self, stage_world: World, on_step: Callable[[float], object] | None = None
-    ) -> None:
+    def __init__(self, stage_world: World) -> None:
+        self.on_step: Callable[[float], object] | None = None
         spec = stage_world.spec.copy()
         option = spec.option
         option.timestep = _TIME_STEP_S
         option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        option.impratio = 10.0
-        option.noslip_iterations = 2
+        option.impratio = 10.0  # contacts creep less under a steady load
+        # What lies still costs nothing until something touches it.
+        option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
         for i, thing in enumerate(stage_world.things):
             if thing.kind in AS_SEEN:
                 _collide_as_seen(spec.body(f"thing{i}"))
@@ -97,14 +100,14 @@ class Cell:
             start, source = model.jnt_qposadr[at], stage_world.model.jnt_qposadr[old]
             data.qpos[start : start + 7] = stage_world.data.qpos[source : source + 7]
         self.world = World(model, data, stage_world.things, bodies, spec)
-        self._on_step = on_step
         self._servo = {name: model.actuator(f"hand_{name}").id for name in AXES}
         self._jaw = [model.actuator(f"finger_{side}").id for side in ("right", "left")]
         self._hand_bodies = {
             model.body(name).id for name in ("hand", "finger_right", "finger_left")
         }
         self._opening_m = OPENING_M
-        data.joint("finger_right").qpos = data.joint("finger_left").qpos = OPENING_M / 2
+        for side in ("right", "left"):
+            data.joint(f"finger_{side}").qpos = OPENING_M / 2
         self._set_jaw(OPENING_M)
         self.rest(_CALM_S)
         self._start_m = self._heights_m()
@@ -195,8 +198,8 @@ class Cell:
 
     def _step(self) -> None:
         mujoco.mj_step(self.world.model, self.world.data)
-        if self._on_step is not None:
-            self._on_step(self.time_s)
+        if self.on_step is not None:
+            self.on_step(self.time_s)
 
     def hold(self) -> Lift:
         """Wait as long as something must be up, and tell what is."""
