@@ -40,6 +40,9 @@ _FRICTION_SLOPE: Final = 0.6
 _FAR: Final = np.float32(1e3)
 _CENTRE_M: Final = 0.06
 """So far off the object's middle the weight begins to turn it in the gripper."""
+_TOUCH_M: Final = 0.004
+"""So far into the room of a finger points of the object may reach: noise, and thinning."""
+_STRAY_POINTS: Final = 2
 _MIN_SCORE: Final = 0.02
 """Worse candidates are none."""
 _APART_M, _APART_COS = 0.012, 0.94
@@ -128,7 +131,9 @@ class _Search:
         for i in order[score[order] > _MIN_SCORE]:
             angle, tip, centre, width = (each[i] for each in looked[:4])
             place = (float(angle), float(tip), float(centre[0]), float(centre[1]))
-            if not any(_alike(place, other) for other in chosen):
+            if any(_alike(place, other) for other in chosen):
+                continue
+            if not self._meets_itself(*place, float(width)):
                 chosen.append(place)
                 grasps.append(self._grasp(angle, tip, centre, float(width), float(score[i])))
             if len(grasps) == self._config.max_grasps:
@@ -233,6 +238,18 @@ class _Search:
         fits = good & (opening <= config.gripper_opening_m)
         fits &= ~self._blocked(angle, tip, across, begin, end)
         return angle, tip, centre, opening, np.where(fits, score, 0.0)
+
+    def _meets_itself(self, angle: float, tip: float, x: float, y: float, width: float) -> bool:
+        """Say whether a finger would come down on the object, where the search saw a gap."""
+        config = self._config
+        points = self._body.surface
+        points = points[points[:, 2] > tip + _TOUCH_M]
+        cos, sin = math.cos(angle), math.sin(angle)
+        along = np.abs(points[:, 0] * cos + points[:, 1] * sin - (x * cos + y * sin))
+        across = np.abs(points[:, 1] * cos - points[:, 0] * sin - (y * cos - x * sin))
+        inner = width / 2 - config.grasp_clearance_m + _TOUCH_M
+        met = (along > inner) & (along < width / 2 + config.finger_thickness_m)
+        return int(np.count_nonzero(met & (across < config.finger_width_m / 2))) > _STRAY_POINTS
 
     def _blocked(
         self, angle: Floats, tip: Floats, across: Floats, begin: Floats, end: Floats

@@ -23,6 +23,7 @@ _SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 640, 140, 300
 """About so many points of each sort are used; more change nothing and cost time."""
 _MAX_SPACING_M: Final = 0.006
 """Points of large things are no further apart than this across the view, however many it takes."""
+_DENSE_POINTS: Final = 4000
 _BACK_PX: Final = 3
 """The slope of the surface at its outline is taken over so many pixels,"""
 _MAX_SLOPE: Final = 2.5
@@ -62,6 +63,7 @@ class Body:
 
     Attributes:
         points: float64 [M, 3], seen and completed [m].
+        surface: float32 [N, 3], what is seen of it, closer together than `points` [m].
         origin_m: float64 [3], the frame's origin in the camera frame [m].
         axes: float64 [3, 3]; its rows are the frame's axes in the camera frame, x along the
             longer side of the footprint.
@@ -71,6 +73,7 @@ class Body:
     """
 
     points: Floats
+    surface: NDArray[np.float32]
     origin_m: Floats
     axes: Floats
     low: Floats
@@ -116,8 +119,7 @@ def body_of(
     cloud: ObjectCloud, support: SupportPlane | None = None, *, up: NDArray[Any] | None = None
 ) -> Body:
     """Complete an object; see `oriented_box`."""
-    surface, outline = _surface(cloud)
-    seen = np.concatenate((surface, outline))
+    seen = np.concatenate(_surface(cloud))
     vertical = _vertical(seen, support, up)
     heights = seen @ vertical
     lowest, last = len(heights) // 100, len(heights) - 1 - round(_TRIM_SHARE * len(heights))
@@ -146,7 +148,9 @@ def body_of(
     axes, whole = turn @ axes, whole @ turn.T
     low, high = _extent(whole)
     low[2], high[2] = 0.0 if support is not None else min(0.0, low[2]), top
-    return Body(whole, origin, axes, low, high, support is not None)
+    dense = cloud.points_m[:: max(1, len(cloud) // _DENSE_POINTS)]
+    surface = (dense - origin.astype(np.float32)) @ axes.T.astype(np.float32)
+    return Body(whole, surface, origin, axes, low, high, support is not None)
 
 
 def _vertical(seen: Floats, support: SupportPlane | None, up: NDArray[Any] | None) -> Floats:
