@@ -22,6 +22,7 @@ import queue
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,7 @@ TOPICS: Final = {
 }
 FRAME_RATE_HZ: Final = 5.0
 LOAD_TIMEOUT_S: Final = 180.0
+FRAME_TIMEOUT_S: Final = 60.0
 MAX_QUESTIONS: Final = 8
 """Pictures travel best effort; an answer without a picture or its depth is asked for again."""
 _NO_PICTURE: Final = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
@@ -93,7 +95,13 @@ class CellCamera:
         }
         self._node.create_subscription(Status, "/segzero/status", self.states.put, qos.LATCHED)
         self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish)
+        self._frames, self._heard_frames = threading.Condition(), 0
         self._spinner: Spinner | None = None
+
+    def is_heard(self) -> bool:
+        """Wait until somebody has had the chance to hear two frames; False if nobody comes."""
+        with self._frames:
+            return self._frames.wait_for(lambda: self._heard_frames >= 2, FRAME_TIMEOUT_S)
 
     def __enter__(self) -> CellCamera:
         self._spinner = Spinner(self._node)
@@ -112,6 +120,10 @@ class CellCamera:
         self._publishers["depth/image"].publish(depth)
         self._publishers["camera_info"].publish(self._info)
         self._publishers["image"].publish(msg_from_array(self._picture.color, "rgb8", header))
+        with self._frames:
+            listeners = min(each.get_subscription_count() for each in self._publishers.values())
+            self._heard_frames += listeners > 0
+            self._frames.notify_all()
 
 
 def _calibration(stage: Stage) -> CameraInfo:
@@ -156,7 +168,9 @@ def wait_until_ready(camera: CellCamera, node: NodeProcess) -> None:
             raise CellError(status.detail)
         if status.state == Status.READY:
             print(f"model {status.model} is ready")
-            return
+            if camera.is_heard():
+                return
+            raise CellError(f"the node does not hear the camera; it said:\n{node.last_lines()}")
     raise CellError(f"the node is not ready; it said:\n{node.last_lines()}")
 
 

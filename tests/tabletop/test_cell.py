@@ -74,7 +74,7 @@ def test_what_is_lifted_touches_nothing_but_the_hand_and_is_joined_to_nothing() 
 
 def test_a_thing_beside_the_fingers_is_not_lifted() -> None:
     cell = Cell(world_of(Thing("box", "red", 1.0)))
-    beside = place_of(cell) + [0.25, 0.0, 0.0]
+    beside = place_of(cell) + np.array([0.25, 0.0, 0.0])
     lift(cell, beside)
     assert cell.hold().lifted == ()
 
