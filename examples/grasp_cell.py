@@ -63,8 +63,10 @@ TOPICS: Final = {
 FRAME_RATE_HZ: Final = 5.0
 LOAD_TIMEOUT_S: Final = 180.0
 FRAME_TIMEOUT_S: Final = 60.0
-MAX_QUESTIONS: Final = 8
-"""Pictures travel best effort; an answer without a picture or its depth is asked for again."""
+MAX_UNMEASURED: Final = 4
+"""Answers without a place in space, after which it is believed that the object has none."""
+PICTURE_TIMEOUT_S: Final = 120.0
+"""So long a question is asked again when no picture, or none with depth, has come."""
 _NO_PICTURE: Final = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
 
 
@@ -98,10 +100,11 @@ class CellCamera:
         self._frames, self._heard_frames = threading.Condition(), 0
         self._spinner: Spinner | None = None
 
-    def is_heard(self) -> bool:
-        """Wait until somebody has had the chance to hear two frames; False if nobody comes."""
+    def show(self) -> bool:
+        """Wait until two more frames went out to a node that listens; False if none does."""
         with self._frames:
-            return self._frames.wait_for(lambda: self._heard_frames >= 2, FRAME_TIMEOUT_S)
+            enough = self._heard_frames + 2
+            return self._frames.wait_for(lambda: self._heard_frames >= enough, FRAME_TIMEOUT_S)
 
     def __enter__(self) -> CellCamera:
         self._spinner = Spinner(self._node)
@@ -168,30 +171,53 @@ def wait_until_ready(camera: CellCamera, node: NodeProcess) -> None:
             raise CellError(status.detail)
         if status.state == Status.READY:
             print(f"model {status.model} is ready")
-            if camera.is_heard():
-                return
-            raise CellError(f"the node does not hear the camera; it said:\n{node.last_lines()}")
+            return
     raise CellError(f"the node is not ready; it said:\n{node.last_lines()}")
 
 
-def ask(client: Client, query: str) -> SegmentationResult:
+def ask(client: Client, camera: CellCamera, query: str) -> SegmentationResult:
     """Ask until the answer is about a picture with depth.
+
+    Pictures travel best effort, and on a busy machine many of them are lost.
 
     Raises:
         CellError: No picture with depth reached the node.
     """
-    for _ in range(MAX_QUESTIONS):
-        print("  thinking │ ", end="", flush=True)
-        result = client.ask(query, lambda text: print(printable(text), end="", flush=True))
-        print()
+    end_s, unmeasured = time.monotonic() + PICTURE_TIMEOUT_S, 0
+    while time.monotonic() < end_s:
+        if not camera.show():
+            break
+        told = Thinking()
+        result = client.ask(query, told)
+        told.end()
         measured = any(each.has_pose for each in result.instances)
         if result.error_code in _NO_PICTURE:
-            print(f"  {result.error_msg}; asking again")
-        elif result.error_code or not result.instances or measured:
+            continue
+        unmeasured += 1
+        last = unmeasured == MAX_UNMEASURED
+        if result.error_code or not result.instances or measured or last:
             return result
-        else:
-            print("  found, but its depth did not arrive or shows no object; asking again")
-    raise CellError(f"no usable picture with depth reached the node in {MAX_QUESTIONS} questions")
+        print("  found, but its depth did not arrive or shows no whole object; asking again")
+    raise CellError("no picture with usable depth reached the node; is the machine very busy?")
+
+
+class Thinking:
+    """Prints the reasoning as it comes; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def __call__(self, text: str) -> None:
+        """Print the next piece."""
+        if text:
+            start = "" if self._begun else "  thinking │ "
+            print(start + printable(text), end="", flush=True)
+            self._begun = True
+
+    def end(self) -> None:
+        """End the line."""
+        if self._begun:
+            print()
 
 
 def mask_of(instance: Any, size_wh: tuple[int, int]) -> NDArray[np.bool_]:
@@ -265,7 +291,7 @@ def run(stage: Stage, camera: Camera, arguments: argparse.Namespace, log: Path) 
             client = Client(context=context)
             try:
                 print(f"“{printable(query)}”")
-                result = ask(client, query)
+                result = ask(client, eye, query)
             finally:
                 client.close()
         right = carry_out(cell, stage, picture, result, film)

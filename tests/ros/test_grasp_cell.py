@@ -46,6 +46,7 @@ def asked() -> dict[str, Query]:
         return {query.kind: query for query in stage_scene(camera, SEED).scene.queries}
 
 
+@pytest.mark.slow
 def test_the_thing_that_was_meant_is_lifted_and_filmed(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +60,7 @@ def test_the_thing_that_was_meant_is_lifted_and_filmed(
     assert film.stat().st_size <= 3_000_000
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_nothing_moves_and_that_is_right(
     run: Callable[..., int], asked: dict[str, Query], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +70,7 @@ def test_where_nothing_fits_nothing_moves_and_that_is_right(
     assert "grasping at" not in told
 
 
+@pytest.mark.slow
 def test_nothing_found_where_something_was_meant_fails(
     run: Callable[..., int], asked: dict[str, Query], capsys: pytest.CaptureFixture[str]
 ) -> None:
