@@ -1,25 +1,31 @@
 # Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
 #   make demo [QUERY="the red mug"]    ask the running node about a recorded clip
+#   make grasp [QUERY="the red mug"] [SEED=1600000] [GRASP_ARGS="--film F.gif"]  lift it in simulation
 #   make test [PYTEST_ARGS="-k name"]  run the tests
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format study clean
+.PHONY: help setup demo grasp test lint format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
+export SEED
+export GRASP_ARGS
 export PYTEST_ARGS
 export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
 
 help:
-	@echo 'make setup | demo [QUERY="…"] | test [PYTEST_ARGS="…"] | lint | format | study | clean'
+	@echo 'make setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | test [PYTEST_ARGS="…"] | lint | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
 
 demo: setup
 	@$(IN_ENV) python -m segzero_cli demo
+
+grasp: setup
+	@$(IN_ENV) python -m examples.grasp_cell $$GRASP_ARGS
 
 test: setup
 	@$(IN_ENV) python -m pytest -m "not gpu" $$PYTEST_ARGS

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,33 @@ _CAMERAS_PER_WORLD = 4
 _MAX_WORLDS = 60
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A scene with the table that it is a picture of.
+
+    Attributes:
+        scene: What is known about the picture.
+        picture: Its pixels.
+        world: The settled table.
+        pose: Where the camera was.
+    """
+
+    scene: Scene
+    picture: Picture
+    world: World
+    pose: CameraPose
+
+
 def render_scene(
     camera: Camera, seed: int, extra_kind: str | None = None
 ) -> tuple[Scene, Picture]:
-    """Make the scene of a seed: build tables until one can be seen well.
+    """Make the scene of a seed; see `stage_scene`."""
+    stage = stage_scene(camera, seed, extra_kind)
+    return stage.scene, stage.picture
+
+
+def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Stage:
+    """Build the tables of a seed until one can be seen well.
 
     Args:
         camera: Takes the pictures.
@@ -71,8 +95,41 @@ def render_scene(
             objects = _describe(world, picture, alone_px)
             if objects is not None:
                 queries = () if extra_kind else ask_each_kind(rng, objects, test=test)
-                return _scene(seed, pose, objects, queries), picture
+                return Stage(_scene(seed, pose, objects, queries), picture, world, pose)
     raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
+
+
+def stage_single(camera: Camera, seed: int) -> Stage:
+    """Put one thing on a table, of any kind, colour and size, and look at it.
+
+    The scene has no questions: there is nothing to choose from.
+
+    Args:
+        camera: Takes the pictures.
+        seed: Decides everything.
+
+    Raises:
+        RuntimeError: No table of this seed could be seen well.
+    """
+    for attempt in range(_MAX_WORLDS):
+        rng = np.random.default_rng((seed, attempt, 1))
+        world = build_world(rng, sample_things(rng, with_test_only=True)[:1])
+        if world is None or not _all_on_table(world):
+            continue
+        for _ in range(_CAMERAS_PER_WORLD):
+            pose = sample_camera(rng, world.data.xpos[world.bodies[0]])
+            picture, alone_px = camera.shoot_with_areas(world, pose)
+            objects = _describe(world, picture, alone_px)
+            if objects is not None and _is_whole(objects[0]):
+                return Stage(_scene(seed, pose, objects, ()), picture, world, pose)
+    raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
+
+
+def _is_whole(thing: SceneObject) -> bool:
+    """Whether the picture's border does not cut it."""
+    left, top, right, bottom = thing.box_xyxy
+    width, height = IMAGE_SIZE_WH
+    return left > 0 and top > 0 and right < width and bottom < height
 
 
 def _with_extra(things: tuple[Thing, ...], seed: int, kind: str) -> tuple[Thing, ...]:

@@ -26,7 +26,7 @@ _GEOM = {
     "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
     "ellipsoid": mujoco.mjtGeom.mjGEOM_ELLIPSOID,
 }
-_SOLID_GROUP = 3  # MuJoCo draws groups 0 to 2 unless told otherwise
+SOLID_GROUP = 3  # MuJoCo draws groups 0 to 2 unless told otherwise
 _TABLE_RGB = (
     (0.55, 0.40, 0.26),
     (0.72, 0.58, 0.42),
@@ -59,12 +59,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class World:
-    """A settled table. `bodies[i]` is the MuJoCo body of `things[i]`."""
+    """A settled table. `bodies[i]` is the MuJoCo body of `things[i]`; `spec` made the model."""
 
     model: mujoco.MjModel
     data: mujoco.MjData
     things: tuple[Thing, ...]
     bodies: tuple[int, ...]
+    spec: mujoco.MjSpec
 
 
 def sample_things(rng: np.random.Generator, *, with_test_only: bool) -> tuple[Thing, ...]:
@@ -114,7 +115,7 @@ def build_world(rng: np.random.Generator, things: tuple[Thing, ...]) -> World | 
     data = mujoco.MjData(model)
     bodies = tuple(model.body(f"thing{i}").id for i in range(len(things)))
     _settle(model, data)
-    return World(model, data, things, bodies)
+    return World(model, data, things, bodies, spec)
 
 
 def _settle(model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -234,7 +235,7 @@ def _add_part(body: mujoco.MjsBody, part: Part, scale: float, rgba: list[float] 
         body.add_geom(
             **common,
             rgba=[1, 1, 1, 0],
-            group=_SOLID_GROUP,
+            group=SOLID_GROUP,
             density=400,
             condim=6,
             friction=[0.9, 0.02, 0.002],
