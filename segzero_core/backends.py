@@ -12,6 +12,7 @@ import torch
 
 from segzero_core import trt_engine
 from segzero_core.config import BACKENDS, ENCODER_PRECISIONS
+from segzero_core.cores import Cores
 from segzero_core.encoder import Embedding, ImageEncoder
 from segzero_core.encoder_torch import TorchImageEncoder
 from segzero_core.errors import (
@@ -31,6 +32,8 @@ from segzero_core.trt_engine import EngineKey
 from segzero_core.types import RgbImage
 
 _LOG: Final = logging.getLogger(__name__)
+
+_SMALL_SIDE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +204,11 @@ def check_agreement(what: str, agreement: tuple[float, ...]) -> None:
 def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEncoder:
     from segzero_core.encoder_onnx import OnnxImageEncoder
 
-    path = onnx_path(sam.weights_hash, image_side(sam.model), "fp32")
-    return OnnxImageEncoder(path, sam.weights_hash, device)
+    side = image_side(sam.model)
+    path = onnx_path(sam.weights_hash, side, "fp32")
+    # A small picture is encoded before the reasoner has finished anyway; see `Cores`.
+    threads = Cores().encoder_share if side <= _SMALL_SIDE else 0
+    return OnnxImageEncoder(path, sam.weights_hash, device, threads)
 
 
 _MAKERS: Final[dict[str, Callable[[LoadedSegmenter, str, str], ImageEncoder]]] = {

@@ -16,11 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from segzero_core.cores import Cores
 from segzero_core.decode_graph import GraphStepper
 from segzero_core.drafts import MOST_GUESSES, DraftingStepper, Drafts
 from segzero_core.language_model import LanguageModel, multimodal_positions
 from segzero_core.reply import Take, decoded
 from segzero_core.types import SizeWH
+from segzero_core.vision_tower import VisionTower
 
 if TYPE_CHECKING:
     from segzero_core.constrained import Constraint
@@ -120,6 +122,7 @@ class LeanDecoder:
         mode: `eager`; `drafts` (guessed tokens are read together); on a GPU also `graph` (the
             step of a token is captured once and replayed) and `compiled` (it is compiled first).
         constraint: Limits what may be said; None: nothing is.
+        cores: Shared with the image encoder; None: they are all its own.
     """
 
     def __init__(
@@ -129,15 +132,17 @@ class LeanDecoder:
         seen_wh: SizeWH,
         mode: str = "eager",
         constraint: Constraint | None = None,
+        cores: Cores | None = None,
     ) -> None:
         self._processor = processor
-        self._visual = model.model.visual
         self._language = LanguageModel(model)
         self._ends = end_ids(model, processor.tokenizer)
         self._penalty = float(model.generation_config.repetition_penalty or 1.0)
         self._vocabulary = int(model.lm_head.out_features)
         self._grid_wh = _token_grid(processor, seen_wh)
+        self._vision = VisionTower(model.model.visual, self._grid_wh)
         self._constraint = constraint
+        self._cores = cores or Cores(1)
         self._stepper: Stepper
         if mode == "eager":
             self._stepper = EagerStepper(self._language)
@@ -153,6 +158,10 @@ class LeanDecoder:
     @torch.inference_mode()
     def run(self, question: Question, limit: int, take: Take) -> None:
         """Read what is new of the question, then reply; see `Decoder`."""
+        with self._cores.reasoning():
+            self._run(question, limit, take)
+
+    def _run(self, question: Question, limit: int, take: Take) -> None:
         ids = self.tokens_of(question.text)
         self._language.reserve(len(ids) + limit + 1 + MOST_GUESSES)
         scores, position = self._read(ids, question.picture)
@@ -166,6 +175,7 @@ class LeanDecoder:
         for count, token in enumerate(tokens, start=1):
             if take(token) or token in self._ends or count == limit:
                 break
+            self._cores.take_share()
 
     def tokens_of(self, text: str) -> list[int]:
         """Return the tokens of a conversation, the picture's place-holders among them."""
@@ -198,12 +208,7 @@ class LeanDecoder:
 
     def _see(self, picture: Image.Image) -> Tensor:
         batch = self._processor.image_processor(images=[picture], return_tensors="pt")
-        device, dtype = self._language.device, self._visual.dtype
-        pixels = batch["pixel_values"].to(device, dtype)
-        seen: Tensor = self._visual(pixels, grid_thw=batch["image_grid_thw"].to(device))[
-            "pooler_output"
-        ]
-        return seen
+        return self._vision(batch["pixel_values"].to(self._language.device, self._vision.dtype))
 
     def _seen(self, ids: Sequence[int]) -> Tensor | None:
         if self._penalty == 1.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from segzero_core.types import RgbImage, SizeWH, check_rgb_image
 
 if TYPE_CHECKING:
     import torch
+
+    from segzero_core.cores import Cores
 
     Features: TypeAlias = torch.Tensor | NDArray[np.float32]
 
@@ -62,10 +65,12 @@ class RememberingEncoder:
 
     Args:
         encoder: Encodes what is new, one image at a time.
+        cores: Shared with the reasoner, where both work on the processor.
     """
 
-    def __init__(self, encoder: ImageEncoder) -> None:
+    def __init__(self, encoder: ImageEncoder, cores: Cores | None = None) -> None:
         self._encoder = encoder
+        self._turn = cores.encoding if cores is not None else contextlib.nullcontext
         self._lock = threading.Lock()
         self._digest = b""
         self._embedding: Embedding | None = None
@@ -82,7 +87,8 @@ class RememberingEncoder:
             if self._embedding is None or digest != self._digest:
                 # Given up before the next is made, so that memory holds one.
                 self._embedding = None
-                self._embedding = self._encoder.encode(image)
+                with self._turn():
+                    self._embedding = self._encoder.encode(image)
                 self._digest = digest
             return self._embedding
 

@@ -121,6 +121,8 @@ def _session(path: Path, device: torch.device, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Its threads sleep while they wait: the reasoner works beside them on the same cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # the runtime's own errors have no common root

@@ -9,13 +9,14 @@ modules' own forward pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segzero_core.norms import rms_norm
 from segzero_core.types import SizeWH
 
 MEMORY_STEP: Final = 512
@@ -39,6 +40,11 @@ class Place:
     length: int
     bias: Tensor | None = None
     causal: bool = False
+
+    def of_last(self, rows: int) -> Place:
+        """Return how much the last tokens see; the very last sees everything."""
+        bias = None if rows == 1 or self.bias is None else self.bias[-rows:]
+        return replace(self, bias=bias, causal=False)
 
 
 def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) -> Tensor:
@@ -90,7 +96,7 @@ class LanguageModel:
         self._embed = tower.embed_tokens
         self._rotary = tower.rotary_emb
         self._layers = [_Layer(layer) for layer in tower.layers]
-        self._norm = _norm(tower.norm)
+        self._norm = rms_norm(tower.norm)
         self._head = model.lm_head
         self._dtype = tower.embed_tokens.weight.dtype
         self._capacity = 0
@@ -188,8 +194,11 @@ class LanguageModel:
         self, x: Tensor, turns: tuple[Tensor, Tensor], place: Place, last: int = 1
     ) -> Tensor:
         cos, sin = (t[:, None] for t in turns)
+        # Of the last layer nobody asks what it says about tokens without scores.
+        wanted = last if last == 1 or not place.causal else len(x)
         for layer, (keys, values) in zip(self._layers, self._memory, strict=True):
-            x = layer(x, cos, sin, keys, values, place)
+            rows = wanted if layer is self._layers[-1] else len(x)
+            x = layer(x, cos, sin, keys, values, place, rows)
         scores: Tensor = self._head(self._norm(x[-last:]))
         return scores.float()
 
@@ -203,8 +212,8 @@ class _Layer:
         self.key_heads = int(attention.num_key_value_heads)
         self._heads = int(attention.num_heads)
         self._scale = float(attention.scaling)
-        self._norm_in = _norm(layer.input_layernorm)
-        self._norm_mlp = _norm(layer.post_attention_layernorm)
+        self._norm_in = rms_norm(layer.input_layernorm)
+        self._norm_mlp = rms_norm(layer.post_attention_layernorm)
         self._qkv = join([attention.q_proj, attention.k_proj, attention.v_proj])
         self._out = attention.o_proj
         self._gate_up = join([layer.mlp.gate_proj, layer.mlp.up_proj])
@@ -212,15 +221,25 @@ class _Layer:
         self._down = layer.mlp.down_proj
 
     def __call__(
-        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, place: Place
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        place: Place,
+        rows: int,
     ) -> Tensor:
+        """Remember tokens [L, width]; return the last `rows` for the next layer."""
         heads, key_heads = self._heads, self.key_heads
         every = self._qkv(self._norm_in(x)).view(len(x), heads + 2 * key_heads, self.head_dim)
         turned = every[:, : heads + key_heads]
-        turned = turned * cos + turned.roll(self.head_dim // 2, -1) * sin
+        turned = (turned * cos).addcmul_(turned.roll(self.head_dim // 2, -1), sin)
         _write(keys, place.slots, turned[:, heads:])
         _write(values, place.slots, every[:, heads + key_heads :])
         seen = (keys[:, : place.length], values[:, : place.length])
+        if rows < len(x):
+            x, turned, place = x[-rows:], turned[-rows:], place.of_last(rows)
         x = x + self._out(self._attend(turned[:, :heads], *seen, place))
         gate, up = self._gate_up(self._norm_mlp(x)).chunk(2, -1)
         down: Tensor = self._down(self._activation(gate) * up)
@@ -264,12 +283,6 @@ def _write(memory: Tensor, slots: slice | Tensor, new: Tensor) -> None:
         memory[:, slots] = new.transpose(0, 1)
     else:
         memory.index_copy_(1, slots, new.transpose(0, 1))
-
-
-def _norm(module: Any) -> _Projection:
-    """Return an RMS norm in one operation, where the module takes eight."""
-    shape, weight, eps = module.weight.shape, module.weight, float(module.variance_epsilon)
-    return lambda x: functional.rms_norm(x, shape, weight, eps)
 
 
 def join(modules: Sequence[Any]) -> _Projection:

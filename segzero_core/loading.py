@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from segzero_core.backends import check_backend, choose_encoder
+from segzero_core.cores import Cores
 from segzero_core.description import ModelDescription
 from segzero_core.encoder import RememberingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
@@ -49,15 +50,22 @@ def load_parts(
             f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
         )
     reasoner_hash = weights_hash(weight_files)
+    cores = Cores() if chosen == "cpu" else None
     reasoner = QwenReasoner(
-        files.reasoner, description, chosen, dtype=precision, decode=decode, grammar=grammar
+        files.reasoner,
+        description,
+        chosen,
+        dtype=precision,
+        decode=decode,
+        grammar=grammar,
+        cores=cores,
     )
     sam = load_segmenter(sam_name, chosen)
     encoder = choose_encoder(sam, chosen, backend, encoder_precision)
     _LOG.info("image encoder %s: %s", encoder.encoder.backend, encoder.reason)
     digest = combined_hash([reasoner_hash, sam.weights_hash])
     identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
-    return reasoner, RememberingEncoder(encoder.encoder), sam.segmenter, identity
+    return reasoner, RememberingEncoder(encoder.encoder, cores), sam.segmenter, identity
 
 
 def choose_device(device: str) -> str:

@@ -33,6 +33,7 @@ from segzero_core.reply import Reply
 from segzero_core.types import RgbImage, SizeWH, check_rgb_image
 
 if TYPE_CHECKING:
+    from segzero_core.cores import Cores
     from segzero_core.decoding import Decoder, Question
 
 # How long a thread may take to notice that it shall stop: one token of a large model on a CPU.
@@ -107,6 +108,7 @@ class QwenReasoner:
         decode: How tokens are made; see `DECODE_MODES`.
         grammar: Only let well-formed replies be said, and fill in their fixed characters
             without asking the model.
+        cores: Shared with the image encoder, where both work on the processor.
 
     Raises:
         ConfigError: The processor would resize the picture that the description promises, or
@@ -125,6 +127,7 @@ class QwenReasoner:
         *,
         decode: str = "auto",
         grammar: bool = False,
+        cores: Cores | None = None,
     ) -> None:
         if decode not in DECODE_MODES:
             raise ConfigError(f"decode: {shown(str(decode))} is none of {', '.join(DECODE_MODES)}")
@@ -138,6 +141,7 @@ class QwenReasoner:
         self._turn = threading.Lock()
         self._reserved = _reserved_texts(self._processor.tokenizer)
         self._check_seen_size()
+        self._cores = cores
         self._decoder = self._choose_decoder(decode, grammar=grammar)
 
     @property
@@ -216,7 +220,7 @@ class QwenReasoner:
                 grammar_of(self._description.prompt_template, self._description.frame_wh),
             )
         seen_wh = self._description.seen_size_wh
-        return LeanDecoder(self._model, self._processor, seen_wh, decode, limits)
+        return LeanDecoder(self._model, self._processor, seen_wh, decode, limits, self._cores)
 
     def _check_seen_size(self) -> None:
         """Refuse a processor that resizes again: the model would speak in another frame."""

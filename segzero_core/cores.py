@@ -1,0 +1,70 @@
+"""Shares a processor between the reasoner and the image encoder while both of them work.
+
+Two halves that each start as many threads as there are cores wait for one another at every small
+operation. Here each has half of them, and the reasoner has all as soon as the picture is encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import torch
+
+
+class Cores:
+    """The threads that torch may use, for two who use them at the same time.
+
+    How many threads an operation takes is torch's own setting of the thread that calls it. Threads
+    that begin meanwhile inherit what was set last, so everybody here puts it back.
+
+    Args:
+        total: Threads in all; 0: as many as torch has in the calling thread.
+    """
+
+    def __init__(self, total: int = 0) -> None:
+        self.total = total or torch.get_num_threads()
+        self._lock = threading.Lock()
+        self._encoders = 0
+
+    @property
+    def encoder_share(self) -> int:
+        """Threads of the image encoder."""
+        return max(1, self.total // 2)
+
+    @property
+    def reasoner_share(self) -> int:
+        """Threads of the reasoner at this moment."""
+        return max(1, self.total - self.total // 2) if self._encoders else self.total
+
+    @contextlib.contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Let the calling thread encode a picture with the encoder's share."""
+        with self._lock:
+            self._encoders += 1
+        self._set(self.encoder_share)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._encoders -= 1
+            self._set(self.total)
+
+    @contextlib.contextmanager
+    def reasoning(self) -> Iterator[None]:
+        """Let the calling thread reason; `take_share` says with how many threads."""
+        self.take_share()
+        try:
+            yield
+        finally:
+            self._set(self.total)
+
+    def take_share(self) -> None:
+        """Give the calling thread what the reasoner may have now; to be called between passes."""
+        self._set(self.reasoner_share)
+
+    def _set(self, threads: int) -> None:
+        if self.total > 1:
+            torch.get_num_threads()  # a thread's first question would undo what was set before it
+            torch.set_num_threads(threads)
