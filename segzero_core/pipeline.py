@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from segzero_core.errors import (
     AnswerParseError,
     CancelledError,
+    ConfigError,
     InputError,
     OutOfMemoryError,
     ReasoningError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from segzero_core.encoder import Embedding, ImageEncoder
     from segzero_core.reasoner import Reasoner
     from segzero_core.segmenter import Segmenter
+    from segzero_core.tracking import Tracker
 
 # How often a wait for the encoder looks for a cancellation [s].
 _CANCEL_CHECK_S = 0.02
@@ -103,6 +105,17 @@ class SegZero:
     def description(self) -> ModelDescription:
         """How the reasoner is asked."""
         return self.reasoner.description
+
+    def new_tracker(self) -> Tracker:
+        """Return what follows the objects of an answer through the pictures after it.
+
+        Raises:
+            ConfigError: The segmenter cannot follow objects.
+        """
+        make: Callable[[], Tracker] | None = getattr(self.segmenter, "new_tracker", None)
+        if make is None:
+            raise ConfigError(f"a {type(self.segmenter).__name__} cannot follow objects")
+        return make()
 
     def segment(
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
