@@ -178,3 +178,13 @@ class NodeConfig(PipelineConfig):
         "The overlay is drawn at most this often; answers in between are left out.",
         Bounds(minimum=0.1, maximum=60.0, read_only=False),
     )
+    tracking: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Follow the objects of an answer while somebody subscribes to ~/tracks.",
+        Bounds(read_only=False),
+    )
+    tracking_rate_hz: float = setting(
+        30.0,
+        "Pictures are followed at most this often; those in between are skipped.",
+        Bounds(minimum=0.1, maximum=1000.0, read_only=False),
+    )

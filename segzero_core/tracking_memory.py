@@ -10,6 +10,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Any number from the model's most remembered pictures on: the offline predictor's for long videos.
 _NUM_FRAMES: Final = 1_000_000
 _MASK_THRESHOLD: Final = 0.5
+_PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
 
 
 class KeptScores(nn.Module):
@@ -100,10 +102,20 @@ class ObjectMemory:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
         first: The encoded picture that the objects are known in.
         masks: bool [N, H, W] of that picture, none of them empty; N at least 1.
+        ask_again: Draw what was found a second time, from the box and the surest point of the
+            first mask, as if a reasoner had asked for it; the offline predictor does not.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: nn.Module, first: Embedding, masks: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        first: Embedding,
+        masks: NDArray[np.bool_],
+        *,
+        ask_again: bool = False,
+    ) -> None:
+        self._ask_again = ask_again
         self._model, self._kept = with_kept_scores(model)
         self._device = next(model.parameters()).device
         self._count = len(masks)
@@ -136,7 +148,10 @@ class ObjectMemory:
             embedding: The picture, encoded by the model's own encoder.
         """
         self._frame += 1
-        out = self._track(self._inputs(embedding), None, run_mem_encoder=True)
+        inputs = self._inputs(embedding)
+        out = self._track(inputs, None, run_mem_encoder=not self._ask_again)
+        if self._ask_again:
+            self._draw_again(inputs, out)
         recent = self._outputs["non_cond_frame_outputs"]
         recent[self._frame] = _kept_part(out)
         recent.pop(self._frame - self._reach, None)
@@ -147,6 +162,39 @@ class ObjectMemory:
         masks = (logits[:, 0] > 0).cpu().numpy()
         ious = self._kept.ious.amax(dim=1).clamp(0, 1).float().cpu().numpy()
         return Seen(masks, np.where(masks.any(axis=(1, 2)), ious, 0).astype(np.float32))
+
+    def _draw_again(self, inputs: dict[str, Any], out: dict[str, Any]) -> None:
+        """Put masks drawn from prompts in place of those drawn from memory, and remember these."""
+        model, logits, ious = self._model, out["pred_masks"], self._kept.ious
+        seen = (logits > 0).flatten(1).any(dim=1)
+        if seen.any():
+            *fine, coarse = (
+                each.permute(1, 2, 0).unflatten(2, size)[seen]
+                for each, size in zip(
+                    inputs["current_vision_feats"], inputs["feat_sizes"], strict=True
+                )
+            )
+            model._forward_sam_heads(
+                backbone_features=coarse + model.no_mem_embed.view(1, -1, 1, 1),
+                point_inputs=prompts_of(logits[seen, 0], self._side),
+                high_res_features=fine,
+                multimask_output=True,
+            )
+            best = self._kept.ious.argmax(dim=1)
+            logits[seen] = self._kept.masks[torch.arange(len(best)), best][:, None].float()
+            ious = ious.clone()
+            ious[seen] = self._kept.ious
+        self._kept.ious = ious
+        memory, places = model._encode_new_memory(
+            current_vision_feats=inputs["current_vision_feats"],
+            feat_sizes=inputs["feat_sizes"],
+            pred_masks_high_res=functional.interpolate(
+                logits, (self._side, self._side), mode="bilinear", align_corners=False
+            ),
+            object_score_logits=out["object_score_logits"],
+            is_mask_from_pts=False,
+        )
+        out |= {"maskmem_features": memory, "maskmem_pos_enc": places}
 
     @property
     def remembered(self) -> int:
@@ -195,6 +243,29 @@ class ObjectMemory:
             **inputs,
         )
         return out
+
+
+def prompts_of(logits: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
+    """Turn masks into prompts: the box of the piece with the surest point, and that point.
+
+    Args:
+        logits: float [N, h, w]; each has a value above zero.
+        side: Of the square that the prompts are for [px].
+
+    Returns:
+        SAM 2's labelled points: two corners and one inside, float [N, 3, 2] [px].
+    """
+    rows = []
+    scale = side / logits.shape[-1]
+    for each in logits.float().cpu().numpy():
+        row, column = np.unravel_index(int(each.argmax()), each.shape)
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats((each > 0).astype(np.uint8))
+        left, top, width, height, _ = stats[pieces[row, column]]
+        corners = ((left, top), (left + width, top + height), (column + 0.5, row + 0.5))
+        rows.append([(x * scale, y * scale) for x, y in corners])
+    labels = torch.tensor([_PROMPT_LABELS] * len(rows), dtype=torch.int32, device=logits.device)
+    coordinates = torch.tensor(rows, dtype=torch.float32, device=logits.device)
+    return {"point_coords": coordinates, "point_labels": labels}
 
 
 def _kept_part(out: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ from training.tracker_loss import compute_loss, follow
 from training.tracker_start import MARKER_STEPS, compare_looks, learn_mark, norm_to_usual
 from training.tracker_validation import validate
 
+WRITTEN = ("memory_attention.", "memory_encoder.")
+WRITTEN_RATE = 0.1
+"""What is written down to begin with knows its work, and learns at a share of the others' rate."""
+
 START_CLIPS = 24
 """Clips that the first weights are computed from."""
 
@@ -86,7 +90,7 @@ class Settings:
         objects: Followed objects a clip, at most.
         learning_rate: Its peak.
         warmup: Share of the time in which the learning rate rises.
-        weight_decay: Of AdamW, on matrices only.
+        weight_decay: Of AdamW.
         ema: Decay of the averaged weights a step, which are what is validated and exported.
         seed: Of new weights, order and sequences.
         checkpoint_minutes: Time between checkpoints.
@@ -99,9 +103,9 @@ class Settings:
     phases: tuple[Phase, ...] = (Phase(0.0, 256, 3, 3), Phase(0.5, 256, 5, 2))
     memories: int = 3
     objects: int = 2
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
     warmup: float = 0.03
-    weight_decay: float = 0.01
+    weight_decay: float = 0.0
     ema: float = 0.99
     seed: int = 0
     checkpoint_minutes: float = 3.0
@@ -121,12 +125,14 @@ def new_run(base: Path, settings: Settings) -> Run:
     model.maskmem_tpos_enc = torch.nn.Parameter(places)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(TRAINED))
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for n, p in named if n.startswith(WRITTEN)], "share": WRITTEN_RATE},
+        {"params": [p for n, p in named if not n.startswith(WRITTEN)], "share": 1.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
+    )
     return Run(model, copy.deepcopy(model), optimizer)
 
 
@@ -185,7 +191,7 @@ def train_step(run: Run, sequences: Sequences, settings: Settings, progress: flo
     if run.model.image_size != side:
         set_resolution(run.model, side)
     for group in run.optimizer.param_groups:
-        group["lr"] = rate_at(settings, progress)
+        group["lr"] = group["share"] * rate_at(settings, progress)
     loss, figures = compute_loss(follow(run.model, sequences), sequences)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -230,6 +236,7 @@ def train(
     else:
         begin(run, clips, settings, journal)
         save_run(run, checkpoint)
+        _validate_and_export(run, val, base, out, side, journal)
     (work / "settings.json").write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
     saved = validated = run.seconds
     while run.seconds < settings.minutes * 60 and not 0 < settings.max_steps <= run.step:

@@ -26,7 +26,8 @@ _NORM_RATE: Final = 0.01
 _STRIDE: Final = 16  # of the coarsest features [px]
 _MASK_CHANNELS: Final = 4  # of a memory; the others hold how the place looks
 _LOOK_SCALE: Final = 3.0  # of a memory's look, against its place's code, which is about 1
-_FADE: Final = 0.03  # how small features enter the memory's blocks, which norm them anyway
+_FADE: Final = 0.3  # how large features enter the memory's blocks
+_GAIN: Final = 10.0  # how large they leave the first block, which norms them
 _MASK_SHARE: Final = 0.3  # of the mask, against those features
 _MATCH: Final = 16.0  # logit of a place that looks the same
 _NEAR: Final = 2.5  # logit of a place that is the same
@@ -130,11 +131,11 @@ def _write_encoder(
     first, *others = encoder.fuser.layers
     for block in others:
         block.gamma.fill_(1e-3)
-    # A norm and nothing else: GELU(x) - GELU(-x) is x.
+    # A norm and hardly anything else: GELU(x) - GELU(-x) is x.
     first.dwconv.weight.zero_()
     first.dwconv.weight[:, 0, 3, 3] = 1
     first.dwconv.bias.zero_()
-    first.gamma.fill_(1)
+    first.gamma.fill_(_GAIN)
     first.norm.weight.fill_(1)
     first.norm.bias.zero_()
     for part in (first.pwconv1, first.pwconv2):
@@ -142,9 +143,10 @@ def _write_encoder(
         part.bias.zero_()
     first.pwconv1.weight[: 2 * width].copy_(torch.cat((identity, -identity)))
     first.pwconv2.weight[:, : 2 * width].copy_(torch.cat((identity, -identity), dim=1))
-    rows = torch.cat((components, (free / share_scale).expand(_MASK_CHANNELS, -1)))
+    rows = torch.cat((components / _GAIN, (free / share_scale).expand(_MASK_CHANNELS, -1)))
     encoder.out_proj.weight.copy_(rows[:, :, None, None])
-    encoder.out_proj.bias.copy_(torch.cat((-components @ mean, torch.zeros(_MASK_CHANNELS))))
+    usual = mean + _FADE / _GAIN * _tokens(sequences).mean(0)
+    encoder.out_proj.bias.copy_(torch.cat((-components @ usual, torch.zeros(_MASK_CHANNELS))))
 
 
 def _fit_downsampler(layers: nn.Sequential, sequences: Sequences, target: torch.Tensor) -> None:
