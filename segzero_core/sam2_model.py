@@ -158,16 +158,20 @@ class TrackingFacts:
     Attributes:
         memory: `trained`, `untrained`, or empty where it says nothing, as published ones do.
         side: Side of the pictures to follow objects in [px]; 0: the model's own.
+        draw_again: What memory finds is drawn a second time from prompts; see `ObjectMemory`.
     """
 
     memory: str = ""
     side: int = 0
+    draw_again: bool = False
 
     def __post_init__(self) -> None:
         if self.memory not in ("", "trained", "untrained"):
             raise ConfigError(f"memory: {self.memory!r} is neither trained nor untrained")
         if type(self.side) is not int or self.side < 0:
             raise ConfigError(f"tracking_side: {self.side!r} is no size in pixels")
+        if type(self.draw_again) is not bool:
+            raise ConfigError(f"draw_again: {self.draw_again!r} is neither true nor false")
 
 
 def read_tracking_facts(config: Path) -> TrackingFacts:
@@ -182,7 +186,11 @@ def read_tracking_facts(config: Path) -> TrackingFacts:
     if not isinstance(section, dict):
         raise ConfigError(f"{config}: segzero: expected a section, got {section!r}")
     try:
-        return TrackingFacts(section.get("memory", ""), section.get("tracking_side", 0))
+        return TrackingFacts(
+            section.get("memory", ""),
+            section.get("tracking_side", 0),
+            section.get("draw_again", False),
+        )
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None
 

@@ -98,7 +98,8 @@ class Sam2Segmenter:
                 "the segmenter's memory was never trained, so it cannot follow objects; train it"
                 " with python -m training.tracker, or name another segmenter"
             )
-        return Sam2Tracker(self._model, self._tracking.side)
+        facts = self._tracking
+        return Sam2Tracker(self._model, facts.side, draw_again=facts.draw_again)
 
     @torch.inference_mode()
     def _decode(

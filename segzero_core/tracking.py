@@ -127,11 +127,13 @@ class Sam2Tracker:
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
         side: Side of the square that pictures are squashed to [px]; 0: the model's own.
+        draw_again: See `ObjectMemory`.
     """
 
-    def __init__(self, model: nn.Module, side: int = 0) -> None:
+    def __init__(self, model: nn.Module, side: int = 0, *, draw_again: bool = False) -> None:
         self._model = at_side(model, side) if side else model
         self._encoder = TorchImageEncoder(self._model)
+        self._draw_again = draw_again
         self._followed: _Followed | None = None
 
     @property
@@ -155,7 +157,8 @@ class Sam2Tracker:
             raise InputError(f"{View.BLANK.value}: there is nothing to follow in it")
         masks = segmentation.masks[present]
         with _model_errors():
-            memory = ObjectMemory(self._model, self._encoder.encode(image), masks)
+            first = self._encoder.encode(image)
+            memory = ObjectMemory(self._model, first, masks, draw_again=self._draw_again)
         ids = [int(index) + 1 for index in np.flatnonzero(present)]
         self._followed = _Followed(memory, place, ids, len(segmentation), label)
         seen = Seen(masks, segmentation.scores[present])

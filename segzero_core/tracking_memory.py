@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Any number from the model's most remembered pictures on: the offline predictor's for long videos.
 _NUM_FRAMES: Final = 1_000_000
 _MASK_THRESHOLD: Final = 0.5
+_SURE: Final = 3.0  # logit; the doubtful rim of a mask found by memory reaches into its neighbours
+_AGREEMENT: Final = 0.3  # IoU from which on two masks are of the same object
 _PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
 
 
@@ -102,8 +104,8 @@ class ObjectMemory:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
         first: The encoded picture that the objects are known in.
         masks: bool [N, H, W] of that picture, none of them empty; N at least 1.
-        ask_again: Draw what was found a second time, from the box and the surest point of the
-            first mask, as if a reasoner had asked for it; the offline predictor does not.
+        draw_again: Show what was found as it is drawn a second time, from the box and the surest
+            point of the first mask. What is remembered stays as in the offline predictor.
     """
 
     @torch.inference_mode()
@@ -113,9 +115,9 @@ class ObjectMemory:
         first: Embedding,
         masks: NDArray[np.bool_],
         *,
-        ask_again: bool = False,
+        draw_again: bool = False,
     ) -> None:
-        self._ask_again = ask_again
+        self._draw_again = draw_again
         self._model, self._kept = with_kept_scores(model)
         self._device = next(model.parameters()).device
         self._count = len(masks)
@@ -149,52 +151,60 @@ class ObjectMemory:
         """
         self._frame += 1
         inputs = self._inputs(embedding)
-        out = self._track(inputs, None, run_mem_encoder=not self._ask_again)
-        if self._ask_again:
-            self._draw_again(inputs, out)
+        out = self._track(inputs, None, run_mem_encoder=True)
+        logits, guesses = out["pred_masks"], self._kept.ious.amax(dim=1)
+        if self._draw_again:
+            logits, guesses = self._shown(inputs, logits)
         recent = self._outputs["non_cond_frame_outputs"]
         recent[self._frame] = _kept_part(out)
         recent.pop(self._frame - self._reach, None)
         width, height = embedding.size_wh
-        logits = functional.interpolate(
-            out["pred_masks"], (height, width), mode="bilinear", align_corners=False
+        full = functional.interpolate(
+            logits, (height, width), mode="bilinear", align_corners=False
         )
-        masks = (logits[:, 0] > 0).cpu().numpy()
-        ious = self._kept.ious.amax(dim=1).clamp(0, 1).float().cpu().numpy()
+        masks = (full[:, 0] > 0).cpu().numpy()
+        ious = guesses.clamp(0, 1).float().cpu().numpy()
         return Seen(masks, np.where(masks.any(axis=(1, 2)), ious, 0).astype(np.float32))
 
-    def _draw_again(self, inputs: dict[str, Any], out: dict[str, Any]) -> None:
-        """Put masks drawn from prompts in place of those drawn from memory, and remember these."""
-        model, logits, ious = self._model, out["pred_masks"], self._kept.ious
+    def _shown(
+        self, inputs: dict[str, Any], logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw from prompts what memory found, as for a single picture.
+
+        Memory knows which object is meant, the prompted decoder knows better where its edge runs.
+        Where the two disagree on the object, memory is right.
+
+        Args:
+            inputs: The picture's features.
+            logits: float [N, 1, h, w], what memory found.
+
+        Returns:
+            The logits to be shown, and their predicted IoU float [N].
+        """
+        model, shown, ious = self._model, logits.clone(), self._kept.ious.amax(dim=1)
         seen = (logits > 0).flatten(1).any(dim=1)
-        if seen.any():
-            *fine, coarse = (
-                each.permute(1, 2, 0).unflatten(2, size)[seen]
-                for each, size in zip(
-                    inputs["current_vision_feats"], inputs["feat_sizes"], strict=True
-                )
+        if not seen.any():
+            return shown, ious
+        *fine, coarse = (
+            each.permute(1, 2, 0).unflatten(2, size)[seen]
+            for each, size in zip(
+                inputs["current_vision_feats"], inputs["feat_sizes"], strict=True
             )
-            model._forward_sam_heads(
-                backbone_features=coarse + model.no_mem_embed.view(1, -1, 1, 1),
-                point_inputs=prompts_of(logits[seen, 0], self._side),
-                high_res_features=fine,
-                multimask_output=True,
-            )
-            best = self._kept.ious.argmax(dim=1)
-            logits[seen] = self._kept.masks[torch.arange(len(best)), best][:, None].float()
-            ious = ious.clone()
-            ious[seen] = self._kept.ious
-        self._kept.ious = ious
-        memory, places = model._encode_new_memory(
-            current_vision_feats=inputs["current_vision_feats"],
-            feat_sizes=inputs["feat_sizes"],
-            pred_masks_high_res=functional.interpolate(
-                logits, (self._side, self._side), mode="bilinear", align_corners=False
-            ),
-            object_score_logits=out["object_score_logits"],
-            is_mask_from_pts=False,
         )
-        out |= {"maskmem_features": memory, "maskmem_pos_enc": places}
+        model._forward_sam_heads(
+            backbone_features=coarse + model.no_mem_embed.view(1, -1, 1, 1),
+            point_inputs=prompts_of(logits[seen, 0], self._side),
+            high_res_features=fine,
+            multimask_output=True,
+        )
+        agreements = _mask_ious(self._kept.masks > 0, logits[seen] > 0)
+        agreement, best = agreements.max(dim=1)
+        rows = torch.arange(len(best))
+        drawn, guesses = self._kept.masks[rows, best][:, None], self._kept.ious[rows, best]
+        agrees = agreement >= _AGREEMENT
+        shown[seen] = torch.where(agrees[:, None, None, None], drawn, shown[seen])
+        ious[seen] = torch.where(agrees, guesses, ious[seen])
+        return shown, ious
 
     @property
     def remembered(self) -> int:
@@ -246,7 +256,7 @@ class ObjectMemory:
 
 
 def prompts_of(logits: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
-    """Turn masks into prompts: the box of the piece with the surest point, and that point.
+    """Turn masks into prompts: the box of the sure piece around the surest point, and that point.
 
     Args:
         logits: float [N, h, w]; each has a value above zero.
@@ -259,13 +269,20 @@ def prompts_of(logits: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
     scale = side / logits.shape[-1]
     for each in logits.float().cpu().numpy():
         row, column = np.unravel_index(int(each.argmax()), each.shape)
-        _, pieces, stats, _ = cv2.connectedComponentsWithStats((each > 0).astype(np.uint8))
+        sure = each > min(_SURE, 0.5 * each[row, column])
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8))
         left, top, width, height, _ = stats[pieces[row, column]]
         corners = ((left, top), (left + width, top + height), (column + 0.5, row + 0.5))
         rows.append([(x * scale, y * scale) for x, y in corners])
     labels = torch.tensor([_PROMPT_LABELS] * len(rows), dtype=torch.int32, device=logits.device)
     coordinates = torch.tensor(rows, dtype=torch.float32, device=logits.device)
     return {"point_coords": coordinates, "point_labels": labels}
+
+
+def _mask_ious(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """IoU of masks bool [N, M, h, w] with others bool [N, 1, h, w]: float [N, M]."""
+    both = (first & second).sum((2, 3))
+    return both / (first | second).sum((2, 3)).clamp(min=1)
 
 
 def _kept_part(out: dict[str, Any]) -> dict[str, Any]:

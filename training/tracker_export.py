@@ -40,7 +40,11 @@ def export(model: Any, trained: Sequence[str], base: Path, folder: Path) -> None
         raise ValueError("some weights do not fit into the type they are stored in")
     config = OmegaConf.load(files.config)
     config.model.num_maskmem = model.num_maskmem
-    config.segzero = {"memory": "trained", "tracking_side": model.image_size}
+    config.segzero = {
+        "memory": "trained",
+        "tracking_side": model.image_size,
+        "draw_again": True,
+    }
     partial = folder / "partial.tmp"
     save_file(weights, partial, metadata={"format": "pt"})
     partial.chmod(0o644)

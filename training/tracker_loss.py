@@ -15,6 +15,7 @@ from training.tracker_data import Sequences
 
 OTHER_MASKS_WEIGHT = 0.3  # the best of the three counts most; the others must not go astray
 OBJECT_WEIGHT = 0.5
+HIDDEN_WEIGHT = 4.0  # an object is hidden in one picture of ten
 _NUM_FRAMES = 1_000_000  # as in tracking
 
 
@@ -71,7 +72,9 @@ def compute_loss(
     areas = truth.sum((1, 2))
     seen, hidden = areas >= MIN_OBJECT_PX, areas == 0
     certain = seen | hidden  # a few pixels of an object are neither
-    object_loss = F.binary_cross_entropy_with_logits(logits[certain], seen[certain].float())
+    object_loss = F.binary_cross_entropy_with_logits(
+        logits[certain], seen[certain].float(), torch.where(seen[certain], 1.0, HIDDEN_WEIGHT)
+    )
     figures = {
         "object_loss": float(object_loss.detach()),
         "object_right": float(((logits > 0) == seen)[certain].float().mean()),

@@ -18,7 +18,7 @@ from training.tracker_data import MAPS, feature_file
 
 
 @torch.inference_mode()
-def validate(model: Any, clips: Sequence[Path], *, ask_again: bool = True) -> dict[str, float]:
+def validate(model: Any, clips: Sequence[Path], *, draw_again: bool = True) -> dict[str, float]:
     """Follow the object that the events happen to through each clip.
 
     Returns:
@@ -38,7 +38,7 @@ def validate(model: Any, clips: Sequence[Path], *, ask_again: bool = True) -> di
             )
             for fine, middle, coarse in zip(*(tensors[name] for name in MAPS), strict=True)
         ]
-        memory = ObjectMemory(model, pictures[0], truths[:1], ask_again=ask_again)
+        memory = ObjectMemory(model, pictures[0], truths[:1], draw_again=draw_again)
         for picture, truth in zip(pictures[1:], truths[1:], strict=True):
             (seen if truth.any() else hidden).append(
                 mask_iou(memory.find(picture).masks[0], truth)

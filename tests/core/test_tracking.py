@@ -25,6 +25,7 @@ from segzero_core.sam2_model import at_side, image_side, read_tracking_facts
 from segzero_core.segmenter import LoadedSegmenter
 from segzero_core.testing import fake_segzero
 from segzero_core.tracking import Sam2Tracker, box_of
+from segzero_core.tracking_memory import prompts_of
 
 SIZE_WH = (80, 60)
 FRAMES = 24  # more than the 16 pictures that the model looks back
@@ -276,6 +277,37 @@ def test_the_model_itself_is_not_changed(loaded: LoadedSegmenter, model: Any) ->
     assert loaded.encoder.encode(_picture(0)).image_embed.shape[-1] == side // 16
 
 
+@pytest.mark.usefixtures("always_visible")
+def test_drawing_again_changes_what_is_shown_and_not_what_is_remembered(
+    model: Any, pictures: list[RgbImage]
+) -> None:
+    plain, again = Sam2Tracker(model), Sam2Tracker(model, draw_again=True)
+    for tracker in (plain, again):
+        tracker.start(pictures[0], _answer(BALL, BOOK))
+        for picture in pictures[1:4]:
+            tracks = tracker.step(picture)
+            assert all(0.0 <= track.score <= 1.0 for track in tracks.tracks)
+    for one, other in zip(_pointers(plain), _pointers(again), strict=True):
+        assert (one == other).all()
+
+
+def _pointers(tracker: Sam2Tracker) -> list[torch.Tensor]:
+    assert tracker._followed is not None
+    outputs = tracker._followed.memory._outputs["non_cond_frame_outputs"]
+    return [out["obj_ptr"] for out in outputs.values()]
+
+
+def test_the_prompts_of_a_mask_are_the_box_of_its_surest_piece_and_a_point_in_it() -> None:
+    logits = torch.full((1, 32, 32), -5.0)
+    logits[0, 2:4, 2:4] = 4.0  # a speck
+    logits[0, 10:20, 8:16] = 5.0
+    logits[0, 10:20, 16:20] = 1.0  # a doubtful rim
+    logits[0, 14, 11] = 9.0
+    prompts = prompts_of(logits, 64)
+    assert prompts["point_coords"].tolist() == [[[16.0, 20.0], [32.0, 40.0], [23.0, 29.0]]]
+    assert prompts["point_labels"].tolist() == [[2, 3, 1]]
+
+
 def test_a_side_that_the_features_cannot_have_is_refused(model: Any) -> None:
     with pytest.raises(ConfigError, match="no multiple of 16"):
         at_side(model, 100)
@@ -331,6 +363,7 @@ def test_a_configuration_names_the_size_to_follow_in(tiny_model: Path, tmp_path:
         pytest.param("segzero: yes please\n", "expected a section", id="no section"),
         pytest.param("segzero:\n  memory: maybe\n", "neither trained", id="memory"),
         pytest.param("segzero:\n  tracking_side: wide\n", "no size in pixels", id="side"),
+        pytest.param("segzero:\n  draw_again: often\n", "neither true nor", id="draw again"),
     ],
 )
 def test_wrong_facts_about_following_are_refused(
