@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from segzero_core.pipeline import SegZero
     from segzero_core.reasoner import QwenReasoner, Reasoner
     from segzero_core.segmenter import Sam2Segmenter, Segmenter, load_segmenter
+    from segzero_core.tracking import Sam2Tracker, Track, Tracker, Tracks
+    from segzero_core.tracking_view import View
 
 _LAZY = {
     "Embedding": "encoder",
@@ -67,8 +69,13 @@ _LAZY = {
     "QwenReasoner": "reasoner",
     "Reasoner": "reasoner",
     "Sam2Segmenter": "segmenter",
+    "Sam2Tracker": "tracking",
     "SegZero": "pipeline",
     "Segmenter": "segmenter",
+    "Track": "tracking",
+    "Tracker": "tracking",
+    "Tracks": "tracking",
+    "View": "tracking_view",
     "draw_overlay": "overlay",
     "load_image": "images",
     "load_segmenter": "segmenter",
@@ -102,6 +109,7 @@ __all__ = [
     "Result",
     "RgbImage",
     "Sam2Segmenter",
+    "Sam2Tracker",
     "SegZero",
     "SegZeroError",
     "Segmentation",
@@ -112,7 +120,11 @@ __all__ = [
     "StreamReader",
     "ThinkingDelta",
     "Timings",
+    "Track",
+    "Tracker",
+    "Tracks",
     "TruncatedReplyError",
+    "View",
     "draw_overlay",
     "load_image",
     "load_segmenter",

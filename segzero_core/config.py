@@ -268,6 +268,16 @@ class NodeConfig(GraspConfig, PipelineConfig):
         "The overlay is drawn at most this often; answers in between are left out.",
         Bounds(minimum=0.1, maximum=60.0, read_only=False),
     )
+    tracking: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Follow the objects of an answer while somebody subscribes to ~/tracks.",
+        Bounds(read_only=False),
+    )
+    tracking_rate_hz: float = setting(
+        30.0,
+        "Pictures are followed at most this often; those in between are skipped.",
+        Bounds(minimum=0.1, maximum=1000.0, read_only=False),
+    )
 
     def __post_init__(self) -> None:
         PipelineConfig.__post_init__(self)  # checks the fields of all

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segzero_core.errors import (
     AnswerParseError,
+    ConfigError,
     InputError,
     OutOfMemoryError,
     ReasoningError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from segzero_core.encoder import ImageEncoder
     from segzero_core.reasoner import Reasoner
     from segzero_core.segmenter import Segmenter
+    from segzero_core.tracking import Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,17 @@ class SegZero:
     def description(self) -> ModelDescription:
         """How the reasoner is asked."""
         return self.reasoner.description
+
+    def new_tracker(self) -> Tracker:
+        """Return what follows the objects of an answer through the pictures after it.
+
+        Raises:
+            ConfigError: The segmenter cannot follow objects.
+        """
+        make: Callable[[], Tracker] | None = getattr(self.segmenter, "new_tracker", None)
+        if make is None:
+            raise ConfigError(f"a {type(self.segmenter).__name__} cannot follow objects")
+        return make()
 
     def segment(
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None

@@ -6,6 +6,7 @@ as data, never as code: a folder from elsewhere cannot run anything here.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pickle
 from dataclasses import dataclass
@@ -99,11 +100,7 @@ def build_sam2(config: Path) -> nn.Module:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
-    except Exception as error:  # yaml and omegaconf have no common root
-        raise ConfigError(f"{config} cannot be read as a configuration: {error}") from error
-    section = values.get("model") if isinstance(values, dict) else None
+    section = _read_config(config).get("model")
     if not isinstance(section, dict) or "_target_" not in section:
         raise ConfigError(f"{config} has no `model:` section with a `_target_`, as sam2 writes it")
     for target in _targets(section):
@@ -129,6 +126,83 @@ def load_sam2(files: Sam2Files, device: torch.device) -> nn.Module:
     _check_fit(model.state_dict(), state, files)
     model.load_state_dict(state)
     return model.float().to(device).requires_grad_(requires_grad=False)
+
+
+def at_side(model: nn.Module, side: int) -> nn.Module:
+    """Return a twin of a SAM2Base that takes pictures of another size; both share all weights.
+
+    Args:
+        model: A `SAM2Base`; no weight of it depends on the size of its pictures.
+        side: Of the square that the twin takes [px]; a multiple of the features' stride.
+
+    Raises:
+        ConfigError: The side is no such multiple.
+    """
+    source = cast(Any, model)
+    grid, rest = divmod(side, source.backbone_stride)
+    if grid < 1 or rest:
+        raise ConfigError(f"side: {side} is no multiple of {source.backbone_stride}")
+    twin, prompts = copy.copy(source), copy.copy(source.sam_prompt_encoder)
+    prompts.image_embedding_size = (grid, grid)
+    prompts.input_image_size = (side, side)
+    prompts.mask_input_size = (4 * grid, 4 * grid)
+    twin.__dict__["_modules"] = {**source._modules, "sam_prompt_encoder": prompts}
+    twin.image_size, twin.sam_image_embedding_size = side, grid
+    return cast(nn.Module, twin)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingFacts:
+    """What a configuration file says about following objects, in its section `segzero:`.
+
+    Attributes:
+        memory: `trained`, `untrained`, or empty where it says nothing, as published ones do.
+        side: Side of the pictures to follow objects in [px]; 0: the model's own.
+        draw_again: What memory finds is drawn a second time from prompts; see `ObjectMemory`.
+    """
+
+    memory: str = ""
+    side: int = 0
+    draw_again: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory not in ("", "trained", "untrained"):
+            raise ConfigError(f"memory: {self.memory!r} is neither trained nor untrained")
+        if type(self.side) is not int or self.side < 0:
+            raise ConfigError(f"tracking_side: {self.side!r} is no size in pixels")
+        if type(self.draw_again) is not bool:
+            raise ConfigError(f"draw_again: {self.draw_again!r} is neither true nor false")
+
+
+def read_tracking_facts(config: Path) -> TrackingFacts:
+    """Read what a configuration file says about following objects.
+
+    Raises:
+        ConfigError: The file is unreadable, or what it says is wrong.
+    """
+    section = _read_config(config).get("segzero")
+    if section is None:
+        return TrackingFacts()
+    if not isinstance(section, dict):
+        raise ConfigError(f"{config}: segzero: expected a section, got {section!r}")
+    try:
+        return TrackingFacts(
+            section.get("memory", ""),
+            section.get("tracking_side", 0),
+            section.get("draw_again", False),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from None
+
+
+def _read_config(config: Path) -> dict[Any, Any]:
+    from omegaconf import OmegaConf
+
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
+    except Exception as error:  # yaml and omegaconf have no common root
+        raise ConfigError(f"{config} cannot be read as a configuration: {error}") from error
+    return values if isinstance(values, dict) else {}
 
 
 def image_side(model: nn.Module) -> int:

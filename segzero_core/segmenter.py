@@ -13,8 +13,20 @@ from torch.nn import functional
 
 from segzero_core.encoder import Embedding
 from segzero_core.encoder_torch import TorchImageEncoder
-from segzero_core.errors import OutOfMemoryError, SegmentationError, is_out_of_memory
-from segzero_core.sam2_model import find_sam2, image_side, load_sam2
+from segzero_core.errors import (
+    ConfigError,
+    OutOfMemoryError,
+    SegmentationError,
+    is_out_of_memory,
+)
+from segzero_core.sam2_model import (
+    TrackingFacts,
+    find_sam2,
+    image_side,
+    load_sam2,
+    read_tracking_facts,
+)
+from segzero_core.tracking import Sam2Tracker
 from segzero_core.types import ObjectPrompt, Segmentation, SizeWH
 from segzero_core.weights import weights_hash
 
@@ -47,10 +59,12 @@ class Sam2Segmenter:
 
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
+        tracking: What its configuration says about following objects.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, tracking: TrackingFacts | None = None) -> None:
         self._model: Any = model
+        self._tracking = tracking or TrackingFacts()
         self._device = next(model.parameters()).device
         self._side = image_side(model)
 
@@ -77,6 +91,20 @@ class Sam2Segmenter:
         if not np.isfinite(scores).all():
             raise SegmentationError("the mask decoder gave scores that are no numbers")
         return Segmentation(masks, scores)
+
+    def new_tracker(self) -> Sam2Tracker:
+        """Return a tracker that shares this model's weights.
+
+        Raises:
+            ConfigError: The model's configuration says that its memory was never trained.
+        """
+        if self._tracking.memory == "untrained":
+            raise ConfigError(
+                "the segmenter's memory was never trained, so it cannot follow objects; train it"
+                " with python -m training.tracker, or name another segmenter"
+            )
+        facts = self._tracking
+        return Sam2Tracker(self._model, facts.side, draw_again=facts.draw_again)
 
     @torch.inference_mode()
     def _decode(
@@ -177,11 +205,12 @@ def load_segmenter(name_or_folder: str, device: str | torch.device = "cpu") -> L
         OutOfMemoryError: The device has too little memory.
     """
     files = find_sam2(str(name_or_folder))
-    digest = weights_hash([files.weights])
+    digest, tracking = weights_hash([files.weights]), read_tracking_facts(files.config)
     try:
         model = load_sam2(files, torch.device(device))
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise OutOfMemoryError(f"not enough memory on {device} for {files.name}") from error
         raise
-    return LoadedSegmenter(TorchImageEncoder(model), Sam2Segmenter(model), files.name, digest)
+    segmenter = Sam2Segmenter(model, tracking)
+    return LoadedSegmenter(TorchImageEncoder(model), segmenter, files.name, digest)

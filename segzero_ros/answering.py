@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import threading
 
     from segzero_core.events import Event
+    from segzero_core.tracking import Tracker
     from segzero_core.types import ModelIdentity, Result, RgbImage
     from segzero_ros.jobs import Job
     from segzero_ros.pictures import Picture
@@ -38,6 +39,9 @@ class Pipeline(Protocol):
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
     ) -> Iterator[Event]:
         """Yield what happens while the query is answered."""
+
+    def new_tracker(self) -> Tracker:
+        """Return what follows the objects of an answer."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ class Inputs:
 
         def on_image(packed: bytes) -> None:
             if node.is_accepting:
-                node.health.picture_arrived(ring.add_picture(packed, kind))
+                node.picture_arrived(ring.add_picture(packed, kind))
 
         self._hear(kind, self.image_topic, on_image, qos.NEWEST_IMAGE, raw=True)
         for topic, info_kind, add in (

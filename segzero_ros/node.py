@@ -5,9 +5,10 @@
     goals.py      the action          outputs.py  what is published     health.py     counters
     process.py    signals, exit code  qos.py      QoS                   reporting.py  the voice
     measuring.py  3-D                 frames.py   TF                    space.py      its messages
+    tracks.py     following objects
 
 Threads: the executor's, in which all callbacks return at once; the model's and the one that
-watches it; one for each transition; one that draws the overlay.
+watches it; one for each transition; one that draws the overlay; one that follows objects.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ from segzero_ros.pictures import Picture, PictureRing, picture_trouble
 from segzero_ros.reporting import Reporter
 from segzero_ros.results import failure_to_msg
 from segzero_ros.traces import TraceWriter
+from segzero_ros.tracks import NOTHING, Beginning, TrackKeeper
 from segzero_ros.worker import MAX_HANGS, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from segzero_core.config import NodeConfig
+    from segzero_core.tracking import Tracker
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
@@ -99,9 +102,18 @@ class SegZeroNode(ManagedNode):
         self.ring = PictureRing(self.config.ring_size, self.config.pair_tolerance_s)
         self._measurer = Measurer(self)
         self.outputs = Outputs(self, self._on_mismatch)
+        self._tracks = TrackKeeper(
+            self._new_tracker,
+            self.outputs.publish_tracks,
+            self._may_track,
+            lambda: 1.0 / read_config(self).tracking_rate_hz,
+            self._on_tracking,
+            self.log_defect,
+        )
         self._inputs = Inputs(self, self._on_query, self._on_mismatch)
         self._goals = SegmentServer(self)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
+        self.create_service(Trigger, "~/reset_tracking", self._on_reset_tracking)
         self.reporter = Reporter(self, self._facts)
         self.reporter.tell(Status.UNCONFIGURED, "not configured")
         if self.config.autostart:
@@ -168,6 +180,7 @@ class SegZeroNode(ManagedNode):
     def _stop_accepting(self, patience_s: float, reason: str) -> None:
         with self._gate:
             self._is_accepting = False
+            self._tracks.reset()
             waiting = self._worker.take_pending() if self._worker else None
         if waiting is not None:
             self.refuse(waiting, SegmentationResult.INACTIVE, f"{reason} before its turn came")
@@ -244,6 +257,43 @@ class SegZeroNode(ManagedNode):
         response.message = f"cancelled query {ids}" if jobs else "no query runs or waits"
         return response
 
+    def _on_reset_tracking(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        response.success = True
+        response.message = "nothing is followed any more" if self._tracks.reset() else NOTHING
+        return response
+
+    # Following objects, in a thread of its own; see tracks.py.
+
+    def picture_arrived(self, picture: Picture) -> None:
+        """Count a picture of the camera and follow the objects into it."""
+        self.health.picture_arrived(picture)
+        self._tracks.picture_arrived(picture)
+
+    def _new_tracker(self) -> Tracker:
+        pipeline = self._pipeline
+        if pipeline is None:
+            raise InputError("the model is gone")
+        return pipeline.new_tracker()
+
+    def _may_track(self) -> bool:
+        worker = self._worker
+        return (
+            self._is_accepting
+            and worker is not None
+            and worker.running is None
+            and worker.pending is None
+            and read_config(self).tracking
+            and self.outputs.has_track_listener
+        )
+
+    def _on_tracking(self, state: str) -> None:
+        """Tell how the tracking goes; what a query does is told first."""
+        self.get_logger().info(f"tracking: {state}")
+        if self._is_accepting and self.reporter.status.state == Status.READY:
+            self.reporter.tell(Status.READY, f"ready; {state}")
+
     # The answer, in the model's thread.
 
     def _work(self, job: Job) -> None:
@@ -296,12 +346,26 @@ class SegZeroNode(ManagedNode):
         with self._survived("while giving a goal its result"):
             if job.on_result is not None:
                 job.on_result(msg)
+        with self._survived("while beginning to follow the objects"):
+            self._follow(job, answer)
         with self._survived("while telling the state"):
             if self._is_accepting and self.reporter.status.active_query_id == job.query.id:
                 detail = "ready; the last query failed" if failed else "ready"
                 if answer.scene_trouble:
                     detail += f"; no pose: {answer.scene_trouble}"
                 self.reporter.tell(Status.READY, detail)
+
+    def _follow(self, job: Job, answer: Answer) -> None:
+        """Follow the objects of an answer; those of the one before are forgotten."""
+        result, picture = answer.result, answer.picture
+        if result is None or picture is None or answer.rgb is None:
+            return  # what failed says nothing about the objects that are followed
+        with self._gate:
+            self._tracks.reset()
+            of_the_camera = job.picture is None
+            if self._is_accepting and of_the_camera and len(result.segmentation):
+                label, masks = job.query.text, result.segmentation
+                self._tracks.begin(Beginning(job.query.id, label, answer.rgb, masks, picture))
 
     def _failure(self, job: Job, code: int, reason: str, picture: Picture | None = None) -> Answer:
         msg = failure_to_msg(job, code, reason, picture)
@@ -368,6 +432,7 @@ class SegZeroNode(ManagedNode):
             "clock_jumps": self.ring.clock_jumps,
             "image_topic": self._inputs.image_topic,
             "lifecycle": self.state_label,
+            "tracking": self._tracks.state,
             "abandoned_threads": worker.abandoned if worker is not None else 0,
         }
 
@@ -410,6 +475,7 @@ class SegZeroNode(ManagedNode):
             worker.stop(timeout_s)
             if running is not None:
                 self.refuse(running, SegmentationResult.CANCELLED, f"{reason}; the model hangs")
+        self._tracks.stop(timeout_s)
         self.outputs.close()
         self._core_log.close()
         return worker is None or not worker.is_alive

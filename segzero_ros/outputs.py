@@ -15,7 +15,7 @@ from segzero_ros import qos
 from segzero_ros.conversions import mask_to_msg, msg_from_array
 from segzero_ros.detections import Detection2DArray, detections_to_msg
 from segzero_ros.markers import markers_in_space, markers_to_msg
-from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
+from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status, TrackArray
 from segzero_ros.overlay import OverlayPainter
 from segzero_ros.parameters import read_config
 from segzero_ros.results import instances_to_msg
@@ -51,6 +51,7 @@ class Outputs:
         self._markers = self._publisher(MarkerArray, "~/markers", qos.RESULT)
         self._poses = self._publisher(PoseArray, "~/object_poses", qos.RESULT)
         self._cloud = self._publisher(PointCloud2, "~/object_cloud", qos.RESULT)
+        self._tracks = self._publisher(TrackArray, "~/tracks", qos.RESULT)
         self._overlay = self._publisher(Image, "~/overlay", qos.RESULT)
         self._detections = (
             self._publisher(Detection2DArray, "~/detections", qos.RESULT)
@@ -102,6 +103,15 @@ class Outputs:
         """Publish the state; in order, whichever threads tell it."""
         with self._status_lock:
             self.publish(self._status, status)
+
+    @property
+    def has_track_listener(self) -> bool:
+        """Whether somebody subscribes to ~/tracks."""
+        return bool(self._tracks.get_subscription_count())
+
+    def publish_tracks(self, tracks: TrackArray) -> None:
+        """Publish where the followed objects are in one picture."""
+        self.publish(self._tracks, tracks)
 
     def publish(self, publisher: Any, msg: Any) -> None:
         """Publish, unless the node has been shut down meanwhile."""

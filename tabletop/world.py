@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,8 +96,18 @@ def put_extra(rng: np.random.Generator, things: tuple[Thing, ...], kind: str) ->
     return (*things[:-count], *extra)
 
 
-def build_world(rng: np.random.Generator, things: tuple[Thing, ...]) -> World | None:
-    """Place the things apart from each other and let them fall; None when there is no room."""
+def build_world(
+    rng: np.random.Generator,
+    things: tuple[Thing, ...],
+    furnish: Callable[[mujoco.MjSpec], None] | None = None,
+) -> World | None:
+    """Place the things apart from each other and let them fall; None when there is no room.
+
+    Args:
+        rng: Where chance comes from.
+        things: What is to stand on the table.
+        furnish: Adds what belongs to no thing before the model is compiled.
+    """
     placed = _place(rng, things)
     if placed is None:
         return None
@@ -111,6 +122,8 @@ def build_world(rng: np.random.Generator, things: tuple[Thing, ...]) -> World | 
     _add_room(spec, rng)
     for i, (thing, (x, y, yaw)) in enumerate(zip(things, placed, strict=True)):
         _add_thing(spec, rng, f"thing{i}", thing, (x, y, yaw))
+    if furnish is not None:
+        furnish(spec)
     model = spec.compile()
     data = mujoco.MjData(model)
     bodies = tuple(model.body(f"thing{i}").id for i in range(len(things)))

@@ -115,11 +115,11 @@ def compute_loss(
         logits, places / side * 2 - 1, align_corners=False, padding_mode="border"
     )
     truth = truth[:, None].float()
-    mask_losses = _mask_losses(close, truth) + FULL_WEIGHT * _full_losses(
+    losses = mask_losses(close, truth) + FULL_WEIGHT * _full_losses(
         logits, instances, picture, object_id
     )
 
-    single, three = mask_losses[:, 0], mask_losses[:, 1:]
+    single, three = losses[:, 0], losses[:, 1:]
     best = three.min(dim=1).values
     mask_loss = (single + best + OTHER_MASKS_WEIGHT * three.mean(dim=1)).mean()
     with torch.no_grad():
@@ -139,7 +139,7 @@ def compute_loss(
     return mask_loss + IOU_WEIGHT * iou_loss + OBJECT_WEIGHT * object_loss, figures
 
 
-def _mask_losses(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def mask_losses(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Cross-entropy plus dice on the sampled points: [N, 4]."""
     entropy = F.binary_cross_entropy_with_logits(
         logits, truth.expand_as(logits), reduction="none"

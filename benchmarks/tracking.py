@@ -1,0 +1,200 @@
+"""How well and how fast objects are followed: clips of unseen seeds, and 1,000 pictures on end.
+
+    python -m benchmarks.tracking --check
+    python -m benchmarks.tracking --clips 4 --memory-frames 200 --json tracking.json
+
+Each clip has 60 pictures in which the camera moves and an object is pushed, hidden by an arm, and
+left by the camera. The tracker begins with the true mask of that object. IoU is the mean over all
+pictures but the first; where the object is not to be seen, an empty mask is right. Beside it stand
+the first mask kept still, and the segmenter whose memory was never trained. The time counts
+everything from a picture's pixels to its mask, in a process with as many threads as asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from segzero_core.models import bundled_folder
+from segzero_core.sam2_model import find_sam2, read_tracking_facts
+from segzero_core.segmenter import load_segmenter
+from segzero_core.tracking import Sam2Tracker
+from segzero_core.types import Segmentation
+from segzero_ros.health import resident_mb
+from tabletop.camera import Camera
+from tabletop.clips import RATE_HZ, film
+from training.segmenter_validation import mask_iou
+
+SEED = 1_000_000
+CLIPS = 12
+FRAMES = 60
+MEMORY_FRAMES = 1_000
+TARGET_IOU = 0.75
+TARGET_HZ = 5.0
+MAX_GROWTH_MB = 20.0  # of the allocator's own unrest; one remembered picture is 1 MB and more
+
+
+@dataclass
+class Scores:
+    """IoU of one way to follow, by what happens to the object."""
+
+    by_event: dict[str, list[float]] = field(default_factory=dict)
+    visible: list[float] = field(default_factory=list)
+    hidden: list[float] = field(default_factory=list)
+
+    def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_], event: str) -> None:
+        iou = mask_iou(mask, truth)
+        (self.visible if truth.any() else self.hidden).append(iou)
+        self.by_event.setdefault(event, []).append(iou)
+
+    def figures(self) -> dict[str, float]:
+        rows = {"mean": self.visible + self.hidden, "visible": self.visible, "hidden": self.hidden}
+        rows |= self.by_event
+        return {name: round(float(np.mean(ious)), 3) for name, ious in rows.items() if ious}
+
+
+def measure_clips(
+    trackers: dict[str, Sam2Tracker], clips: int, seed: int
+) -> tuple[dict[str, Scores], list[float]]:
+    """Follow the target of every clip; return the scores and the seconds of the first tracker."""
+    scores = {name: Scores() for name in (*trackers, "still")}
+    seconds: list[float] = []
+    with Camera() as camera:
+        for index in tqdm(range(clips), desc="clips", unit="clip"):
+            clip, pictures = film(camera, seed + index, FRAMES, RATE_HZ)
+            events = {
+                frame: event.kind
+                for event in clip.events
+                for frame in range(event.start, event.stop)
+            }
+            first: NDArray[np.bool_] | None = None
+            for frame, picture in enumerate(pictures):
+                truth = picture.instances == clip.target
+                if first is None:
+                    first = truth
+                    answer = Segmentation(truth[None], np.ones(1, np.float32))
+                    for tracker in trackers.values():
+                        tracker.start(picture.color, answer)
+                    continue
+                event = events.get(frame, "none")
+                scores["still"].add(first, truth, event)
+                for name, tracker in trackers.items():
+                    began = time.perf_counter()
+                    mask = tracker.step(picture.color).tracks[0].mask
+                    if name == next(iter(trackers)):
+                        seconds.append(time.perf_counter() - began)
+                    scores[name].add(mask, truth, event)
+    return scores, seconds
+
+
+def measure_memory(tracker: Sam2Tracker, frames: int, seed: int) -> dict[str, float]:
+    """Follow for long, and return how the process grew after its first 100 pictures."""
+    with Camera() as camera:
+        clip, source = film(camera, seed, 20, RATE_HZ)
+        pictures = list(source)
+    truth = pictures[0].instances == clip.target
+    tracker.start(pictures[0].color, Segmentation(truth[None], np.ones(1, np.float32)))
+    warm, sizes, remembered = min(100, frames // 2), [], set()
+    there_and_back: Iterable[int] = [*range(20), *range(18, 0, -1)]
+    order = np.resize(np.array(list(there_and_back)), frames)
+    for step, index in enumerate(tqdm(order, desc="on end", unit="picture")):
+        tracker.step(pictures[index].color)
+        if step >= warm:
+            sizes.append(resident_mb())
+            remembered.add(tracker.remembered)
+    tenth = max(1, len(sizes) // 10)
+    return {
+        "frames": frames,
+        "remembered": max(remembered),
+        "constant": len(remembered) == 1,
+        "growth_mb": round(float(np.median(sizes[-tenth:]) - np.median(sizes[:tenth])), 1),
+    }
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all figures."""
+    torch.set_num_threads(args.threads)
+    folder = args.segmenter or bundled_folder("tabletop") / "segmenter"
+    tracker = load_segmenter(str(folder)).segmenter.new_tracker()
+    trackers = {"tracker": tracker}
+    if args.untrained is not None:
+        trackers["untrained"] = load_segmenter(str(args.untrained)).segmenter.new_tracker()
+    scores, seconds = measure_clips(trackers, args.clips, args.seed)
+    facts = read_tracking_facts(find_sam2(str(folder)).config)
+    return {
+        "segmenter": str(folder),
+        "memory": facts.memory or "not said",
+        "side": facts.side,
+        "clips": args.clips,
+        "frames": FRAMES,
+        "seed": args.seed,
+        "threads": args.threads,
+        "iou": {name: each.figures() for name, each in scores.items()},
+        "hz": round(1 / float(np.mean(seconds)), 2),
+        "ms_p50": round(1000 * float(np.median(seconds)), 1),
+        "ms_p95": round(1000 * float(np.percentile(seconds, 95)), 1),
+        "on_end": measure_memory(tracker, args.memory_frames, args.seed),
+    }
+
+
+def missed(figures: dict[str, Any]) -> list[str]:
+    """Name the targets that are missed."""
+    iou, on_end = figures["iou"]["tracker"]["mean"], figures["on_end"]
+    faults = {
+        f"mean IoU {iou} is below {TARGET_IOU}": iou < TARGET_IOU,
+        f"{figures['hz']} pictures a second are below {TARGET_HZ:g}": figures["hz"] < TARGET_HZ,
+        "the number of remembered pictures is not constant": not on_end["constant"],
+        f"the process grew by {on_end['growth_mb']} MB": on_end["growth_mb"] > MAX_GROWTH_MB,
+    }
+    return [fault for fault, is_so in faults.items() if is_so]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--segmenter", type=Path, help="its folder; default: the bundled one")
+    parser.add_argument("--untrained", type=Path, help="one whose memory is not, to compare with")
+    parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the first clip")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-frames", type=int, default=MEMORY_FRAMES)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if a target is missed")
+    args = parser.parse_args(argv)
+    if args.clips < 1 or args.threads < 1 or args.memory_frames < 40:
+        parser.error("--clips and --threads must be at least 1, --memory-frames at least 40")
+    figures = measure(args)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for name, rows in figures["iou"].items():
+        print(f"{name:10}", "  ".join(f"{key} {value:.3f}" for key, value in rows.items()))
+    on_end, faults = figures["on_end"], missed(figures)
+    print(
+        f"{on_end['frames']} pictures on end: {on_end['remembered']} remembered,"
+        f" grown by {on_end['growth_mb']} MB"
+    )
+    for fault in faults:
+        print(f"missed: {fault}")
+    print(
+        f"mean IoU {figures['iou']['tracker']['mean']} over {args.clips} clips of {FRAMES} pictures"
+        f" (target {TARGET_IOU:g}), {figures['hz']} pictures a second with {args.threads} threads"
+        f" (target {TARGET_HZ:g})"
+    )
+    return 1 if args.check and faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Follows the objects of the last answer over the camera's pictures, in a thread of its own.
+
+A query goes first: while one runs or waits, nothing is followed. Pictures that come meanwhile, or
+faster than they can be worked on, are skipped. Nothing is computed unless somebody listens.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from segzero_core.errors import InputError, SegZeroError
+from segzero_core.tracking_view import View
+from segzero_ros.conversions import mask_to_msg
+from segzero_ros.msg import Track, TrackArray
+from segzero_ros.results import valid_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from std_msgs.msg import Header
+
+    from segzero_core.tracking import Track as CoreTrack
+    from segzero_core.tracking import Tracker, Tracks
+    from segzero_core.types import RgbImage, Segmentation
+    from segzero_ros.pictures import Picture
+
+NOTHING: Final = "nothing is followed"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Beginning:
+    """An answer whose objects are to be followed.
+
+    Attributes:
+        query_id: Of the answer.
+        label: The words of the query.
+        rgb: The picture that it is about, uint8 [H, W, 3].
+        segmentation: Its objects; at least one.
+        picture: The message of that picture; later ones are followed.
+    """
+
+    query_id: str
+    label: str
+    rgb: RgbImage
+    segmentation: Segmentation
+    picture: Picture
+
+
+class TrackKeeper:
+    """Owns the tracker and its thread. All methods are thread-safe and return at once.
+
+    Args:
+        new_tracker: Makes a tracker of the loaded model; called in the thread.
+        publish: Publishes tracks.
+        may_work: Says whether somebody listens and no query runs or waits.
+        period_s: Returns the shortest time between two pictures that are worked on [s].
+        on_state: Called with a line for people whenever what it says has changed.
+        on_defect: Called inside an except clause with where it happened.
+    """
+
+    def __init__(
+        self,
+        new_tracker: Callable[[], Tracker],
+        publish: Callable[[TrackArray], None],
+        may_work: Callable[[], bool],
+        period_s: Callable[[], float],
+        on_state: Callable[[str], None],
+        on_defect: Callable[[str], None],
+    ) -> None:
+        self._new_tracker = new_tracker
+        self._publish = publish
+        self._may_work = may_work
+        self._period_s = period_s
+        self._on_state = on_state
+        self._on_defect = on_defect
+        self._changed = threading.Condition()
+        self._beginning: Beginning | None = None
+        self._next: Picture | None = None
+        self._tracker: Tracker | None = None
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.state = NOTHING
+        """What it does, in words."""
+
+    def begin(self, beginning: Beginning) -> None:
+        """Follow the objects of this answer from now on, in place of all others."""
+        with self._changed:
+            if self._stopping:
+                return
+            self._beginning, self._tracker, self._next = beginning, None, None
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="segzero-tracks", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+        self._tell("the objects are followed as soon as somebody subscribes to ~/tracks")
+
+    def picture_arrived(self, picture: Picture) -> None:
+        """Take the camera's newest picture; one that was not worked on yet is skipped."""
+        if self._beginning is None or picture is self._beginning.picture:
+            return
+        with self._changed:
+            self._next = picture
+            self._changed.notify_all()
+
+    def reset(self) -> bool:
+        """Forget everything.
+
+        Returns:
+            Whether something was followed.
+        """
+        with self._changed:
+            was_following = self._beginning is not None
+            self._beginning = self._tracker = self._next = None
+        self._tell(NOTHING)
+        return was_following
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread after the picture that it is at; nothing can begin any more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _tell(self, state: str) -> None:
+        if state != self.state:
+            self.state = state
+            self._on_state(state)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._next is not None)
+                if self._stopping:
+                    return
+                picture, self._next = self._next, None
+                beginning = self._beginning
+            if picture is None or beginning is None or not self._may_work():
+                continue
+            began_s = time.monotonic()
+            self._follow(beginning, picture)
+            with self._changed:
+                left_s = began_s + self._period_s() - time.monotonic()
+                self._changed.wait_for(lambda: self._stopping, max(0.0, left_s))
+
+    def _follow(self, beginning: Beginning, picture: Picture) -> None:
+        """Work on one picture; the last border before the thread would end."""
+        try:
+            rgb = picture.rgb()
+        except InputError as error:
+            self._tell(f"a picture is skipped: {error}")
+            return
+        try:
+            tracks = self._tracker_of(beginning).step(rgb)
+            latency_ms = (time.monotonic() - picture.arrived_s) * 1000.0
+            msg = tracks_to_msg(tracks, picture.header, beginning.query_id, latency_ms)
+        except Exception as error:
+            if not isinstance(error, SegZeroError):
+                self._on_defect(f"while following the objects of query {beginning.query_id}")
+            self._give_up(beginning, f"{type(error).__name__}: {error}")
+            return
+        with self._changed:
+            if self._beginning is not beginning:
+                return  # replaced or forgotten meanwhile: these tracks are nobody's
+        try:
+            self._publish(msg)
+        except Exception:
+            self._on_defect("while publishing tracks")
+        self._tell(state_of(tracks))
+
+    def _tracker_of(self, beginning: Beginning) -> Tracker:
+        """Return the tracker of an answer, which is made when its first picture is there."""
+        with self._changed:
+            tracker = self._tracker
+        if tracker is None:
+            tracker = self._new_tracker()
+            tracker.start(beginning.rgb, beginning.segmentation, beginning.label)
+            with self._changed:
+                if self._beginning is beginning:
+                    self._tracker = tracker
+        return tracker
+
+    def _give_up(self, beginning: Beginning, reason: str) -> None:
+        with self._changed:
+            if self._beginning is not beginning:
+                return
+            self._beginning = self._tracker = self._next = None
+        self._tell(f"query {beginning.query_id} is not followed: {reason}")
+
+
+def state_of(tracks: Tracks) -> str:
+    """Say in words how the tracking goes."""
+    count, lost = len(tracks.tracks), sum(track.lost for track in tracks.tracks)
+    if tracks.view is not View.SAME:
+        return f"all {count} tracks are lost: {tracks.view.value}"
+    return f"{count - lost} of {count} objects are followed" + (f", {lost} lost" if lost else "")
+
+
+def tracks_to_msg(tracks: Tracks, header: Header, query_id: str, latency_ms: float) -> TrackArray:
+    """Build the message about one picture.
+
+    Args:
+        tracks: Where the objects are in it.
+        header: Of the picture.
+        query_id: Of the answer that began the tracks.
+        latency_ms: Since the picture arrived [ms].
+    """
+    return TrackArray(
+        header=header,
+        query_id=query_id,
+        tracks=[_track_to_msg(track, header) for track in tracks.tracks],
+        latency_ms=latency_ms,
+    )
+
+
+def _track_to_msg(track: CoreTrack, header: Header) -> Track:
+    msg = Track(id=track.id, label=valid_text(track.label), lost=track.lost)
+    if track.box is None:
+        return msg
+    left, top, right, bottom = (int(side) for side in track.box.xyxy)
+    msg.box_xyxy = np.array([left, top, right, bottom], np.int32)
+    msg.mask = mask_to_msg(track.mask[top:bottom, left:right], header)
+    msg.mask_x_offset, msg.mask_y_offset = left, top
+    msg.score = track.score
+    msg.area_px = int(track.mask.sum())
+    return msg
