@@ -258,9 +258,10 @@ def test_deactivation_ends_the_tracks(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
     listener.wait_for(client.send_picture(node, SIZE_WH))
-    node.begin_transitions(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
-    client.wait_until(lambda: not node.is_accepting)
-    client.wait_until(lambda: node.is_accepting and node.is_active)
+    there_and_back = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
+    done = node.begin_transitions(*there_and_back)
+    client.wait_until(done.done)
+    assert done.result()
     assert listener.reset().message == "nothing is followed"
 
 
