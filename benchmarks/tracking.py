@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -27,14 +28,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segzero_core.models import bundled_folder
-from segzero_core.sam2_model import find_sam2, read_tracking_facts
+from segzero_core.sam2_model import (
+    build_sam2,
+    find_sam2,
+    load_sam2,
+    read_state,
+    read_tracking_facts,
+)
 from segzero_core.segmenter import load_segmenter
 from segzero_core.tracking import Sam2Tracker
 from segzero_core.types import Segmentation
-from segzero_ros.health import resident_mb
 from tabletop.camera import Camera
 from tabletop.clips import RATE_HZ, film
 from training.segmenter_validation import mask_iou
+from training.tracker import TRAINED
 
 SEED = 1_000_000
 CLIPS = 12
@@ -54,11 +61,13 @@ class Scores:
     hidden: list[float] = field(default_factory=list)
 
     def add(self, mask: NDArray[np.bool_], truth: NDArray[np.bool_], event: str) -> None:
+        """Compare one mask with the truth."""
         iou = mask_iou(mask, truth)
         (self.visible if truth.any() else self.hidden).append(iou)
         self.by_event.setdefault(event, []).append(iou)
 
     def figures(self) -> dict[str, float]:
+        """Return the means over all pictures, and over some kinds of them."""
         rows = {"mean": self.visible + self.hidden, "visible": self.visible, "hidden": self.hidden}
         rows |= self.by_event
         return {name: round(float(np.mean(ious)), 3) for name, ious in rows.items() if ious}
@@ -122,14 +131,30 @@ def measure_memory(tracker: Sam2Tracker, frames: int, seed: int) -> dict[str, fl
     }
 
 
+def untrained_tracker(folder: Path) -> Sam2Tracker:
+    """Return a tracker with the same segmenter, whose memory is as it was built."""
+    torch.manual_seed(0)
+    files = find_sam2(str(folder))
+    state, trained = build_sam2(files.config).state_dict(), read_state(files.weights)
+    known = {name: trained[name] for name in state if not name.startswith(TRAINED)}
+    model = load_sam2(files, torch.device("cpu"))
+    model.load_state_dict(state | known)
+    facts = read_tracking_facts(files.config)
+    return Sam2Tracker(model, facts.side, draw_again=facts.draw_again)
+
+
+def resident_mb() -> float:
+    """Return the process's resident memory [MB]."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     torch.set_num_threads(args.threads)
     folder = args.segmenter or bundled_folder("tabletop") / "segmenter"
     tracker = load_segmenter(str(folder)).segmenter.new_tracker()
-    trackers = {"tracker": tracker}
-    if args.untrained is not None:
-        trackers["untrained"] = load_segmenter(str(args.untrained)).segmenter.new_tracker()
+    trackers = {"tracker": tracker, "untrained": untrained_tracker(Path(folder))}
     scores, seconds = measure_clips(trackers, args.clips, args.seed)
     facts = read_tracking_facts(find_sam2(str(folder)).config)
     return {
@@ -166,7 +191,6 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--segmenter", type=Path, help="its folder; default: the bundled one")
-    parser.add_argument("--untrained", type=Path, help="one whose memory is not, to compare with")
     parser.add_argument("--clips", type=int, default=CLIPS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the first clip")
     parser.add_argument("--threads", type=int, default=2)
@@ -189,9 +213,9 @@ def main(argv: list[str] | None = None) -> int:
     for fault in faults:
         print(f"missed: {fault}")
     print(
-        f"mean IoU {figures['iou']['tracker']['mean']} over {args.clips} clips of {FRAMES} pictures"
-        f" (target {TARGET_IOU:g}), {figures['hz']} pictures a second with {args.threads} threads"
-        f" (target {TARGET_HZ:g})"
+        f"mean IoU {figures['iou']['tracker']['mean']} over {args.clips} clips of {FRAMES}"
+        f" pictures (target {TARGET_IOU:g}), {figures['hz']} pictures a second with"
+        f" {args.threads} threads (target {TARGET_HZ:g})"
     )
     return 1 if args.check and faults else 0
 

@@ -284,8 +284,8 @@ class SegZeroNode(ManagedNode):
             and worker is not None
             and worker.running is None
             and worker.pending is None
-            and read_config(self).tracking
             and self.outputs.has_track_listener
+            and read_config(self).tracking  # last: it reads all parameters
         )
 
     def _on_tracking(self, state: str) -> None:

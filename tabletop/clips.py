@@ -345,8 +345,8 @@ def load_frame(folder: Path, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.
     Raises:
         OSError: A file is missing or is no picture.
     """
-    color = np.asarray(Image.open(folder / "color" / f"{frame:04d}.png").convert("RGB"))
-    return color, np.asarray(Image.open(folder / "instances" / f"{frame:04d}.png"))
+    color = np.array(Image.open(folder / "color" / f"{frame:04d}.png").convert("RGB"))
+    return color, np.array(Image.open(folder / "instances" / f"{frame:04d}.png"))
 
 
 def main(argv: list[str] | None = None) -> int:

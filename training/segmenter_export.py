@@ -29,7 +29,9 @@ def export(model: Any, size: ModelSize, folder: Path) -> None:
     save_file(weights, partial, metadata={"format": "pt"})
     partial.chmod(0o644)
     os.replace(partial, folder / WEIGHTS_FILE)
-    text = OmegaConf.to_yaml(OmegaConf.create({"model": model_config(size)}))
+    text = OmegaConf.to_yaml(
+        OmegaConf.create({"model": model_config(size), "segzero": {"memory": "untrained"}})
+    )
     partial.write_text(
         f"# A small SAM 2 for the tabletop world; read by sam2 1.1.0.\n{text}", encoding="utf-8"
     )

@@ -31,7 +31,8 @@ _GAIN: Final = 10.0  # how large they leave the first block, which norms them
 _MASK_SHARE: Final = 0.3  # of the mask, against those features
 _MATCH: Final = 16.0  # logit of a place that looks the same
 _NEAR: Final = 2.5  # logit of a place that is the same
-_NEAR_PAIRS: Final = (4, 6, 8)  # rotary pairs whose turns tell how near two places are
+_NEAR_PAIRS: Final = (4, 6, 8)  # rotary pairs whose turns tell how near two places are, …
+_NEAR_WIDTH: Final = 128  # … of an attention with so many channels
 
 
 def norm_to_usual(model: Any, sequences: Sequences) -> None:
@@ -175,7 +176,9 @@ def _write_attention(
     count, width = components.shape
     # Pairs that hardly turn over a whole picture compare looks; a quarter of them are along x.
     looks = torch.arange(width // 2 - count, width // 2)
-    near = torch.tensor([axis + 2 * pair for pair in _NEAR_PAIRS for axis in (0, width // 2)])
+    pairs = {pair * width // _NEAR_WIDTH for pair in _NEAR_PAIRS}
+    pairs = {pair for pair in pairs if 2 * pair < width // 2 - count}
+    near = torch.tensor([axis + 2 * pair for pair in pairs for axis in (0, width // 2)])
     same = (components.shape[0] * _LOOK_SCALE**2) / width**0.5  # logit of equal looks, unscaled
     for layer in layers:
         cross = layer.cross_attn_image

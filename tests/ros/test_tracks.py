@@ -258,9 +258,10 @@ def test_deactivation_ends_the_tracks(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
     listener.wait_for(client.send_picture(node, SIZE_WH))
-    node.begin_transitions(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
-    client.wait_until(lambda: not node.is_accepting)
-    client.wait_until(lambda: node.is_accepting and node.is_active)
+    there_and_back = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
+    done = node.begin_transitions(*there_and_back)
+    client.wait_until(done.done)
+    assert done.result()
     assert listener.reset().message == "nothing is followed"
 
 
@@ -321,13 +322,10 @@ def test_the_parameter_switches_tracking_off(
 def test_the_bundled_segmenter_follows_over_a_rendered_clip(
     start_node: Callable[..., Any], client: Any, tmp_path: Path
 ) -> None:
-    pytest.importorskip("mujoco")
-    from tabletop.clips import load_clip, load_frame
-    from tabletop.clips import main as film
-
-    assert (
-        film(["--seed", "1000003", "--count", "1", "--frames", "4", "--out", str(tmp_path)]) == 0
-    )
+    clips = pytest.importorskip("tabletop.clips")
+    load_clip, load_frame = clips.load_clip, clips.load_frame
+    command = ["--seed", "1000003", "--count", "1", "--frames", "4", "--out", str(tmp_path)]
+    assert clips.main(command) == 0
     folder = tmp_path / "000000"
     clip, frames = load_clip(folder), [load_frame(folder, frame) for frame in range(4)]
     box = box_of(frames[0][1] == clip.target)
