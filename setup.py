@@ -78,6 +78,7 @@ EXTRAS = {
         "packaging>=23",
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "pyyaml>=6",
         "ruff>=0.11",
     ],

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core; more threads would wait for each other. Before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 MISSING_TOOL = ("renderer", "rclpy", "wheel", "mujoco", "could not import")
 
