@@ -281,7 +281,7 @@ def test_the_model_itself_is_not_changed(loaded: LoadedSegmenter, model: Any) ->
 def test_drawing_again_changes_what_is_shown_and_not_what_is_remembered(
     model: Any, pictures: list[RgbImage]
 ) -> None:
-    plain, again = Sam2Tracker(model), Sam2Tracker(model, draw_again=True)
+    plain, again = Sam2Tracker(model), Sam2Tracker(model, careful=True)
     for tracker in (plain, again):
         tracker.start(pictures[0], _answer(BALL, BOOK))
         for picture in pictures[1:4]:
@@ -363,7 +363,7 @@ def test_a_configuration_names_the_size_to_follow_in(tiny_model: Path, tmp_path:
         pytest.param("segzero: yes please\n", "expected a section", id="no section"),
         pytest.param("segzero:\n  memory: maybe\n", "neither trained", id="memory"),
         pytest.param("segzero:\n  tracking_side: wide\n", "no size in pixels", id="side"),
-        pytest.param("segzero:\n  draw_again: often\n", "neither true nor", id="draw again"),
+        pytest.param("segzero:\n  careful: often\n", "neither true nor", id="draw again"),
     ],
 )
 def test_wrong_facts_about_following_are_refused(
