@@ -26,7 +26,7 @@ _NUM_FRAMES: Final = 1_000_000
 _MASK_THRESHOLD: Final = 0.5
 # Predicted IoU from which on a mask is remembered where the memory is careful: what is doubtful
 # would be the model for all that follows.
-_WORTH_REMEMBERING: Final = 0.7
+_WORTH_REMEMBERING: Final = 0.8
 
 
 def frame_inputs(
