@@ -140,7 +140,7 @@ def untrained_tracker(folder: Path) -> Sam2Tracker:
     model = load_sam2(files, torch.device("cpu"))
     model.load_state_dict(state | known)
     facts = read_tracking_facts(files.config)
-    return Sam2Tracker(model, facts.side, draw_again=facts.draw_again)
+    return Sam2Tracker(model, facts.side, careful=facts.careful)
 
 
 def resident_mb() -> float:

@@ -158,20 +158,20 @@ class TrackingFacts:
     Attributes:
         memory: `trained`, `untrained`, or empty where it says nothing, as published ones do.
         side: Side of the pictures to follow objects in [px]; 0: the model's own.
-        draw_again: What memory finds is drawn a second time from prompts; see `ObjectMemory`.
+        careful: What memory finds is drawn and checked again; see `ObjectMemory`.
     """
 
     memory: str = ""
     side: int = 0
-    draw_again: bool = False
+    careful: bool = False
 
     def __post_init__(self) -> None:
         if self.memory not in ("", "trained", "untrained"):
             raise ConfigError(f"memory: {self.memory!r} is neither trained nor untrained")
         if type(self.side) is not int or self.side < 0:
             raise ConfigError(f"tracking_side: {self.side!r} is no size in pixels")
-        if type(self.draw_again) is not bool:
-            raise ConfigError(f"draw_again: {self.draw_again!r} is neither true nor false")
+        if type(self.careful) is not bool:
+            raise ConfigError(f"careful: {self.careful!r} is neither true nor false")
 
 
 def read_tracking_facts(config: Path) -> TrackingFacts:
@@ -185,11 +185,13 @@ def read_tracking_facts(config: Path) -> TrackingFacts:
         return TrackingFacts()
     if not isinstance(section, dict):
         raise ConfigError(f"{config}: segzero: expected a section, got {section!r}")
+    if unknown := sorted(set(map(str, section)) - {"memory", "tracking_side", "careful"}):
+        raise ConfigError(f"{config}: segzero: unknown fields {unknown}")
     try:
         return TrackingFacts(
             section.get("memory", ""),
             section.get("tracking_side", 0),
-            section.get("draw_again", False),
+            section.get("careful", False),
         )
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None

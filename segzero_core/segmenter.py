@@ -104,7 +104,7 @@ class Sam2Segmenter:
                 " with python -m training.tracker, or name another segmenter"
             )
         facts = self._tracking
-        return Sam2Tracker(self._model, facts.side, draw_again=facts.draw_again)
+        return Sam2Tracker(self._model, facts.side, careful=facts.careful)
 
     @torch.inference_mode()
     def _decode(

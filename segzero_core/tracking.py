@@ -114,7 +114,7 @@ class Tracker(Protocol):
 class _Followed:
     """What a tracker knows between two pictures."""
 
-    memory: ObjectMemory
+    memories: list[ObjectMemory]
     place: Place
     ids: list[int]  # of the remembered objects
     count: int  # of all objects, with those that were never there
@@ -127,19 +127,19 @@ class Sam2Tracker:
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
         side: Side of the square that pictures are squashed to [px]; 0: the model's own.
-        draw_again: See `ObjectMemory`.
+        careful: See `ObjectMemory`.
     """
 
-    def __init__(self, model: nn.Module, side: int = 0, *, draw_again: bool = False) -> None:
+    def __init__(self, model: nn.Module, side: int = 0, *, careful: bool = False) -> None:
         self._model = at_side(model, side) if side else model
         self._encoder = TorchImageEncoder(self._model)
-        self._draw_again = draw_again
+        self._careful = careful
         self._followed: _Followed | None = None
 
     @property
     def remembered(self) -> int:
-        """How many pictures the memory holds; it stops growing."""
-        return self._followed.memory.remembered if self._followed else 0
+        """How many pictures the memories hold; it stops growing."""
+        return sum(each.remembered for each in self._followed.memories) if self._followed else 0
 
     def start(self, image: RgbImage, segmentation: Segmentation, label: str = "") -> Tracks:
         """Begin with an answer; see `Tracker`."""
@@ -158,10 +158,13 @@ class Sam2Tracker:
         masks = segmentation.masks[present]
         with _model_errors():
             first = self._encoder.encode(image)
-            memory = ObjectMemory(self._model, first, masks, draw_again=self._draw_again)
+            memories = [
+                ObjectMemory(self._model, first, mask, careful=self._careful) for mask in masks
+            ]
         ids = [int(index) + 1 for index in np.flatnonzero(present)]
-        self._followed = _Followed(memory, place, ids, len(segmentation), label)
-        seen = Seen(masks, segmentation.scores[present])
+        self._followed = _Followed(memories, place, ids, len(segmentation), label)
+        scores = segmentation.scores[present]
+        seen = [Seen(mask, float(score)) for mask, score in zip(masks, scores, strict=True)]
         return self._tracks(self._followed, seen, View.SAME, size_wh)
 
     def step(self, image: RgbImage) -> Tracks:
@@ -173,11 +176,11 @@ class Sam2Tracker:
         view = compare(followed.place, place)
         if view is not View.SAME or place is None:
             width, height = size_wh
-            count = len(followed.ids)
-            nothing = Seen(np.zeros((count, height, width), np.bool_), np.zeros(count, np.float32))
-            return self._tracks(followed, nothing, view, size_wh)
+            nothing = Seen(np.zeros((height, width), np.bool_), 0.0)
+            return self._tracks(followed, [nothing] * len(followed.ids), view, size_wh)
         with _model_errors():
-            seen = followed.memory.find(self._encoder.encode(image))
+            embedding = self._encoder.encode(image)  # which all objects share
+            seen = [memory.find(embedding) for memory in followed.memories]
         followed.place = place
         return self._tracks(followed, seen, view, size_wh)
 
@@ -186,15 +189,14 @@ class Sam2Tracker:
         self._followed = None
 
     @staticmethod
-    def _tracks(followed: _Followed, seen: Seen, view: View, size_wh: SizeWH) -> Tracks:
-        rows = {object_id: row for row, object_id in enumerate(followed.ids)}
+    def _tracks(followed: _Followed, seen: list[Seen], view: View, size_wh: SizeWH) -> Tracks:
+        by_id = dict(zip(followed.ids, seen, strict=True))
+        nothing = Seen(np.zeros(size_wh[::-1], np.bool_), 0.0)
         tracks = []
         for object_id in range(1, followed.count + 1):
-            row = rows.get(object_id)
-            mask = np.zeros(size_wh[::-1], np.bool_) if row is None else seen.masks[row]
-            box = box_of(mask)
-            score = 0.0 if row is None or box is None else float(seen.scores[row])
-            tracks.append(Track(object_id, followed.label, mask, box, score))
+            each = by_id.get(object_id, nothing)
+            track = Track(object_id, followed.label, each.mask, box_of(each.mask), each.score)
+            tracks.append(track)
         return Tracks(tuple(tracks), view, size_wh)
 
 

@@ -1,4 +1,4 @@
-"""SAM 2's memory of objects, fed with one encoded picture after the other.
+"""SAM 2's memory of an object, fed with one encoded picture after the other.
 
 Around `SAM2Base.track_step`: what `SAM2VideoPredictor` does with a whole video, for pictures that
 come one by one and never end. The masks are the same; the memory is bounded.
@@ -6,11 +6,9 @@ come one by one and never end. The masks are the same; the memory is bounded.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from segzero_core.encoder import Embedding
+from segzero_core.tracking_check import NO_OBJECT, Inspector, with_kept_scores
 
 if TYPE_CHECKING:
     from segzero_core.encoder import Features
@@ -25,41 +24,9 @@ if TYPE_CHECKING:
 # Any number from the model's most remembered pictures on: the offline predictor's for long videos.
 _NUM_FRAMES: Final = 1_000_000
 _MASK_THRESHOLD: Final = 0.5
-_SURE: Final = 3.0  # logit; the doubtful rim of a mask found by memory reaches into its neighbours
-_AGREEMENT: Final = 0.3  # IoU from which on two masks are of the same object
-_PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
-
-
-class KeptScores(nn.Module):
-    """A mask decoder that keeps its last candidates, which `track_step` does not hand out.
-
-    Args:
-        decoder: The decoder, shared and not copied.
-
-    Attributes:
-        masks: Logits of the last candidates, float [N, M, h, w], also of objects thought hidden.
-        ious: Their predicted IoU, float [N, M].
-        object_logits: Above zero where an object is seen, float [N, 1].
-    """
-
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.masks = self.ious = self.object_logits = torch.zeros(0)
-
-    def forward(self, **inputs: Any) -> Any:
-        """Decode; the arguments are sam2's own."""
-        outputs = self.decoder(**inputs)
-        self.masks, self.ious, _, self.object_logits = outputs
-        return outputs
-
-
-def with_kept_scores(model: nn.Module) -> tuple[Any, KeptScores]:
-    """Return a twin of a SAM2Base whose decoder keeps its scores; both share all weights."""
-    twin = copy.copy(model)
-    kept = KeptScores(model.get_submodule("sam_mask_decoder"))
-    twin.__dict__["_modules"] = {**model._modules, "sam_mask_decoder": kept}
-    return twin, kept
+# Predicted IoU from which on a mask is remembered where the memory is careful: what is doubtful
+# would be the model for all that follows.
+_WORTH_REMEMBERING: Final = 0.8
 
 
 def frame_inputs(
@@ -86,26 +53,26 @@ def frame_inputs(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seen:
-    """What became of the objects in one picture.
+    """What became of an object in one picture.
 
     Attributes:
-        masks: bool [N, H, W], in pixels of the picture; empty where an object is not seen.
-        scores: float32 [N], the predicted IoU of the masks, in [0, 1]; 0 where not seen.
+        mask: bool [H, W], in pixels of the picture; empty where the object is not seen.
+        score: The predicted IoU of the mask, in [0, 1]; 0 where the object is not seen.
     """
 
-    masks: NDArray[np.bool_]
-    scores: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    score: float
 
 
 class ObjectMemory:
-    """Remembers how objects looked and finds them in the next picture.
+    """Remembers how an object looked and finds it in the next picture.
 
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
-        first: The encoded picture that the objects are known in.
-        masks: bool [N, H, W] of that picture, none of them empty; N at least 1.
-        draw_again: Show what was found as it is drawn a second time, from the box and the surest
-            point of the first mask. What is remembered stays as in the offline predictor.
+        first: The encoded picture that the object is known in.
+        mask: bool [H, W] of that picture, not empty.
+        careful: Draw and check again what the memory finds, as `Inspector` does, and remember it
+            only if it is well seen. Without it the masks are those of the offline predictor.
     """
 
     @torch.inference_mode()
@@ -113,98 +80,54 @@ class ObjectMemory:
         self,
         model: nn.Module,
         first: Embedding,
-        masks: NDArray[np.bool_],
+        mask: NDArray[np.bool_],
         *,
-        draw_again: bool = False,
+        careful: bool = False,
     ) -> None:
-        self._draw_again = draw_again
         self._model, self._kept = with_kept_scores(model)
         self._device = next(model.parameters()).device
-        self._count = len(masks)
         self._frame = 0
-        outputs: dict[str, dict[int, Any]] = {
+        self._outputs: dict[str, dict[int, Any]] = {
             "cond_frame_outputs": {},
             "non_cond_frame_outputs": {},
         }
-        self._outputs = outputs
-        inputs = self._inputs(first)
-        out = self._track(inputs, self._square(masks), run_mem_encoder=False)
+        inputs, square = self._inputs(first), self._square(mask)
+        out = self._track(inputs, square, run_mem_encoder=False)
         # As the offline predictor: what is remembered of a given mask is its coarse form.
-        memory, places = self._model._encode_new_memory(
-            current_vision_feats=inputs["current_vision_feats"],
-            feat_sizes=inputs["feat_sizes"],
-            pred_masks_high_res=functional.interpolate(
-                out["pred_masks"], (self._side, self._side), mode="bilinear", align_corners=False
-            ),
-            object_score_logits=out["object_score_logits"],
-            is_mask_from_pts=True,
-        )
-        out |= {"maskmem_features": memory, "maskmem_pos_enc": places}
-        outputs["cond_frame_outputs"][0] = _kept_part(out)
+        self._encode(inputs, out, out["pred_masks"], is_given=True)
+        self._outputs["cond_frame_outputs"][0] = _kept_part(out)
+        self._inspector = Inspector(self._model, inputs, square) if careful else None
 
     @torch.inference_mode()
     def find(self, embedding: Embedding) -> Seen:
-        """Look for the objects in the next picture, and remember what it showed.
+        """Look for the object in the next picture, and remember what it showed.
 
         Args:
             embedding: The picture, encoded by the model's own encoder.
         """
         self._frame += 1
         inputs = self._inputs(embedding)
-        out = self._track(inputs, None, run_mem_encoder=True)
-        logits, guesses = out["pred_masks"], self._kept.ious.amax(dim=1)
-        if self._draw_again:
-            logits, guesses = self._shown(inputs, logits)
-        recent = self._outputs["non_cond_frame_outputs"]
-        recent[self._frame] = _kept_part(out)
-        recent.pop(self._frame - self._reach, None)
+        out = self._track(inputs, None, run_mem_encoder=self._inspector is None)
+        logits, guess = out["pred_masks"], self._kept.ious.amax()
+        if self._inspector is None:
+            self._remember(out)
+        else:
+            found = self._inspector.inspect(inputs, logits)
+            if found is None:
+                logits = torch.full_like(logits, NO_OBJECT)
+            else:
+                logits, guess = found.logits, found.guess
+            if found is not None and float(guess) >= _WORTH_REMEMBERING:
+                self._encode(inputs, out, logits, is_given=False)
+                self._remember(out)
+            else:
+                self._frame -= 1  # the next picture follows the last one that is remembered
         width, height = embedding.size_wh
         full = functional.interpolate(
             logits, (height, width), mode="bilinear", align_corners=False
         )
-        masks = (full[:, 0] > 0).cpu().numpy()
-        ious = guesses.clamp(0, 1).float().cpu().numpy()
-        return Seen(masks, np.where(masks.any(axis=(1, 2)), ious, 0).astype(np.float32))
-
-    def _shown(
-        self, inputs: dict[str, Any], logits: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw from prompts what memory found, as for a single picture.
-
-        Memory knows which object is meant, the prompted decoder knows better where its edge runs.
-        Where the two disagree on the object, memory is right.
-
-        Args:
-            inputs: The picture's features.
-            logits: float [N, 1, h, w], what memory found.
-
-        Returns:
-            The logits to be shown, and their predicted IoU float [N].
-        """
-        model, shown, ious = self._model, logits.clone(), self._kept.ious.amax(dim=1)
-        seen = (logits > 0).flatten(1).any(dim=1)
-        if not seen.any():
-            return shown, ious
-        *fine, coarse = (
-            each.permute(1, 2, 0).unflatten(2, size)[seen]
-            for each, size in zip(
-                inputs["current_vision_feats"], inputs["feat_sizes"], strict=True
-            )
-        )
-        model._forward_sam_heads(
-            backbone_features=coarse + model.no_mem_embed.view(1, -1, 1, 1),
-            point_inputs=prompts_of(logits[seen, 0], self._side),
-            high_res_features=fine,
-            multimask_output=True,
-        )
-        agreements = _mask_ious(self._kept.masks > 0, logits[seen] > 0)
-        agreement, best = agreements.max(dim=1)
-        rows = torch.arange(len(best))
-        drawn, guesses = self._kept.masks[rows, best][:, None], self._kept.ious[rows, best]
-        agrees = agreement >= _AGREEMENT
-        shown[seen] = torch.where(agrees[:, None, None, None], drawn, shown[seen])
-        ious[seen] = torch.where(agrees, guesses, ious[seen])
-        return shown, ious
+        mask = (full[0, 0] > 0).cpu().numpy()
+        return Seen(mask, float(guess.clamp(0, 1)) if mask.any() else 0.0)
 
     @property
     def remembered(self) -> int:
@@ -222,14 +145,14 @@ class ObjectMemory:
 
     def _inputs(self, embedding: Embedding) -> dict[str, Any]:
         fine = [self._tensor(each) for each in embedding.high_res_feats]
-        return frame_inputs(self._model, self._tensor(embedding.image_embed), fine, self._count)
+        return frame_inputs(self._model, self._tensor(embedding.image_embed), fine, 1)
 
     def _tensor(self, features: Features) -> torch.Tensor:
         return torch.as_tensor(features, device=self._device)
 
-    def _square(self, masks: NDArray[np.bool_]) -> torch.Tensor:
-        """Squash masks as the offline predictor does: float [N, 1, side, side] of 0 and 1."""
-        pixels = torch.tensor(masks, device=self._device)[:, None].float()
+    def _square(self, mask: NDArray[np.bool_]) -> torch.Tensor:
+        """Squash a mask as the offline predictor does: float [1, 1, side, side] of 0 and 1."""
+        pixels = torch.tensor(mask, device=self._device)[None, None].float()
         square = functional.interpolate(
             pixels,
             (self._side, self._side),
@@ -240,13 +163,13 @@ class ObjectMemory:
         return (square >= _MASK_THRESHOLD).float()
 
     def _track(
-        self, inputs: dict[str, Any], masks: torch.Tensor | None, *, run_mem_encoder: bool
+        self, inputs: dict[str, Any], mask: torch.Tensor | None, *, run_mem_encoder: bool
     ) -> dict[str, Any]:
         out: dict[str, Any] = self._model.track_step(
             frame_idx=self._frame,
-            is_init_cond_frame=masks is not None,
+            is_init_cond_frame=mask is not None,
             point_inputs=None,
-            mask_inputs=masks,
+            mask_inputs=mask,
             output_dict=self._outputs,
             num_frames=_NUM_FRAMES,
             run_mem_encoder=run_mem_encoder,
@@ -254,35 +177,25 @@ class ObjectMemory:
         )
         return out
 
+    def _encode(
+        self, inputs: dict[str, Any], out: dict[str, Any], logits: torch.Tensor, *, is_given: bool
+    ) -> None:
+        """Make the memory of a picture in which the object is where the logits say."""
+        memory, places = self._model._encode_new_memory(
+            current_vision_feats=inputs["current_vision_feats"],
+            feat_sizes=inputs["feat_sizes"],
+            pred_masks_high_res=functional.interpolate(
+                logits, (self._side, self._side), mode="bilinear", align_corners=False
+            ),
+            object_score_logits=out["object_score_logits"],
+            is_mask_from_pts=is_given,
+        )
+        out |= {"maskmem_features": memory, "maskmem_pos_enc": places}
 
-def prompts_of(logits: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
-    """Turn masks into prompts: the box of the sure piece around the surest point, and that point.
-
-    Args:
-        logits: float [N, h, w]; each has a value above zero.
-        side: Of the square that the prompts are for [px].
-
-    Returns:
-        SAM 2's labelled points: two corners and one inside, float [N, 3, 2] [px].
-    """
-    rows = []
-    scale = side / logits.shape[-1]
-    for each in logits.float().cpu().numpy():
-        row, column = np.unravel_index(int(each.argmax()), each.shape)
-        sure = each > min(_SURE, 0.5 * each[row, column])
-        _, pieces, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8))
-        left, top, width, height, _ = stats[pieces[row, column]]
-        corners = ((left, top), (left + width, top + height), (column + 0.5, row + 0.5))
-        rows.append([(x * scale, y * scale) for x, y in corners])
-    labels = torch.tensor([_PROMPT_LABELS] * len(rows), dtype=torch.int32, device=logits.device)
-    coordinates = torch.tensor(rows, dtype=torch.float32, device=logits.device)
-    return {"point_coords": coordinates, "point_labels": labels}
-
-
-def _mask_ious(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """IoU of masks bool [N, M, h, w] with others bool [N, 1, h, w]: float [N, M]."""
-    both = (first & second).sum((2, 3))
-    return both / (first | second).sum((2, 3)).clamp(min=1)
+    def _remember(self, out: dict[str, Any]) -> None:
+        recent = self._outputs["non_cond_frame_outputs"]
+        recent[self._frame] = _kept_part(out)
+        recent.pop(self._frame - self._reach, None)
 
 
 def _kept_part(out: dict[str, Any]) -> dict[str, Any]:

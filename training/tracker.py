@@ -283,6 +283,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     defaults = Settings()
     make = commands.add_parser("prepare", help="make the features of clips and nothing else")
     learn = commands.add_parser("train", help="train, or go on training")
+    save = commands.add_parser("export", help="export the averaged weights of a checkpoint")
+    save.add_argument("--base", type=Path, required=True)
+    save.add_argument("--work", type=Path, default=Path("runs/tracker"))
+    save.add_argument("--out", type=Path, required=True)
+    save.add_argument("--side", type=int, default=defaults.phases[-1].side)
+    save.add_argument("--memories", type=int, default=defaults.memories)
     for each in (make, learn):
         each.add_argument("--data", type=Path, nargs="+", required=True, help="folders of clips")
         each.add_argument(
@@ -307,7 +313,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     learn.add_argument("--mark-steps", type=int, default=defaults.mark_steps)
     learn.add_argument("--max-steps", type=int, default=0)
     args = parser.parse_args(argv)
-    if not find_clips(args.data):
+    if args.command != "export" and not find_clips(args.data):
         parser.error(f"no clips in {', '.join(map(str, args.data))}; see python -m tabletop.clips")
     return args
 
@@ -315,6 +321,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     args = _parse(argv)
+    if args.command == "export":
+        run = new_run(args.base, Settings(memories=args.memories))
+        load_run(run, args.work / CHECKPOINT)
+        set_resolution(run.average, args.side)
+        export(run.average, TRAINED, args.base, args.out)
+        return 0
     torch.set_num_threads(args.threads)
     if args.command == "prepare":
         model = load_sam2(find_sam2(str(args.base)), torch.device("cpu"))

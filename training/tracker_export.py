@@ -43,7 +43,7 @@ def export(model: Any, trained: Sequence[str], base: Path, folder: Path) -> None
     config.segzero = {
         "memory": "trained",
         "tracking_side": model.image_size,
-        "draw_again": True,
+        "careful": True,
     }
     partial = folder / "partial.tmp"
     save_file(weights, partial, metadata={"format": "pt"})

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 
-from segzero_core.tracking_memory import frame_inputs, with_kept_scores
+from segzero_core.tracking_check import with_kept_scores
+from segzero_core.tracking_memory import frame_inputs
 from training.segmenter_data import MIN_OBJECT_PX
 from training.segmenter_loss import FULL_WEIGHT, IOU_WEIGHT, mask_losses, sample_points
 from training.tracker_data import Sequences

@@ -18,7 +18,7 @@ from training.tracker_data import MAPS, feature_file
 
 
 @torch.inference_mode()
-def validate(model: Any, clips: Sequence[Path], *, draw_again: bool = True) -> dict[str, float]:
+def validate(model: Any, clips: Sequence[Path], *, careful: bool = True) -> dict[str, float]:
     """Follow the object that the events happen to through each clip.
 
     Returns:
@@ -38,11 +38,9 @@ def validate(model: Any, clips: Sequence[Path], *, draw_again: bool = True) -> d
             )
             for fine, middle, coarse in zip(*(tensors[name] for name in MAPS), strict=True)
         ]
-        memory = ObjectMemory(model, pictures[0], truths[:1], draw_again=draw_again)
+        memory = ObjectMemory(model, pictures[0], truths[0], careful=careful)
         for picture, truth in zip(pictures[1:], truths[1:], strict=True):
-            (seen if truth.any() else hidden).append(
-                mask_iou(memory.find(picture).masks[0], truth)
-            )
+            (seen if truth.any() else hidden).append(mask_iou(memory.find(picture).mask, truth))
     return {
         "score": float(np.mean(seen + hidden)),
         "seen": float(np.mean(seen)) if seen else 0.0,

@@ -130,7 +130,7 @@ def test_the_export_says_what_it_is_and_the_library_follows_with_it(
 ) -> None:
     folder = trained / "out"
     facts = read_tracking_facts(folder / "config.yaml")
-    assert (facts.memory, facts.side, facts.draw_again) == ("trained", SIDE, True)
+    assert (facts.memory, facts.side, facts.careful) == ("trained", SIDE, True)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert (folder / "SHA256SUMS").read_text() == f"{digest}  model.safetensors\n"
     tracker = load_segmenter(str(folder)).segmenter.new_tracker()

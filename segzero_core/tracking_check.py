@@ -1,0 +1,213 @@
+"""A second look at what a tracker's memory has found.
+
+Memory knows which object is meant, but draws it coarsely, and may take one thing for another. The
+decoder draws well what it is asked for by a box and a point. So it is asked for every piece that
+memory found, and the piece that looks like the object in the first picture is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+NO_OBJECT: Final = -1024.0
+"""The logit with which sam2 says that there is nothing."""
+
+_SURE: Final = 3.0  # logit; the doubtful rim of a mask found by memory reaches into its neighbours
+_MAX_PIECES: Final = 3
+_MIN_COVERED: Final = 0.5  # of a piece, by the mask that was drawn for it
+_PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
+_INNER: Final = 0.6  # of a cell, from which on it counts as the object's own
+# Of how an object looks in two pictures, in standard deviations of the first one: at most this
+# for 99 of 100 objects of training clips two seconds later, more for 89 of 100 others.
+MAX_CHANGE: Final = 0.6
+
+
+class KeptScores(nn.Module):
+    """A mask decoder that keeps its last candidates, which `track_step` does not hand out.
+
+    Args:
+        decoder: The decoder, shared and not copied.
+
+    Attributes:
+        masks: Logits of the last candidates, float [N, M, h, w], also of objects thought hidden.
+        ious: Their predicted IoU, float [N, M].
+        object_logits: Above zero where an object is seen, float [N, 1].
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.masks = self.ious = self.object_logits = torch.zeros(0)
+
+    def forward(self, **inputs: Any) -> Any:
+        """Decode; the arguments are sam2's own."""
+        outputs = self.decoder(**inputs)
+        self.masks, self.ious, _, self.object_logits = outputs
+        return outputs
+
+
+def with_kept_scores(model: nn.Module) -> tuple[Any, KeptScores]:
+    """Return a twin of a SAM2Base whose decoder keeps its scores; both share all weights."""
+    twin = copy.copy(model)
+    kept = KeptScores(model.get_submodule("sam_mask_decoder"))
+    twin.__dict__["_modules"] = {**model._modules, "sam_mask_decoder": kept}
+    return twin, kept
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Found:
+    """An object that was found.
+
+    Attributes:
+        logits: Of its mask, float [1, 1, h, w].
+        guess: Its predicted IoU, a float tensor without dimensions.
+        change: How much the look has changed since the first picture; see `MAX_CHANGE`.
+    """
+
+    logits: torch.Tensor
+    guess: torch.Tensor
+    change: float
+
+
+class Inspector:
+    """Knows how an object looked in the first picture.
+
+    Args:
+        model: A SAM2Base.
+        inputs: Features of the first picture, as `track_step` takes them.
+        mask: float [1, 1, side, side] of 0 and 1, the object in it; not empty.
+    """
+
+    def __init__(self, model: Any, inputs: dict[str, Any], mask: torch.Tensor) -> None:
+        self._model, self._kept = with_kept_scores(model)
+        fine = _maps(inputs)[0]
+        self._spread = fine.flatten(2).std(dim=2)[0].clamp(min=1e-6)
+        cells = _shrunk(mask, fine)
+        self._look = self._look_of(fine, cells)
+
+    def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
+        """Draw what memory found in a picture, and take what looks like the object.
+
+        Args:
+            inputs: Features of the picture.
+            logits: float [1, 1, h, w], what memory found.
+
+        Returns:
+            None where nothing of it looks like the object.
+        """
+        pieces = pieces_of(logits[0, 0].float().cpu().numpy())
+        if not pieces:
+            return None
+        *fine, coarse = _maps(inputs)
+        count, scale = len(pieces), self._model.image_size / logits.shape[-1]
+        self._model._forward_sam_heads(
+            backbone_features=(coarse + self._model.no_mem_embed.view(1, -1, 1, 1)).expand(
+                count, -1, -1, -1
+            ),
+            point_inputs=prompts_of(pieces, scale, logits.device),
+            high_res_features=[each.expand(count, -1, -1, -1) for each in fine],
+            multimask_output=True,
+        )
+        found = [
+            self._found(fine[0], self._kept.masks[row, index], self._kept.ious[row, index])
+            for row, piece in enumerate(pieces)
+            for index in range(self._kept.masks.shape[1])
+            if _covers(self._kept.masks[row, index], piece)
+        ]
+        best = min(found, key=lambda each: each.change, default=None)
+        return best if best is not None and best.change <= MAX_CHANGE else None
+
+    def _found(self, fine: torch.Tensor, logits: torch.Tensor, guess: torch.Tensor) -> Found:
+        mask = (logits[None, None] > 0).float()
+        cells = _shrunk(mask, fine)
+        change = (self._look_of(fine, cells) - self._look).abs().mean()
+        return Found(logits[None, None].float(), guess, float(change))
+
+    def _look_of(self, fine: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """Mean of the finest features over an object, in standard deviations: float [C]."""
+        inner = (cells > _INNER).float()
+        weight = inner if inner.any() else cells
+        mean = (fine * weight).sum((2, 3))[0] / weight.sum().clamp(min=1e-6)
+        look: torch.Tensor = mean / self._spread
+        return look
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
+    """A connected part of what memory found, in cells of its mask.
+
+    Attributes:
+        cells: bool [h, w].
+        box_xyxy: Its extent, half-open.
+        peak_xy: Its surest cell.
+    """
+
+    cells: np.ndarray[Any, np.dtype[np.bool_]]
+    box_xyxy: tuple[int, int, int, int]
+    peak_xy: tuple[int, int]
+
+
+def pieces_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> list[Piece]:
+    """Take the sure parts of a mask apart, the surest first.
+
+    Args:
+        logits: float [h, w].
+    """
+    if logits.max() <= 0:
+        return []
+    sure = logits > min(_SURE, 0.5 * float(logits.max()))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8))
+    pieces = []
+    for label in range(1, count):
+        cells = labels == label
+        row, column = np.unravel_index(int(np.where(cells, logits, -np.inf).argmax()), cells.shape)
+        left, top, width, height, _ = (int(value) for value in stats[label])
+        box = (left, top, left + width, top + height)
+        pieces.append(Piece(cells, box, (int(column), int(row))))
+    pieces.sort(key=lambda piece: -float(logits[piece.peak_xy[1], piece.peak_xy[0]]))
+    return pieces[:_MAX_PIECES]
+
+
+def prompts_of(pieces: list[Piece], scale: float, device: torch.device) -> dict[str, torch.Tensor]:
+    """Ask for each piece by its box and its surest point.
+
+    Args:
+        pieces: At least one.
+        scale: Pixels of the encoder's square in a cell.
+        device: Where the prompts are needed.
+
+    Returns:
+        SAM 2's labelled points: two corners and one inside, float [N, 3, 2] [px].
+    """
+    rows = [[*piece.box_xyxy, piece.peak_xy[0] + 0.5, piece.peak_xy[1] + 0.5] for piece in pieces]
+    coordinates = torch.tensor(rows, dtype=torch.float32, device=device).view(-1, 3, 2) * scale
+    labels = torch.tensor([_PROMPT_LABELS] * len(rows), dtype=torch.int32, device=device)
+    return {"point_coords": coordinates, "point_labels": labels}
+
+
+def _maps(inputs: dict[str, Any]) -> list[torch.Tensor]:
+    """Lay out features as maps again, finest first: float [1, C, h, w] each."""
+    flat, sizes = inputs["current_vision_feats"], inputs["feat_sizes"]
+    return [
+        each.permute(1, 2, 0).unflatten(2, size) for each, size in zip(flat, sizes, strict=True)
+    ]
+
+
+def _shrunk(mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Share of each cell of a feature map that a mask covers: float [1, 1, h, w]."""
+    height, width = features.shape[-2:]
+    return functional.adaptive_avg_pool2d(mask, (int(height), int(width)))
+
+
+def _covers(logits: torch.Tensor, piece: Piece) -> bool:
+    """Whether a drawn mask is of the piece at all."""
+    drawn = (logits > 0).cpu().numpy()
+    return bool((drawn & piece.cells).sum() >= _MIN_COVERED * piece.cells.sum())
