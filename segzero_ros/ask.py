@@ -17,6 +17,7 @@ from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 
 from segzero_core.errors import InputError
@@ -76,6 +77,18 @@ class Person(Node):
             )
         goal = Segment.Goal(query=query, timeout_s=timeout_s)
         sent = self._actions.send_goal_async(goal, feedback_callback=self._on_feedback)
+        try:
+            result = self._result_of(sent, patience_s)
+            self._spin_until(result.done)
+        except KeyboardInterrupt:
+            self._cancel(sent)
+            raise
+        if result.result().status == GoalStatus.STATUS_UNKNOWN:
+            raise AskError("the node forgot the query; was it started anew?")
+        return result.result().result.result
+
+    def _result_of(self, sent: Future, patience_s: float) -> Future:
+        """Wait until the goal is accepted; return the future of its result."""
         if not self._spin_until(sent.done, patience_s):
             raise AskError(f"{self._target} did not answer the goal within {patience_s:g} s")
         handle = sent.result()
@@ -84,16 +97,13 @@ class Person(Node):
             raise AskError(
                 f"{self._target} does not take the query; it says: {self._status.detail}"
             )
-        result = handle.get_result_async()
-        try:
-            self._spin_until(result.done)
-        except KeyboardInterrupt:
-            cancelled = handle.cancel_goal_async()
+        return handle.get_result_async()
+
+    def _cancel(self, sent: Future) -> None:
+        """Cancel a goal, also one that is not answered yet: the node may work on it already."""
+        if self._spin_until(sent.done, CANCEL_TIMEOUT_S) and sent.result().accepted:
+            cancelled = sent.result().cancel_goal_async()
             self._spin_until(cancelled.done, CANCEL_TIMEOUT_S)
-            raise
-        if result.result().status == GoalStatus.STATUS_UNKNOWN:
-            raise AskError("the node forgot the query; was it started anew?")
-        return result.result().result.result
 
     def _is_heard(self) -> bool:
         return self._status is not None and self._actions.server_is_ready()
