@@ -28,7 +28,7 @@ grasp: setup
 	@$(IN_ENV) python -m examples.grasp_cell $$GRASP_ARGS
 
 test: setup
-	@$(IN_ENV) python -m pytest -m "not gpu" -n logical --maxprocesses 4 --dist loadfile $$PYTEST_ARGS
+	@$(IN_ENV) python -m pytest -m "not gpu" -n logical --maxprocesses 4 --dist loadgroup $$PYTEST_ARGS
 
 lint: setup
 	@$(IN_ENV) ruff check .

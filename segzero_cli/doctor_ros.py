@@ -87,6 +87,7 @@ class GraphDoctor:
             future = client.call_async(GetState.Request())
             if self._wait(future.done):
                 label = future.result().current_state.label
+        self._wait(lambda: f"{self._target}/status" in self._heard)
         status = self._heard.get(f"{self._target}/status")
         detail = f"{label}: {status.detail}" if status else label
         if label == "active":

@@ -31,6 +31,16 @@ def cache(cache_of_the_session: None, tmp_path: Path, monkeypatch: pytest.Monkey
     return tmp_path / "cache"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell xdist what stays in one process: a file, and all tests of ROS.
+
+    Nodes of two sessions find each other slowly when both begin and end all the time.
+    """
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group("ros" if folder == "ros" else str(item.path)))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """Under CI, turn a skip for a missing tool into a failure: a green run must mean something."""

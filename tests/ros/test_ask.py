@@ -22,7 +22,13 @@ TIMEOUT_S = 60.0
 def start(*arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "segzero_ros.ask", *arguments]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets its background jobs, and so these tests, ignore an interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
