@@ -99,8 +99,12 @@ class Settings:
         max_steps: Stop after so many steps all the same; 0 for none.
     """
 
-    minutes: float = 35.0
-    phases: tuple[Phase, ...] = (Phase(0.0, 256, 3, 3), Phase(0.5, 256, 5, 2))
+    minutes: float = 22.0
+    phases: tuple[Phase, ...] = (
+        Phase(0.0, 256, 3, 3),
+        Phase(0.4, 256, 5, 2),
+        Phase(0.63, 384, 5, 2),
+    )
     memories: int = 3
     objects: int = 2
     learning_rate: float = 5e-4
