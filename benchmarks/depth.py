@@ -17,8 +17,6 @@ little.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.figures import conclude, new_parser
 from segzero_core.config import GraspConfig
 from segzero_core.depth import CameraModel, border_pixels, depth_in_metres, measure_object
 from segzero_core.errors import InputError
@@ -167,15 +166,11 @@ def report(figures: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--seed", type=int, default=SEED, help="of the first rendered scene")
     parser.add_argument("--data", type=Path, help="folder of rendered scenes, in place of a seed")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="measurements of each object")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if a target is missed")
     args = parser.parse_args(argv)
     if args.scenes < 1 or args.repeats < 1:
         parser.error("--scenes and --repeats must be at least 1")
@@ -187,8 +182,6 @@ def main(argv: list[str] | None = None) -> int:
     if not any(row["kind"] in CONVEX and "error" not in row for row in rows):
         parser.error(f"there is no convex object to measure in {count} scenes")
     figures = summary(rows, count)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     report(figures)
     missed = (
         figures["not_measured"] > 0
@@ -196,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         or max(figures["axes_percent"]) > TARGET_PERCENT
         or figures["ms"] > TARGET_MS
     )
-    return 1 if args.check and missed else 0
+    return conclude(args, figures, missed=missed)
 
 
 if __name__ == "__main__":

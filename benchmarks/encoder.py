@@ -9,8 +9,6 @@ differ by less than a thousandth of their range.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -21,6 +19,7 @@ from typing import Any, Final
 import torch
 from tqdm import tqdm
 
+from benchmarks.figures import conclude, new_parser
 from segzero_cli.export import random_segmenter
 from segzero_core.encoder_onnx import OnnxImageEncoder
 from segzero_core.export import export_encoder
@@ -63,29 +62,23 @@ def measure(config: str, runs: int) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--config", default=CONFIG, help="a configuration of the sam2 package")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--threads", type=int, default=0, help="of both; default: torch's own")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if a target is missed")
     args = parser.parse_args(argv)
     if args.runs < 1:
         parser.error("--runs must be at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
     figures = measure(args.config, args.runs)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     missed = figures["ratio"] < MIN_RATIO or figures["relative_error"] >= MAX_RELATIVE
     print(
         f"torch {figures['torch_ms']} ms, ONNX Runtime {figures['onnxruntime_ms']} ms with"
         f" {figures['threads']} threads, features differ by {figures['relative_error']:.1e} of"
         f" their range: {figures['ratio']} times as fast (target {MIN_RATIO})"
     )
-    return 1 if args.check and missed else 0
+    return conclude(args, figures, missed=missed)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from benchmarks.figures import conclude, new_parser
 from segzero_cli.bench_limits import (
     bytes_per_token,
     encoder_flop,
@@ -286,15 +286,11 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", choices=[*REASONERS, "encoder"], help="measure this part alone")
     parser.add_argument("--tensorrt", action="store_true", help="build and time an engine too")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, on the CPU")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if a target is missed")
     args = parser.parse_args(argv)
     if args.rehearse:
         args.device = "cpu"
@@ -307,14 +303,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.device != "cpu":
             torch.cuda.empty_cache()
         print(json.dumps({part: found[part]}), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if args.rehearse:
         print("rehearsed: the script runs; its figures mean nothing")
-        return 0
+        return conclude(args, found, missed=False)
     missed = misses(found)
     print("; ".join(missed) if missed else "every target that was measured is met")
-    return int(args.check and bool(missed))
+    return conclude(args, found, missed=bool(missed))
 
 
 def misses(found: dict[str, Any]) -> list[str]:

@@ -25,19 +25,17 @@ and no other thing rose. For `many` (all the tools) any one of those that were m
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.figures import conclude, new_parser
 from examples.grasp_client import Answer, Found, GraspPose, Place, Step, decide, pick
 from segzero_core import SegZero, SegZeroError
 from segzero_core.ambiguity import is_ambiguous
@@ -261,16 +259,12 @@ def report(figures: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the first table")
     parser.add_argument("--truth", action="store_true", help="single things with true masks")
     parser.add_argument("--cut", action="store_true", help="also things that the border cuts")
     parser.add_argument("--model", default="tabletop", help="that answers the questions")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if the target is missed")
     args = parser.parse_args(argv)
     if args.trials < 1 or args.seed < 0:
         parser.error("--trials must be at least 1 and --seed at least 0")
@@ -285,10 +279,8 @@ def main(argv: list[str] | None = None) -> int:
         for stage, query in tqdm(tables, desc="grasping", unit="trial", total=args.trials):
             rows.append(try_out(stage, query, camera, segment))
     figures = summary(rows, target)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     report(figures)
-    return 1 if args.check and figures["lifted"] < target else 0
+    return conclude(args, figures, missed=figures["lifted"] < target)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ from the run-length codes on: starting the processes, decoding, both circles, th
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.figures import conclude, new_parser
 from training.prompts import prompts_of_masks
 from training.sources_rle import Rle
 
@@ -70,25 +68,19 @@ def measure(count: int, processes: int) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--count", type=int, default=COUNT, help="masks; scales the target")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if it takes too long")
     args = parser.parse_args(argv)
     if args.count < 1 or args.processes < 1:
         parser.error("--count and --processes must be at least 1")
     figures = measure(args.count, args.processes)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     missed = figures["seconds"] > figures["target_s"]
     print(
         f"{figures['masks']} masks of {WIDTH}x{HEIGHT} in {figures['seconds']} s with"
         f" {args.processes} processes (target {figures['target_s']:g} s)"
     )
-    return 1 if args.check and missed else 0
+    return conclude(args, figures, missed=missed)
 
 
 if __name__ == "__main__":

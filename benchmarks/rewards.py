@@ -11,14 +11,13 @@ missed. The last line is the figure.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import random
 import sys
 import time
-from pathlib import Path
 
+from benchmarks.figures import conclude, new_parser
 from training.rewards import PROTOCOLS, Truth, score
 
 TARGET_S = 2.0
@@ -64,20 +63,16 @@ def measure(completions: list[str], truths: list[Truth]) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Time of scoring completions.")
+    parser = new_parser("Time of scoring completions.")
     parser.add_argument("--count", type=int, default=10_000, help="number of completions")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if it takes too long")
     args = parser.parse_args()
     seconds = measure(*make_samples(args.count))
     for name, taken in seconds.items():
         print(f"{name:<10}{taken:6.2f} s  {taken / args.count * 1e6:5.0f} µs a completion")
     slowest, target = max(seconds.values()), TARGET_S * args.count / 10_000
     figures = {"count": args.count, "objects": N_OBJECTS, "seconds": seconds, "target_s": target}
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
     print(f"{slowest:.2f} s for {args.count} completions (target: {target:.2f} s)")
-    return int(args.check and slowest >= target)
+    return conclude(args, figures, missed=slowest >= target)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import json
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.figures import conclude, new_parser
 from segzero_ros.isolation import isolated_environment
 
 SIZE_WH: Final = (640, 480)
@@ -291,12 +291,8 @@ def run(count: int) -> dict[str, float]:
 
 def main() -> int:
     """Command line; returns 1 with --check when a target is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--json", type=Path, help="write the figures to a file")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if a target is missed")
     parser.add_argument("--node", help=argparse.SUPPRESS)
     parser.add_argument("--camera", action="store_true", help=argparse.SUPPRESS)
     arguments, ros_arguments = parser.parse_known_args()
@@ -312,10 +308,8 @@ def main() -> int:
     for name, value in figures.items():
         limit = f"  (at most {targets[name]:g})" if name in targets else ""
         print(f"{name:<18} {value:8.1f}{limit}{'  MISSED' if name in missed else ''}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     print(f"overhead {figures['median_ms']:.1f} ms median, {figures['p99_ms']:.1f} ms p99")
-    return int(arguments.check and bool(missed))
+    return conclude(arguments, figures, missed=bool(missed))
 
 
 if __name__ == "__main__":

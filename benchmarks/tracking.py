@@ -13,7 +13,6 @@ everything from a picture's pixels to its mask, in a process with as many thread
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -27,6 +26,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.figures import conclude, new_parser
+from segzero_core.errors import SegZeroError
 from segzero_core.models import bundled_folder
 from segzero_core.sam2_model import (
     build_sam2,
@@ -187,22 +188,19 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--segmenter", type=Path, help="its folder; default: the bundled one")
     parser.add_argument("--clips", type=int, default=CLIPS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the first clip")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-frames", type=int, default=MEMORY_FRAMES)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if a target is missed")
     args = parser.parse_args(argv)
     if args.clips < 1 or args.threads < 1 or args.memory_frames < 40:
         parser.error("--clips and --threads must be at least 1, --memory-frames at least 40")
-    figures = measure(args)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    try:
+        figures = measure(args)
+    except SegZeroError as error:
+        parser.error(str(error))
     for name, rows in figures["iou"].items():
         print(f"{name:10}", "  ".join(f"{key} {value:.3f}" for key, value in rows.items()))
     on_end, faults = figures["on_end"], missed(figures)
@@ -217,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         f" pictures (target {TARGET_IOU:g}), {figures['hz']} pictures a second with"
         f" {args.threads} threads (target {TARGET_HZ:g})"
     )
-    return 1 if args.check and faults else 0
+    return conclude(args, figures, missed=bool(faults))
 
 
 if __name__ == "__main__":

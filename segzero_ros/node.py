@@ -5,7 +5,7 @@
     goals.py      the action          outputs.py  what is published     health.py     counters
     process.py    signals, exit code  qos.py      QoS                   reporting.py  the voice
     measuring.py  3-D                 frames.py   TF                    space.py      its messages
-    tracks.py     following objects
+    tracks.py     following objects   newest.py   a thread that skips what is old
 
 Threads: the executor's, in which all callbacks return at once; the model's and the one that
 watches it; one for each transition; one that draws the overlay; one that follows objects.
@@ -106,7 +106,7 @@ class SegZeroNode(ManagedNode):
             self._new_tracker,
             self.outputs.publish_tracks,
             self._may_track,
-            lambda: 1.0 / read_config(self).tracking_rate_hz,
+            lambda: 1.0 / self.get_parameter("tracking_rate_hz").value,
             self._on_tracking,
             self.log_defect,
         )
@@ -285,7 +285,7 @@ class SegZeroNode(ManagedNode):
             and worker.running is None
             and worker.pending is None
             and self.outputs.has_track_listener
-            and read_config(self).tracking  # last: it reads all parameters
+            and self.get_parameter("tracking").value
         )
 
     def _on_tracking(self, state: str) -> None:

@@ -16,7 +16,7 @@ from segzero_ros.conversions import mask_to_msg, msg_from_array
 from segzero_ros.detections import Detection2DArray, detections_to_msg
 from segzero_ros.markers import markers_in_space, markers_to_msg
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status, TrackArray
-from segzero_ros.overlay import OverlayPainter
+from segzero_ros.newest import NewestWorker
 from segzero_ros.parameters import read_config
 from segzero_ros.results import instances_to_msg
 from segzero_ros.space import cloud_to_msg, poses_to_msg
@@ -58,8 +58,9 @@ class Outputs:
             if Detection2DArray is not None
             else None
         )
-        self._painter = OverlayPainter(
-            self._draw_overlay, lambda: 1.0 / read_config(node).overlay_rate_hz
+        # A drawing costs more than the rest of the work on an answer, which must not wait for it.
+        self._painter: NewestWorker[Answer] = NewestWorker(
+            "segzero-overlay", self._draw_overlay, lambda: 1.0 / read_config(node).overlay_rate_hz
         )
 
     def compose(self, answer: Answer) -> list[tuple[Any, Any]]:
@@ -93,7 +94,7 @@ class Outputs:
         self.publish(self._result, answer.msg)
         wanted = answer.result is not None and read_config(self._node).publish_overlay
         if wanted and self._overlay.get_subscription_count():
-            self._painter.paint(answer)
+            self._painter.offer(answer)
 
     def publish_trace(self, trace: ReasoningTrace) -> None:
         """Publish a piece of the thinking."""

@@ -17,6 +17,7 @@ from segzero_core.errors import InputError, SegZeroError
 from segzero_core.tracking_view import View
 from segzero_ros.conversions import mask_to_msg
 from segzero_ros.msg import Track, TrackArray
+from segzero_ros.newest import NewestWorker
 from segzero_ros.results import valid_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Beginning:
 
 
 class TrackKeeper:
-    """Owns the tracker and its thread. All methods are thread-safe and return at once.
+    """Owns the tracker and its thread. All methods are thread-safe; only `stop` waits.
 
     Args:
         new_tracker: Makes a tracker of the loaded model; called in the thread.
@@ -75,39 +76,28 @@ class TrackKeeper:
         self._new_tracker = new_tracker
         self._publish = publish
         self._may_work = may_work
-        self._period_s = period_s
         self._on_state = on_state
         self._on_defect = on_defect
-        self._changed = threading.Condition()
+        self._worker: NewestWorker[tuple[Beginning, Picture]] = NewestWorker(
+            "segzero-tracks", self._work, period_s
+        )
+        self._lock = threading.Lock()
         self._beginning: Beginning | None = None
-        self._next: Picture | None = None
         self._tracker: Tracker | None = None
-        self._stopping = False
-        self._thread: threading.Thread | None = None
         self.state = NOTHING
         """What it does, in words."""
 
     def begin(self, beginning: Beginning) -> None:
         """Follow the objects of this answer from now on, in place of all others."""
-        with self._changed:
-            if self._stopping:
-                return
-            self._beginning, self._tracker, self._next = beginning, None, None
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="segzero-tracks", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify_all()
+        self._forget(beginning)
         self._tell("the objects are followed as soon as somebody subscribes to ~/tracks")
 
     def picture_arrived(self, picture: Picture) -> None:
         """Take the camera's newest picture; one that was not worked on yet is skipped."""
-        if self._beginning is None or picture is self._beginning.picture:
+        beginning = self._beginning
+        if beginning is None or picture is beginning.picture or not self._may_work():
             return
-        with self._changed:
-            self._next = picture
-            self._changed.notify_all()
+        self._worker.offer((beginning, picture))
 
     def reset(self) -> bool:
         """Forget everything.
@@ -115,40 +105,31 @@ class TrackKeeper:
         Returns:
             Whether something was followed.
         """
-        with self._changed:
-            was_following = self._beginning is not None
-            self._beginning = self._tracker = self._next = None
+        was_following = self._forget(None) is not None
         self._tell(NOTHING)
         return was_following
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the picture that it is at; nothing can begin any more."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        """End the thread after the picture that it is at; nothing is followed any more."""
+        self._worker.stop(timeout_s)
+
+    def _forget(self, beginning: Beginning | None) -> Beginning | None:
+        """Put another answer, or none, in the place of the one before, and return that."""
+        with self._lock:
+            before, self._beginning, self._tracker = self._beginning, beginning, None
+        self._worker.forget()
+        return before
 
     def _tell(self, state: str) -> None:
         if state != self.state:
             self.state = state
             self._on_state(state)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._next is not None)
-                if self._stopping:
-                    return
-                picture, self._next = self._next, None
-                beginning = self._beginning
-            if picture is None or beginning is None or not self._may_work():
-                continue
-            began_s = time.monotonic()
+    def _work(self, item: tuple[Beginning, Picture]) -> None:
+        beginning, picture = item
+        # Meanwhile there may be another answer, or a query, which goes first.
+        if beginning is self._beginning and self._may_work():
             self._follow(beginning, picture)
-            with self._changed:
-                left_s = began_s + self._period_s() - time.monotonic()
-                self._changed.wait_for(lambda: self._stopping, max(0.0, left_s))
 
     def _follow(self, beginning: Beginning, picture: Picture) -> None:
         """Work on one picture; the last border before the thread would end."""
@@ -166,9 +147,8 @@ class TrackKeeper:
                 self._on_defect(f"while following the objects of query {beginning.query_id}")
             self._give_up(beginning, f"{type(error).__name__}: {error}")
             return
-        with self._changed:
-            if self._beginning is not beginning:
-                return  # replaced or forgotten meanwhile: these tracks are nobody's
+        if self._beginning is not beginning:
+            return  # replaced or forgotten meanwhile: these tracks are nobody's
         try:
             self._publish(msg)
         except Exception:
@@ -177,21 +157,21 @@ class TrackKeeper:
 
     def _tracker_of(self, beginning: Beginning) -> Tracker:
         """Return the tracker of an answer, which is made when its first picture is there."""
-        with self._changed:
+        with self._lock:
             tracker = self._tracker
         if tracker is None:
             tracker = self._new_tracker()
             tracker.start(beginning.rgb, beginning.segmentation, beginning.label)
-            with self._changed:
+            with self._lock:
                 if self._beginning is beginning:
                     self._tracker = tracker
         return tracker
 
     def _give_up(self, beginning: Beginning, reason: str) -> None:
-        with self._changed:
+        with self._lock:
             if self._beginning is not beginning:
                 return
-            self._beginning = self._tracker = self._next = None
+            self._beginning = self._tracker = None
         self._tell(f"query {beginning.query_id} is not followed: {reason}")
 
 

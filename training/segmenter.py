@@ -195,16 +195,28 @@ def train_step(run: Run, batch: Batch, settings: Settings, progress: float) -> N
         torch.from_numpy(batch.labels),
     )
     loss, figures = compute_loss(prediction, batch, torch.from_numpy(batch.instances))
+    run.pictures += len(batch.images)
+    descend(run, loss, figures, settings.ema)
+
+
+def descend(run: Run, loss: torch.Tensor, figures: dict[str, float], ema: float) -> None:
+    """Take one step down a loss, move the averaged weights, and note the step's figures.
+
+    Args:
+        run: Its model's gradients are those of the loss alone afterwards.
+        loss: A number with gradients; a step whose gradients are not finite is left out.
+        figures: What is noted beside loss and norm.
+        ema: Decay of the averaged weights; less at the beginning.
+    """
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(
         [p for p in run.model.parameters() if p.grad is not None], 1.0
     )
     run.step += 1
-    run.pictures += len(batch.images)
     if torch.isfinite(norm):
         run.optimizer.step()
-        _update_average(run, min(settings.ema, (1 + run.step) / (10 + run.step)))
+        _update_average(run, min(ema, (1 + run.step) / (10 + run.step)))
     for name, value in {**figures, "loss": float(loss.detach()), "norm": float(norm)}.items():
         run.figures.setdefault(name, []).append(value)
 

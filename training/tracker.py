@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from segzero_core.sam2_model import find_sam2, load_sam2
-from training.segmenter import CHECKPOINT, LOG_EVERY, Journal, Run, load_run, save_run
+from training.segmenter import CHECKPOINT, LOG_EVERY, Journal, Run, descend, load_run, save_run
 from training.segmenter import learning_rate as rate_at
 from training.segmenter_data import shuffled
 from training.segmenter_loss import set_resolution
@@ -197,22 +197,8 @@ def train_step(run: Run, sequences: Sequences, settings: Settings, progress: flo
     for group in run.optimizer.param_groups:
         group["lr"] = group["share"] * rate_at(settings, progress)
     loss, figures = compute_loss(follow(run.model, sequences), sequences)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(
-        [p for p in run.model.parameters() if p.grad is not None], 1.0
-    )
-    run.step += 1
     run.pictures += len(sequences.truth) * len(sequences.clip)
-    if torch.isfinite(norm):
-        run.optimizer.step()
-        decay = min(settings.ema, (1 + run.step) / (10 + run.step))
-        with torch.no_grad():
-            for slow, fast in zip(run.average.parameters(), run.model.parameters(), strict=True):
-                if fast.requires_grad:
-                    slow.lerp_(fast, 1 - decay)
-    for name, value in {**figures, "loss": float(loss.detach()), "norm": float(norm)}.items():
-        run.figures.setdefault(name, []).append(value)
+    descend(run, loss, figures, settings.ema)
 
 
 def train(

@@ -14,9 +14,7 @@ from training.segmenter_validation import mask_iou
 
 SEGMENTER = Path(__file__).parents[2] / "models" / "tabletop" / "segmenter"
 SEEDS = (1_000_000, 1_000_001, 1_000_002)
-MIN_MEAN_IOU = (
-    0.45  # three of the harder clips, 0.50 when written; benchmarks/tracking.py has the target
-)
+MIN_MEAN_IOU = 0.65  # of three clips by chance; benchmarks/tracking.py holds twelve to 0.75
 
 pytestmark = pytest.mark.skipif(
     read_tracking_facts(SEGMENTER / "config.yaml").memory != "trained",

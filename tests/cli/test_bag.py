@@ -131,30 +131,32 @@ def test_when_nothing_can_be_answered_the_command_fails(bag: Callable, tmp_path:
     assert record(tmp_path)["answered"] == 0
 
 
-def refused(told: Any, complaint: str) -> None:
+def assert_refused(told: Any, complaint: str) -> None:
     assert told.code == 2
     assert complaint in told.err
     assert told.err.count("\n") == 1
 
 
 def test_a_bag_that_is_not_there_is_refused(bag: Callable, tmp_path: Path) -> None:
-    refused(bag(tmp_path / "none"), "there is no such file or folder")
+    assert_refused(bag(tmp_path / "none"), "there is no such file or folder")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_topic_that_is_not_there_is_refused_with_those_that_are(bag: Callable) -> None:
-    refused(bag(CLIP, topic="/color"), f"has no topic '/color'; topics of pictures: {COLOR}, ")
+    assert_refused(
+        bag(CLIP, topic="/color"), f"has no topic '/color'; topics of pictures: {COLOR}, "
+    )
 
 
 def test_a_topic_of_another_type_is_refused(bag: Callable) -> None:
     told = bag(CLIP, topic="/camera/color/camera_info")
-    refused(told, "is sensor_msgs/msg/CameraInfo, neither sensor_msgs/msg/Image nor")
+    assert_refused(told, "is sensor_msgs/msg/CameraInfo, neither sensor_msgs/msg/Image nor")
 
 
 def test_a_bag_that_was_cut_off_is_refused(bag: Callable, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(CLIP.read_bytes()[:200_000])
-    refused(bag(cut), "is damaged or no bag")
+    assert_refused(bag(cut), "is damaged or no bag")
 
 
 def test_a_bag_whose_middle_is_damaged_is_refused(bag: Callable, tmp_path: Path) -> None:
@@ -162,27 +164,27 @@ def test_a_bag_whose_middle_is_damaged_is_refused(bag: Callable, tmp_path: Path)
     data[10_000:400_000] = bytes(390_000)
     broken = tmp_path / "broken.mcap"
     broken.write_bytes(data)
-    refused(bag(broken), "is damaged or no bag")
+    assert_refused(bag(broken), "is damaged or no bag")
 
 
 def test_what_is_no_bag_at_all_is_refused(bag: Callable, picture: Path, tmp_path: Path) -> None:
-    refused(bag(picture), "is damaged or no bag")
+    assert_refused(bag(picture), "is damaged or no bag")
     (tmp_path / "empty").mkdir()
-    refused(bag(tmp_path / "empty"), "is damaged or no bag")
+    assert_refused(bag(tmp_path / "empty"), "is damaged or no bag")
 
 
 def test_a_place_that_cannot_be_written_to_is_refused(bag: Callable, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    refused(bag(CLIP), "cannot be made")
+    assert_refused(bag(CLIP), "cannot be made")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x"])
 def test_a_count_that_is_none_is_refused(bag: Callable, value: str) -> None:
-    refused(bag(CLIP, f"--every={value}"), "--every")
+    assert_refused(bag(CLIP, f"--every={value}"), "--every")
 
 
 def test_without_rosbags_the_package_to_install_is_named(
     bag: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
-    refused(bag(CLIP), "pip install 'segzero[bags]'")
+    assert_refused(bag(CLIP), "pip install 'segzero[bags]'")
