@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -154,6 +155,7 @@ def measure(arguments: Any, questions: list[tuple[RgbImage, str, str]]) -> dict[
     from segzero_cli import bench_report
     from segzero_cli.bench_flows import Flow, OurFlow, PlainFlow, Run
     from segzero_cli.bench_limits import measure_limits
+    from segzero_core.cores import in_own_thread
     from segzero_core.loading import choose_device
     from segzero_core.pipeline import SegZero
 
@@ -161,9 +163,9 @@ def measure(arguments: Any, questions: list[tuple[RgbImage, str, str]]) -> dict[
         torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     if device == "cpu" and arguments.backend in ("auto", "onnxruntime"):
-        _export_if_needed(arguments.model)
+        in_own_thread(partial(_export_if_needed, arguments.model))
     dtype = "float32" if device == "cpu" else "bfloat16"
-    plain = PlainFlow(arguments.model, device, dtype)
+    plain = in_own_thread(partial(PlainFlow, arguments.model, device, dtype))
     model = SegZero.load(
         arguments.model, device=device, backend=arguments.backend, decode=arguments.decode
     )
@@ -178,7 +180,8 @@ def measure(arguments: Any, questions: list[tuple[RgbImage, str, str]]) -> dict[
             # In turns, and neither always after the other.
             order = list(flows) if index % 2 else list(flows)[::-1]
             for name in order:
-                run = flows[name].ask(image, text)
+                # Neither pays for helpers that the other one has left in this thread.
+                run = in_own_thread(partial(flows[name].ask, image, text))
                 if index >= 0:
                     runs[f"{name} {turn}"].append(run)
     print("\r", end="", file=sys.stderr)

@@ -8,9 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
 
 import torch
+
+_T = TypeVar("_T")
+
+
+def in_own_thread(work: Callable[[], _T]) -> _T:
+    """Work in a thread that then ends, so that its threads of torch's end too.
+
+    A thread that has computed keeps its helpers. Where there are more of them than cores, OpenMP
+    (libgomp) sends all helpers of the process to sleep after every operation, and waking them
+    takes as long as a small operation. So what is done once should not be done in a thread that
+    stays.
+    """
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    # Not the thread of a pool: an interrupt of the caller would wait for its end.
+    threading.Thread(target=run, name="segzero-once", daemon=True).start()
+    return done.result()
 
 
 class Cores:
@@ -60,9 +85,14 @@ class Cores:
         finally:
             self._set(self.total)
 
-    def take_share(self) -> None:
-        """Give the calling thread what the reasoner may have now; to be called between passes."""
-        self._set(self.reasoner_share)
+    def take_share(self, most: int | None = None) -> None:
+        """Give the calling thread what the reasoner may have now; to be called between passes.
+
+        Args:
+            most: It has no use for more threads than these; None: for any number.
+        """
+        share = self.reasoner_share
+        self._set(share if most is None else min(share, most))
 
     def _set(self, threads: int) -> None:
         if self.total > 1:

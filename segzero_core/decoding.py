@@ -43,6 +43,9 @@ _OTHER_SETTINGS: Final = (
     "suppress_tokens",
     "watermarking_config",
 )
+# Up to this width one thread reads a few tokens as fast as two, or faster: these would wait for
+# each other at every small product.
+_NARROW: Final = 256
 _NEUTRAL: Final[tuple[object, ...]] = (None, 0, 1, 1.0, [], ())
 
 
@@ -143,6 +146,7 @@ class LeanDecoder:
         self._vision = VisionTower(model.model.visual, self._grid_wh)
         self._constraint = constraint
         self._cores = cores or Cores(1)
+        self._most_threads = 1 if self._language.width <= _NARROW else None
         self._stepper: Stepper
         if mode == "eager":
             self._stepper = EagerStepper(self._language)
@@ -175,7 +179,7 @@ class LeanDecoder:
         for count, token in enumerate(tokens, start=1):
             if take(token) or token in self._ends or count == limit:
                 break
-            self._cores.take_share()
+            self._cores.take_share(self._most_threads)
 
     def tokens_of(self, text: str) -> list[int]:
         """Return the tokens of a conversation, the picture's place-holders among them."""

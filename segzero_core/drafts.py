@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-import torch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -99,7 +97,9 @@ class DraftingStepper:
             self._drafts.add(history, token)
             yield token
             guesses = self._drafts.guess(history)
-            every = self._read([token, *guesses], start.position + said, start.column + said)
+            every = self._language.read_each(
+                [token, *guesses], start.position + said, start.column + said
+            )
             for scores, guess in zip(every, [*guesses, None], strict=True):
                 said += 1
                 if start.seen is not None:
@@ -109,12 +109,6 @@ class DraftingStepper:
                     break  # what was read behind it is written over
                 self._drafts.add(history, token)
                 yield token
-
-    def _read(self, tokens: list[int], position: int, column: int) -> Tensor:
-        if len(tokens) == 1:
-            return self.scores_after(tokens[0], position, column)[None]
-        positions = position + torch.arange(len(tokens)).expand(3, -1)
-        return self._language.read_each(self._language.embed(tokens), positions, column)
 
     def scores_after(self, token: int, position: int, column: int) -> Tensor:
         """Read one token; see `Stepper`."""

@@ -94,6 +94,7 @@ class LanguageModel:
         self.device = model.device
         self.image_token = int(model.config.image_token_id)
         self._embed = tower.embed_tokens
+        self.width = int(tower.embed_tokens.embedding_dim)
         self._rotary = tower.rotary_emb
         self._layers = [_Layer(layer) for layer in tower.layers]
         self._norm = rms_norm(tower.norm)
@@ -139,29 +140,37 @@ class LanguageModel:
         Returns:
             float32 [V]: the scores of the token that follows.
         """
-        return self._read(x, positions, start, last=1)[0]
+        place = self._place(start, len(x))
+        return self._scores(x, self._turns(positions.to(self.device)), place)[0]
 
-    def read_each(self, x: Tensor, positions: Tensor, start: int) -> Tensor:
-        """Read on, and return the scores float32 [L, V] after every token; see `read`."""
-        return self._read(x, positions, start, last=len(x))
+    def read_each(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
+        """Read several tokens of text, and return the scores float32 [L, V] after each.
 
-    def _read(self, x: Tensor, positions: Tensor, start: int, last: int) -> Tensor:
-        count = len(x)
+        Args:
+            tokens: Of text, so that all three rows of positions are the same.
+            position: Of the first one.
+            start: See `read`.
+        """
+        count = len(tokens)
+        x = self.embed(tokens)
+        return self._scores(
+            x, self._text_turns(position, count), self._place(start, count), last=count
+        )
+
+    def _place(self, start: int, count: int) -> Place:
+        """Return where tokens behind `start` others go; each sees those up to itself."""
         stop = start + count
         bias = None
         if start and count > 1:
             columns = torch.arange(stop, device=self.device)
-            seen = columns <= columns[start:, None]
-            bias = torch.zeros(seen.shape, dtype=x.dtype, device=self.device)
-            bias.masked_fill_(~seen, float("-inf"))
-        place = Place(slice(start, stop), stop, bias, causal=start == 0)
-        return self._scores(x, self._turns(positions.to(self.device)), place, last)
+            unseen = columns > columns[start:, None]
+            bias = torch.zeros(unseen.shape, dtype=self._dtype, device=self.device)
+            bias.masked_fill_(unseen, float("-inf"))
+        return Place(slice(start, stop), stop, bias, causal=start == 0)
 
     def step(self, token: int, position: int, start: int) -> Tensor:
         """Read one token of text, at a position that all three rows share; see `read`."""
-        x = self._embed(torch.tensor([token], device=self.device))
-        turns = (self._cos[position : position + 1], self._sin[position : position + 1])
-        return self._scores(x, turns, Place(slice(start, start + 1), start + 1))[0]
+        return self.read_each([token], position, start)[0]
 
     def step_in_place(self, token: Tensor, position: Tensor, slot: Tensor, length: int) -> Tensor:
         """Read one token whose number, position and column are tensors, for a captured graph.
@@ -181,6 +190,10 @@ class LanguageModel:
         bias = bias.masked_fill(~seen, float("-inf"))[None]
         turns = (self._cos.index_select(0, position), self._sin.index_select(0, position))
         return self._scores(x, turns, Place(slot, length, bias))[0]
+
+    def _text_turns(self, position: int, count: int) -> tuple[Tensor, Tensor]:
+        places = slice(position, position + count)
+        return self._cos[places], self._sin[places]
 
     def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         like = torch.empty(0, dtype=self._dtype, device=self.device)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from segzero_core.errors import (
@@ -57,7 +58,8 @@ class SegZero:
 
     Attributes:
         reasoner: Thinks and answers with boxes and points.
-        encoder: Encodes the image in a second thread while the reasoner thinks.
+        encoder: Encodes the image in a second thread while the reasoner thinks; from its first
+            word on, where it says `reads_alone`.
         segmenter: Turns prompts into masks, each as soon as its box is complete.
         identity: Which weights these are.
     """
@@ -105,22 +107,23 @@ class SegZero:
             OutOfMemoryError: The device has too little memory for the weights.
         """
         # Imported here so that a pipeline of fakes, or of a remote reasoner, needs no torch.
+        from segzero_core.cores import in_own_thread
         from segzero_core.loading import load_parts
 
-        return cls(
-            *load_parts(
-                model,
-                segmenter,
-                device,
-                template,
-                max_new_tokens,
-                backend=backend,
-                encoder_precision=encoder_precision,
-                decode=decode,
-                precision=precision,
-                grammar=grammar,
-            )
+        load = partial(
+            load_parts,
+            model,
+            segmenter,
+            device,
+            template,
+            max_new_tokens,
+            backend=backend,
+            encoder_precision=encoder_precision,
+            decode=decode,
+            precision=precision,
+            grammar=grammar,
         )
+        return cls(*in_own_thread(load))
 
     @property
     def description(self) -> ModelDescription:
@@ -185,6 +188,8 @@ class SegZero:
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         worker = MaskWorker(self.encoder, self.segmenter, image)
         masks = _Masks(worker, clock)
+        if not getattr(self.reasoner, "reads_alone", False):
+            worker.begin()
         try:
             pieces = _pieces(self.reasoner, image, query, cancel, worker, clock)
             reasoning = yield from _reason(pieces, self.description.frame_wh, size_wh, masks)
@@ -277,6 +282,7 @@ def _pieces(
     try:
         pieces = reasoner.stream(image, query, cancel=cancel)
         for piece in pieces:
+            worker.begin()
             clock.count_piece()
             told.append(piece)
             stop_if(cancel)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from segzero_core import RgbImage
-from segzero_core.cores import Cores
+from segzero_core.cores import Cores, in_own_thread
 from segzero_core.encoder import Embedding, RememberingEncoder
 from segzero_core.testing import FakeEncoder
 
@@ -67,6 +67,18 @@ def test_the_reasoner_has_all_threads_again_once_the_picture_is_encoded() -> Non
     assert torch.get_num_threads() == 4
 
 
+def test_who_has_no_use_for_more_threads_takes_no_more() -> None:
+    cores = Cores()
+
+    with cores.reasoning():
+        cores.take_share(most=1)
+        alone = torch.get_num_threads()
+        cores.take_share(most=9)
+        assert (alone, torch.get_num_threads()) == (1, 4)
+
+    assert torch.get_num_threads() == 4
+
+
 def test_an_encoder_that_fails_gives_its_share_back() -> None:
     cores = Cores()
     encoder = RememberingEncoder(FakeEncoder(error=ValueError("no")), cores)
@@ -76,3 +88,21 @@ def test_an_encoder_that_fails_gives_its_share_back() -> None:
 
     assert cores.reasoner_share == 4
     assert torch.get_num_threads() == 4
+
+
+def test_work_in_an_own_thread_gives_its_result_and_ends() -> None:
+    here = threading.current_thread()
+
+    worked_in = in_own_thread(threading.current_thread)
+
+    assert worked_in is not here
+    worked_in.join(30.0)
+    assert not worked_in.is_alive()
+
+
+def test_work_in_an_own_thread_gives_its_error() -> None:
+    def fail() -> None:
+        raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        in_own_thread(fail)

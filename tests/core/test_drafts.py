@@ -98,9 +98,9 @@ def test_right_guesses_save_looks_at_the_weights(monkeypatch: pytest.MonkeyPatch
     looks: list[int] = []
     work = language._scores
 
-    def count(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def count(x: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         looks.append(len(x))
-        return work(x, *rest)
+        return work(x, *rest, **named)
 
     monkeypatch.setattr(language, "_scores", count)
     assert take(DraftingStepper(language, learned(expected)).tokens(start), 37) == expected
