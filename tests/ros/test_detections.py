@@ -53,3 +53,27 @@ def test_a_detection_has_the_box_of_its_mask_and_the_header_of_the_picture(
     assert (second.bbox.size_x, second.bbox.size_y) == (40.0, 35.0)
     hypothesis = first.results[0].hypothesis
     assert (hypothesis.class_id, hypothesis.score) == ("the mugs", 1.0)
+
+
+@pytest.mark.skipif(
+    detections.Detection2DArray is None,
+    reason="vision_msgs is not installed: on a machine with ROS, ros-jazzy-vision-msgs brings it",
+)
+def test_the_node_publishes_detections_with_the_pictures_header(answering: Any) -> None:
+    node, client = answering
+    client.node.create_subscription(
+        detections.Detection2DArray,
+        "/segzero/detections",
+        lambda msg: client.heard.add("detections", msg),
+        10,
+    )
+    client.wait_until(lambda: node.count_subscribers("/segzero/detections"))
+    header = client.send_picture(node)
+
+    result = client.ask_and_wait("the mugs")
+
+    msg = client.heard.wait("detections")
+    assert msg.header == header
+    assert [each.id for each in msg.detections] == ["1", "2"]
+    assert all(each.header == header for each in msg.detections)
+    assert len(result.instances) == 2

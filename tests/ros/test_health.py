@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
@@ -196,3 +198,24 @@ def test_markers_show_the_reasoning_to_whoever_looks(answering: Any) -> None:
     markers = client.heard.wait("markers").markers
     assert all(marker.header == header for marker in markers)
     assert THINKING.split()[-1] in markers[1].text
+
+
+def test_a_simulated_clock_may_stand_still_and_jump_back(
+    start_node: Callable[..., Any], watched: Any
+) -> None:
+    """Waiting, ages and diagnostics go by the monotonic clock; only headers tell the ROS time."""
+    node = start_node(fake_segzero(TWO_OBJECTS), use_sim_time=True, max_image_age=5.0)
+    watched.connect()
+    clock = watched.node.create_publisher(Clock, "/clock", 10)
+    watched.wait_until(clock.get_subscription_count)
+
+    for sec in (5000, 10):
+        now = Time(sec=sec)
+        clock.publish(Clock(clock=now))
+        watched.wait_until(lambda now=now: node.get_clock().now().to_msg() == now)
+        header = watched.send_picture(node, SIZE_WH)
+        result = watched.ask_and_wait("the mugs", SegmentationResult.OK)
+        assert result.header == header
+        before = len(watched.heard.all("diagnostics"))
+        watched.wait_until(lambda own=before: len(watched.heard.all("diagnostics")) > own)
+        assert watched.heard.all("diagnostics")[-1].header.stamp == now
