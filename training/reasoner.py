@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -262,10 +263,15 @@ def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
 
 def _tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
     folder = args.run / "processor"
-    if not folder.exists() and args.init is not None and args.init.is_dir():
+    if folder.exists():
+        return AutoProcessor.from_pretrained(folder).tokenizer
+    if args.init is not None and args.init.is_dir():
         known = AutoProcessor.from_pretrained(args.init).tokenizer
         save_processor(build_processor(extend_tokenizer(known)), folder)
-    elif not folder.exists():
+    elif args.init is not None:
+        # The numbers of its words are those that its weights know.
+        shutil.copytree(args.init.parent / "processor", folder, dirs_exist_ok=True)
+    else:
         scenes = sorted(p for f in args.data for p in f.glob("*/scene.json"))[:400]
         objects = [Scene.from_json(p.read_text()).objects for p in scenes]
         save_processor(build_processor(build_tokenizer(corpus(objects, args.seed))), folder)
