@@ -1,4 +1,4 @@
-"""The language tower's step over text by ONNX Runtime: twice as fast as torch on a CPU, or more.
+"""The language tower's step over text by ONNX Runtime: about twice as fast as torch on a CPU.
 
 A small model spends more time on starting operations than on its products, and torch's products
 of few rows are slow. The prompt with its picture is still read by torch; both write into the same
