@@ -137,8 +137,8 @@ def check_bundle() -> Finding:
 
 
 def check_onnxruntime() -> Finding:
-    """Look for ONNX Runtime, which runs the image encoder faster on a CPU."""
-    advice = "the image encoder runs on torch; pip install segzero[onnx], then segzero export"
+    """Look for ONNX Runtime, which runs image encoder and reasoner faster on a CPU."""
+    advice = "all models run on torch; pip install segzero[onnx], then segzero export"
     return check_module("onnxruntime", "onnxruntime", advice, Mark.ABSENT)
 
 

@@ -116,5 +116,4 @@ def _read(
 ) -> Tensor:
     if len(tokens) == 1:
         return stepper.scores_after(tokens[0], position, column)
-    positions = position + torch.arange(len(tokens)).expand(3, -1)
-    return language.read(language.embed(tokens), positions, column)
+    return language.read_each(tokens, position, column)[-1]

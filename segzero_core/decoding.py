@@ -20,6 +20,7 @@ from segzero_core.cores import Cores
 from segzero_core.decode_graph import GraphStepper
 from segzero_core.drafts import MOST_GUESSES, DraftingStepper, Drafts
 from segzero_core.language_model import LanguageModel, multimodal_positions
+from segzero_core.language_onnx import choose_language_model
 from segzero_core.reply import Take, decoded
 from segzero_core.types import SizeWH
 from segzero_core.vision_tower import VisionTower
@@ -122,8 +123,9 @@ class LeanDecoder:
         model: A model for which `is_lean` holds.
         processor: Its processor.
         seen_wh: Size of the pictures [px].
-        mode: `eager`; `drafts` (guessed tokens are read together); on a GPU also `graph` (the
-            step of a token is captured once and replayed) and `compiled` (it is compiled first).
+        mode: `eager`; `drafts` (guessed tokens are read together, by ONNX Runtime where it can);
+            on a GPU also `graph` (the step of a token is captured once and replayed) and
+            `compiled` (it is compiled first).
         constraint: Limits what may be said; None: nothing is.
         cores: Shared with the image encoder; None: they are all its own.
     """
@@ -138,7 +140,7 @@ class LeanDecoder:
         cores: Cores | None = None,
     ) -> None:
         self._processor = processor
-        self._language = LanguageModel(model)
+        self._language = choose_language_model(model) if mode == "drafts" else LanguageModel(model)
         self._ends = end_ids(model, processor.tokenizer)
         self._penalty = float(model.generation_config.repetition_penalty or 1.0)
         self._vocabulary = int(model.lm_head.out_features)

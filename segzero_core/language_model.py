@@ -105,6 +105,21 @@ class LanguageModel:
         self._cos = self._sin = torch.empty(0)
 
     @property
+    def backend(self) -> str:
+        """What reads text: torch, or what a class derived from this one has for it."""
+        return "torch"
+
+    @property
+    def memory(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, [key_heads, capacity, head_dim]; growing moves them."""
+        return self._memory
+
+    @property
+    def turns(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine [capacity, head_dim] of positions; half of the sine is negative."""
+        return self._cos, self._sin
+
+    @property
     def capacity(self) -> int:
         """How many tokens the memory has room for."""
         return self._capacity

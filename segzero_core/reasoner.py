@@ -46,8 +46,9 @@ DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
 """How the tokens of a reply are made.
 
 `plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL: `eager` runs
-anywhere, and so does `drafts`, in which the model checks several guessed tokens at once; on a GPU,
-`graph` captures the step of a token as a CUDA graph, and `compiled` compiles it before.
+anywhere, and so does `drafts`, in which the model checks several guessed tokens at once, on a CPU
+by ONNX Runtime where that is installed (see `choose_language_model`); on a GPU, `graph` captures
+the step of a token as a CUDA graph, and `compiled` compiles it before.
 `auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
 """
 

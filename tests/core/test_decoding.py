@@ -51,17 +51,32 @@ def lean() -> QwenReasoner:
 
 
 @pytest.mark.parametrize(
-    ("template", "mode"),
-    [(MULTI_OBJECT, "auto"), (SINGLE_OBJECT, "auto"), (MULTI_OBJECT, "eager")],
+    ("template", "mode", "backend"),
+    [
+        (MULTI_OBJECT, "auto", "onnxruntime"),
+        (SINGLE_OBJECT, "auto", "onnxruntime"),
+        (MULTI_OBJECT, "drafts", "torch"),
+        (SINGLE_OBJECT, "drafts", "torch"),
+        (MULTI_OBJECT, "eager", "torch"),
+    ],
 )
-def test_first_and_second_questions_get_the_replies_of_generate(template: str, mode: str) -> None:
+def test_first_and_second_questions_get_the_replies_of_generate(
+    template: str, mode: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend == "torch":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    else:
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
     plain, lean = bundled(template, decode="plain"), bundled(template, decode=mode)
+    assert lean._decoder._language.backend == backend
 
     for image in pictures():
         for query in QUESTIONS:  # the first about this picture, and two more
             assert pieces(lean, image, query) == pieces(plain, image, query)
     # Back to an earlier picture, whose memory was given up.
     assert pieces(lean, pictures()[0], QUESTIONS[0]) == pieces(plain, pictures()[0], QUESTIONS[0])
+    assert lean._decoder._language.backend == backend
 
 
 def test_a_repetition_penalty_in_the_models_settings_counts() -> None:
