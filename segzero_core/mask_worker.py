@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class MaskWorker:
-    """Encodes an image when told, and makes masks as soon as boxes are known.
+    """Encodes an image at once, and makes masks as soon as boxes are known.
 
     Used by one thread; the work is done in another.
 
@@ -52,15 +52,8 @@ class MaskWorker:
         self._asked: set[ObjectPrompt] = set()
         self._masks: dict[ObjectPrompt, tuple[NDArray[np.bool_], np.float32]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="segzero-encoder")
-        self._image = image
-        self._encoding: Future[Embedding] | None = None
+        self._encoding = self._pool.submit(self._encode, image)
         self._jobs: list[Future[None]] = []
-
-    def begin(self) -> Future[Embedding]:
-        """Encode the image from now on, if that has not begun yet; does not wait."""
-        if self._encoding is None:
-            self._encoding = self._pool.submit(self._encode)
-        return self._encoding
 
     def ask(self, prompts: Sequence[ObjectPrompt]) -> None:
         """Have masks made, unless they were asked for before; does not wait."""
@@ -71,7 +64,7 @@ class MaskWorker:
         with self._lock:
             self._pending += new
         # The pool's only thread takes jobs in their order, so the encoder is done by then.
-        self._jobs.append(self._pool.submit(self._decode, self.begin()))
+        self._jobs.append(self._pool.submit(self._decode))
 
     def mask(self, prompt: ObjectPrompt) -> tuple[NDArray[np.bool_], float] | None:
         """Return the mask bool [H, W] and score of a prompt, or None if it is not there yet."""
@@ -80,7 +73,7 @@ class MaskWorker:
 
     def raise_failure(self) -> None:
         """Raise the encoder's error if it has failed: then thinking on is of no use."""
-        if self._encoding is not None and self._encoding.done():
+        if self._encoding.done():
             self._encoding.result()
 
     def finish(
@@ -94,9 +87,8 @@ class MaskWorker:
             CancelledError: `cancel` was set while waiting.
         """
         self.ask(prompts)
-        encoding = self.begin()
-        _settle(encoding, cancel)
-        encoding.result()
+        _settle(self._encoding, cancel)
+        self._encoding.result()
         for job in self._jobs:
             _settle(job, cancel)
         if missing := [prompt for prompt in prompts if prompt not in self._masks]:
@@ -116,20 +108,20 @@ class MaskWorker:
         """Begin nothing more. An encoder cannot be stopped half-way; nobody waits for it."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _encode(self) -> Embedding:
+    def _encode(self, image: RgbImage) -> Embedding:
         start = time.perf_counter()
         try:
-            return _translated("image encoder", lambda: self._encoder.encode(self._image))
+            return _translated("image encoder", lambda: self._encoder.encode(image))
         finally:
             self.encoder_ms = (time.perf_counter() - start) * 1e3
 
-    def _decode(self, encoding: Future[Embedding]) -> None:
+    def _decode(self) -> None:
         """Make all masks that are asked for by now, together."""
         with self._lock:
             prompts, self._pending = self._pending, []
-        if not prompts or encoding.exception() is not None:
+        if not prompts or self._encoding.exception() is not None:
             return
-        embedding = encoding.result()
+        embedding = self._encoding.result()
         start = time.perf_counter()
         made = _translated("mask decoder", lambda: self._segmenter.segment(embedding, prompts))
         for prompt, mask, score in zip(prompts, made.masks, made.scores, strict=True):

@@ -58,8 +58,7 @@ class SegZero:
 
     Attributes:
         reasoner: Thinks and answers with boxes and points.
-        encoder: Encodes the image in a second thread while the reasoner thinks; from its first
-            word on, where it says `reads_alone`.
+        encoder: Encodes the image in a second thread while the reasoner thinks.
         segmenter: Turns prompts into masks, each as soon as its box is complete.
         identity: Which weights these are.
     """
@@ -188,8 +187,6 @@ class SegZero:
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         worker = MaskWorker(self.encoder, self.segmenter, image)
         masks = _Masks(worker, clock)
-        if not getattr(self.reasoner, "reads_alone", False):
-            worker.begin()
         try:
             pieces = _pieces(self.reasoner, image, query, cancel, worker, clock)
             reasoning = yield from _reason(pieces, self.description.frame_wh, size_wh, masks)
@@ -282,7 +279,6 @@ def _pieces(
     try:
         pieces = reasoner.stream(image, query, cancel=cancel)
         for piece in pieces:
-            worker.begin()
             clock.count_piece()
             told.append(piece)
             stop_if(cancel)

@@ -57,11 +57,7 @@ _QUANTISED: Final = ("int8", "int4")
 
 
 class Reasoner(Protocol):
-    """Answers about one image at a time, in text that `parse_completion` reads.
-
-    One that sets `reads_alone` has use for all cores until its first word; the image encoder then
-    waits for that.
-    """
+    """Answers about one image at a time, in text that `parse_completion` reads."""
 
     @property
     def description(self) -> ModelDescription:
@@ -153,11 +149,6 @@ class QwenReasoner:
     def description(self) -> ModelDescription:
         """How this model is asked."""
         return self._description
-
-    @property
-    def reads_alone(self) -> bool:
-        """Whether it shares the processor with the image encoder; see `Reasoner`."""
-        return self._cores is not None
 
     def stream(
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None

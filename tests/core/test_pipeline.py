@@ -270,13 +270,8 @@ def test_after_a_failure_the_frame_is_encoded_again(image: RgbImage) -> None:
 class CountingEncoder(FakeEncoder):
     count = 0
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.has_begun = threading.Event()
-
     def encode(self, image: RgbImage) -> Any:
         self.count += 1
-        self.has_begun.set()
         return super().encode(image)
 
 
@@ -303,25 +298,6 @@ def test_the_image_is_encoded_while_the_reasoner_thinks(image: RgbImage) -> None
     meeting = Meeting()
 
     assert len(pipeline(meeting, meeting).segment(image, "mug").segmentation) == 1
-
-
-def test_the_encoder_lets_a_reasoner_read_alone_that_needs_all_cores(image: RgbImage) -> None:
-    encoder = CountingEncoder()
-    counts: list[int] = []
-
-    class ReadsAlone(ScriptedReasoner):
-        reads_alone = True
-
-        def stream(self, image: RgbImage, query: str, **_: Any) -> Iterator[str]:
-            counts.append(encoder.count)
-            yield REPLY[:9]
-            assert encoder.has_begun.wait(20)
-            yield REPLY[9:]
-
-    result = pipeline(ReadsAlone(REPLY), encoder).segment(image, "mug")
-
-    assert counts == [0]
-    assert len(result.segmentation) == 1
 
 
 def test_the_times_overlap(image: RgbImage) -> None:
