@@ -63,23 +63,18 @@ def support_plane(
     if len(normals) == 0:
         return None
     tolerances = _TOLERANCE * around[:, 2]
-    votes = _count(np.abs(normals @ around.T - offsets[:, None]) < tolerances)
+    votes = (np.abs(normals @ around.T - offsets[:, None]) < tolerances).sum(axis=1)
     lowest = offsets[:, None] - _TOLERANCE * body[:, 2].mean()
-    below = _count(normals @ body.T < lowest)
+    below = (normals @ body.T < lowest).sum(axis=1)
     votes[below > _MAX_BELOW_SHARE * len(body)] = 0
     best = int(votes.argmax())
     if votes[best] < _MIN_SHARE * len(around):
         return None
     normal, offset = normals[best], float(offsets[best])
     for share in (1.0, 0.5):
-        near = around.compress(np.abs(around @ normal - offset) < share * tolerances, axis=0)
-        normal, offset = _refined(near, normal, up)
+        inside = np.abs(around @ normal - offset) < share * tolerances
+        normal, offset = _refined(around.T.compress(inside, axis=1), normal, up)
     return SupportPlane(normal, offset)
-
-
-def _count(rows: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Count what is true in each row; numpy's own ways take several times as long."""
-    return rows.astype(np.float32) @ np.ones(rows.shape[1], np.float32)
 
 
 def _hypotheses(
@@ -105,10 +100,10 @@ def _hypotheses(
 
 
 def _refined(near: Floats, normal: Floats, up: NDArray[Any] | None) -> tuple[Floats, float]:
-    """Fit the plane to its points by least squares; they may not turn it away from level."""
-    middle = near.T.mean(axis=1)
-    off = near - middle
-    _, axes = np.linalg.eigh(off.T @ off)
+    """Fit the plane to points [3, M] by least squares; they may not turn it away from level."""
+    middle = near.mean(axis=1)
+    off = near - middle[:, None]
+    _, axes = np.linalg.eigh(off @ off.T)
     fitted = axes[:, 0] if axes[:, 0] @ normal > 0 else -axes[:, 0]
     if up is None or fitted @ up > _MIN_LEVEL:
         normal = fitted
