@@ -360,11 +360,12 @@ def _lean(
         last: [C], the place of each run's last cell.
         further: [C], so many places further on is what the finger's other half may touch.
     """
-    places = np.append(np.flatnonzero(strips), len(strips))
-    ends = []
+    begins, ends = _runs(strips)
+    touched = []
     for shift in (np.zeros_like(further), further):
-        begin = np.searchsorted(places, first + shift)
-        end = np.searchsorted(places, last + shift + 1)
-        touched = (places[begin] - shift, places[end - 1] - shift)
-        ends.append(np.where(begin < end, touched, _NOWHERE))
-    return np.asarray(np.abs(ends[0] - ends[1]).max(axis=0), np.float64)
+        # The cells touched are runs that lie wholly between the first and the last cell.
+        one = np.searchsorted(begins, first + shift)
+        other = np.searchsorted(ends, last + shift, side="right") - 1
+        both = (begins.take(one, mode="clip") - shift, ends.take(other, mode="clip") - shift)
+        touched.append(np.where(one <= other, both, _NOWHERE))
+    return np.asarray(np.abs(touched[0] - touched[1]).max(axis=0), np.float64)

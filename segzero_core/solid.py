@@ -178,10 +178,10 @@ def _surface(cloud: ObjectCloud) -> Floats:
     every side of a box would be too short by one and a half pixels.
     """
     left, upper, right, lower = cloud.window_xyxy
-    columns, rows = cloud.pixels_xy.T
     # The number of the point that is seen at each pixel; 0 is none.
     numbers = np.zeros((lower - upper, right - left), np.int32)
-    numbers[rows - upper, columns - left] = np.arange(1, len(cloud) + 1, dtype=np.int32)
+    places = cloud.pixels_xy @ np.array((1, right - left)) - (upper * (right - left) + left)
+    numbers.reshape(-1)[places] = np.arange(1, len(cloud) + 1, dtype=np.int32)
     # Every so many pixels in both directions; a stride over the list would leave out columns.
     apart = max(1, min(round(math.sqrt(len(cloud) / _SEEN_POINTS)), _most_apart(cloud)))
     thin = numbers[::apart, ::apart].ravel()
@@ -204,7 +204,8 @@ def _most_apart(cloud: ObjectCloud) -> int:
 def _outline(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return the points at the ends of rows and columns, and those `_BACK_PX` before each."""
     ends, backs = [], []
-    for grid in (numbers, numbers[::-1], numbers.T, numbers.T[::-1]):
+    turned = numbers.T.copy()
+    for grid in (numbers, numbers[::-1], turned, turned[::-1]):
         here, back = grid[_BACK_PX:], grid[:-_BACK_PX]
         end = (here > 0) & (back > 0)
         end[:-1] &= here[1:] == 0
