@@ -20,7 +20,7 @@ from segzero_core.spatial import Floats, Grasp, ObjectCloud, SupportPlane
 Singles: TypeAlias = NDArray[np.float32]
 
 _DIRECTIONS: Final = 12
-_ANGLES: Final = np.arange(_DIRECTIONS) * (np.pi / _DIRECTIONS)
+_ANGLES: Final = np.arange(float(_DIRECTIONS)) * (math.pi / _DIRECTIONS)
 _MIN_CELL_M: Final = 0.003
 _MAX_CELLS: Final = 72
 _TIP_DEPTHS: Final = (1.0, 0.5)
@@ -129,7 +129,7 @@ class _Search:
         looked = self._looked_at(rough)
         order = np.argsort(-looked[5], kind="stable")
         chosen: list[tuple[float, float, float, float]] = []
-        grasps = []
+        grasps: list[Grasp] = []
         for angle, tip, x, y, width, score in looked.T[order].tolist():
             place = (angle, tip, x, y)
             if score <= _MIN_SCORE or len(grasps) == self._config.max_grasps:
@@ -209,7 +209,7 @@ class _Search:
         return np.asarray(guess - rank, np.float64)
 
     def _looked_at(self, rough: Floats) -> Floats:
-        """Return [6, C]: angle, tip, centre (two), opening and score of each candidate, exactly."""
+        """Return [6, C]: angle, tip, centre (x, y), opening and score of each candidate."""
         config, half = self._config, self._config.finger_width_m / 2
         angle, tip, across, first, last = rough
         count = len(angle)
@@ -237,8 +237,8 @@ class _Search:
         near_begin = s < (begin.astype(np.float32) + slack).take(which)
         at_ends = near_begin | (s > (end.astype(np.float32) - slack).take(which))
         held = which.compress(at_ends)
-        grip = np.bincount(held, height.compress(at_ends), count)
-        grip /= np.maximum(np.bincount(held, minlength=count), 1)
+        heights = np.bincount(held, height.compress(at_ends), count)
+        grip = heights / np.maximum(np.bincount(held, minlength=count), 1)
         along, cos, sin = (begin + end) / 2, np.cos(angle), np.sin(angle)
         x, y = along * cos - across * sin, along * sin + across * cos
         score = (
@@ -317,25 +317,26 @@ def _middle_of(body: Body) -> Floats:
 
 
 def _along_and_across(points: Singles, angles: Floats) -> tuple[Singles, Singles]:
-    """Return coordinates [A, N] of points [3, N] along closing axes of these angles, and across."""
+    """Return coordinates [A, N] of points [3, N] along closing axes, and across them."""
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     flat = points[:2]
     return np.column_stack((cos, sin)) @ flat, np.column_stack((-sin, cos)) @ flat
 
 
 def _spread(filled: NDArray[np.bool_], length: int, stride: int) -> None:
-    """Let every filled cell fill others too, `length` in all, `stride` places from one to the next.
+    """Let every filled cell fill `length` cells in all, one every `stride` places.
 
     All cells lie in one list, which must leave room: what is spread beyond a row is in the next.
     """
     done = 1
     while done < length:
-        step = min(done, length - done) * stride
+        more = min(done, length - done)
+        step = more * stride
         if step > 0:
             filled[step:] |= filled[:-step]
         else:
             filled[:step] |= filled[-step:]
-        done += abs(step // stride)
+        done += more
 
 
 def _runs(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

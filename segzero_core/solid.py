@@ -46,9 +46,9 @@ _BEHIND_M: Final = 0.006
 """and so much behind it does it tell something new."""
 _TRIM_SHARE: Final = 0.002
 """Of the points beyond each side of the box: noise of the camera."""
-_COARSE_STEP: Final = np.pi / 90
-_COARSE_ANGLES: Final = np.arange(45) * _COARSE_STEP
-_FINE_ANGLES: Final = np.arange(-16, 17) * (_COARSE_STEP / 16)
+_COARSE_STEP: Final = math.pi / 90
+_COARSE_ANGLES: Final = np.arange(45.0) * _COARSE_STEP
+_FINE_ANGLES: Final = np.arange(-16.0, 17.0) * (_COARSE_STEP / 16)
 _HULL_ANGLES: Final = np.arange(32) * (np.pi / 32)
 _HULL_DIRECTIONS: Final = np.stack((np.cos(_HULL_ANGLES), np.sin(_HULL_ANGLES)), axis=1).astype(
     np.float32
@@ -188,8 +188,11 @@ def _surface(cloud: ObjectCloud) -> Floats:
     thin = thin.compress(thin > 0)
     here, back = _outline(numbers)
     points = cloud.points_m.T.take(np.concatenate((thin, here, back)) - 1, axis=1)
-    parts = np.split(points.astype(np.float64), (len(thin), len(thin) + len(here)), axis=1)
-    return np.concatenate((parts[0], _continued(*parts[1:], cloud.eroded_px + 0.5)), axis=1)
+    surface, here_m, back_m = np.split(
+        points.astype(np.float64), (len(thin), len(thin) + len(here)), axis=1
+    )
+    ends = _continued(here_m, back_m, cloud.eroded_px + 0.5)
+    return np.concatenate((surface, ends), axis=1)
 
 
 def _most_apart(cloud: ObjectCloud) -> int:
@@ -254,7 +257,7 @@ def _outermost(flat: Floats) -> Floats:
 def _rectangles(flat: Floats, angles: Floats) -> Floats:
     """Return float64 [2, A]: the sides of the rectangles around points, along each direction."""
     cos, sin = np.cos(angles), np.sin(angles)
-    turns = np.array(((cos, sin), (-sin, cos)))
+    turns: Floats = np.array(((cos, sin), (-sin, cos)))
     spread = turns.transpose(0, 2, 1) @ flat
     return np.asarray(spread.max(axis=2) - spread.min(axis=2), np.float64)
 
