@@ -179,9 +179,9 @@ def object_cloud(
             f"no depth under the mask: {valid} of {total} pixels have one, {MIN_POINTS} are "
             "needed; is the object too near, too far, shiny or transparent?"
         )
-    kept = _without_flying(kept, crop, camera.focal_px)
-    rows, columns = np.nonzero(kept)
-    pixels = np.stack((columns + left, rows + top), axis=1).astype(np.int32)
+    rows, columns = _without_flying(kept, crop, camera.focal_px)
+    pixels = np.empty((len(rows), 2), np.int32)
+    pixels[:, 0], pixels[:, 1] = columns + left, rows + top
     z = crop[rows, columns]
     rays = camera.rays(pixels)
     points = np.empty((len(z), 3), np.float32)
@@ -228,19 +228,20 @@ def _eroded(
 
 def _without_flying(
     kept: NDArray[np.bool_], depth_m: NDArray[np.float32], focal_px: float
-) -> NDArray[np.bool_]:
-    """Keep the pixels that enough of their neighbours continue."""
-    z = np.where(kept, depth_m, np.float32(np.nan))
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and columns of the pixels that enough of their neighbours continue."""
+    height, width = kept.shape
+    # One list of all pixels, with an unknown one after each row: no neighbour there.
+    grid = np.full((height, width + 1), np.nan, np.float32)
+    np.copyto(grid[:, :width], depth_m, where=kept)
+    z = grid.reshape(-1)
     step = np.maximum(z * np.float32(_STEP_PX / focal_px), np.float32(_STEP_M))
     alike = np.zeros(z.shape, np.uint8)
-    height, width = z.shape
-    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here = (slice(0, height - down), slice(max(0, -right), width - max(0, right)))
-        there = (slice(down, height), slice(max(0, right), width - max(0, -right)))
-        near = np.abs(z[here] - z[there]) < step[here]
-        alike[here] += near
-        alike[there] += near
-    return alike >= _MIN_NEIGHBOURS
+    for shift in (1, width, width + 1, width + 2):  # right; down and left, down, down and right
+        near = (np.abs(z[:-shift] - z[shift:]) < step[:-shift]).view(np.uint8)
+        alike[:-shift] += near
+        alike[shift:] += near
+    return np.divmod(np.flatnonzero(alike >= _MIN_NEIGHBOURS), width + 1)
 
 
 def measure_object(

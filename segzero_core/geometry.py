@@ -98,7 +98,8 @@ def box_from_mask(mask: NDArray[np.bool_]) -> Box | None:
     """Return the smallest box around the pixels of a mask, or None for an empty mask."""
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ShapeError("mask", "bool [H, W]", mask)
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if columns.size == 0:
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
         return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

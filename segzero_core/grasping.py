@@ -20,6 +20,7 @@ from segzero_core.spatial import Floats, Grasp, ObjectCloud, SupportPlane
 Singles: TypeAlias = NDArray[np.float32]
 
 _DIRECTIONS: Final = 12
+_ANGLES: Final = np.arange(float(_DIRECTIONS)) * (math.pi / _DIRECTIONS)
 _MIN_CELL_M: Final = 0.003
 _MAX_CELLS: Final = 72
 _TIP_DEPTHS: Final = (1.0, 0.5)
@@ -38,6 +39,7 @@ _GOOD_CONTACT_M: Final = 0.015
 _FRICTION_SLOPE: Final = 0.6
 """Sides whose normals are off the closing axis by more than this tangent slip away."""
 _FAR: Final = np.float32(1e3)
+_NOWHERE: Final = -(10**6)
 _CENTRE_M: Final = 0.06
 """So far off the object's middle the weight begins to turn it in the gripper."""
 _TOUCH_M: Final = 0.004
@@ -100,14 +102,15 @@ class _Search:
         self._body = body
         self._config = config
         # Small numbers in small arrays, which stay in the processor's cache.
-        self._points = body.points.astype(np.float32)
+        self._points = body.points.T.astype(np.float32)
         self._middle = _middle_of(body)
-        self._obstacles: Singles = np.zeros((0, 3), np.float32)
+        self._obstacles: Singles = np.zeros((3, 0), np.float32)
         self._tips = self._tip_heights()
         if surroundings_m is not None and len(surroundings_m):
-            others = body.from_camera(surroundings_m)
-            others = others[others[:, 2] > self._tips.min()]
-            self._obstacles = _thinned(others, _OBSTACLES).astype(np.float32)
+            heights = (surroundings_m - body.origin_m) @ body.axes[2]
+            places = _thinned(np.flatnonzero(heights > self._tips.min()), _OBSTACLES)
+            others = surroundings_m.take(places, axis=0)
+            self._obstacles = body.from_camera(others).T.astype(np.float32)
 
     def _tip_heights(self) -> Floats:
         config, top = self._config, float(self._body.high[2])
@@ -121,149 +124,161 @@ class _Search:
     def grasps(self) -> tuple[Grasp, ...]:
         """Return the best candidates."""
         rough = self._rough()
-        if not len(rough):
+        if not rough.shape[1]:
             return ()
         looked = self._looked_at(rough)
-        score = looked[4]
-        order = np.argsort(-score, kind="stable")
+        order = np.argsort(-looked[5], kind="stable")
         chosen: list[tuple[float, float, float, float]] = []
-        grasps = []
-        for i in order[score[order] > _MIN_SCORE]:
-            angle, tip, centre, width = (each[i] for each in looked[:4])
-            place = (float(angle), float(tip), float(centre[0]), float(centre[1]))
+        grasps: list[Grasp] = []
+        for angle, tip, x, y, width, score in looked.T[order].tolist():
+            place = (angle, tip, x, y)
+            if score <= _MIN_SCORE or len(grasps) == self._config.max_grasps:
+                break
             if any(_alike(place, other) for other in chosen):
                 continue
-            if not self._meets_itself(*place, float(width)):
+            if not self._meets_itself(*place, width):
                 chosen.append(place)
-                grasps.append(self._grasp(angle, tip, centre, float(width), float(score[i])))
-            if len(grasps) == self._config.max_grasps:
-                break
+                grasps.append(self._grasp(*place, width, score))
         return tuple(grasps)
 
     def _grasp(
-        self, angle: float, tip: float, centre: Floats, width: float, score: float
+        self, angle: float, tip: float, x: float, y: float, width: float, score: float
     ) -> Grasp:
         cos, sin = math.cos(angle), math.sin(angle)
-        # Rows: the closing axis, z × x, and down.
-        frame = np.array([(cos, sin, 0.0), (sin, -cos, 0.0), (0.0, 0.0, -1.0)])
-        position = self._body.to_camera(np.array([[centre[0], centre[1], tip]]))[0]
-        return Grasp(position, (frame @ self._body.axes).T, width, score)
+        # Rows: the closing axis, z × x, and down; and the place.
+        frame = np.array([(cos, sin, 0.0), (sin, -cos, 0.0), (0.0, 0.0, -1.0), (x, y, tip)])
+        frame = frame @ self._body.axes
+        return Grasp(self._body.origin_m + frame[3], frame[:3].T, width, score)
 
     def _rough(self) -> Floats:
-        """Return [C, 5]: angle, tip height, place across, and both ends along the closing axis."""
+        """Return [5, C]: angle, tip height, place across, and both ends along the closing axis."""
         config = self._config
-        angles = np.arange(float(_DIRECTIONS)) * (np.pi / _DIRECTIONS)
-        s, t = _along_and_across(self._points, angles)
-        cell = max(_MIN_CELL_M, float(max(np.ptp(s), np.ptp(t))) / _MAX_CELLS)
+        s, t = _along_and_across(self._points, _ANGLES)
+        low_s, low_t = s.min(), t.min()
+        s, t = s - low_s, t - low_t
+        cell = max(_MIN_CELL_M, float(max(s.max(), t.max())) / _MAX_CELLS)
         room = max(1, round((config.finger_thickness_m + config.grasp_clearance_m) / cell))
         half = max(1, round(config.finger_width_m / cell / 2))
-        low_s, low_t = s.min(), t.min()
-        columns = ((s - low_s) / cell).astype(np.int32)
-        rows = ((t - low_t) / cell).astype(np.int32)
-        shape = (len(angles), int(rows.max()) + 2 * half, int(columns.max()) + 1 + room + 1)
-        number = np.arange(len(angles), dtype=np.int32)[:, None]
-        flat = (number * shape[1] + rows + 2 * half - 1) * shape[2] + columns
+        columns, rows = (s / cell).astype(np.int32), (t / cell).astype(np.int32)
+        # Room to spread into, also at each row's end: so runs of one row never meet the next's.
+        shape = (_DIRECTIONS, int(rows.max()) + 2 * half, int(columns.max()) + 1 + room + 1)
+        number = np.arange(_DIRECTIONS, dtype=np.int32)[:, None]
+        cells = (number * shape[1] + rows + 2 * half - 1) * shape[2] + columns
         widest = config.gripper_opening_m - 2 * config.grasp_clearance_m
         found, leans, groups = [], [], []
         for i, tip in enumerate(self._tips):
-            filled = np.zeros(shape, np.bool_)
-            filled.reshape(-1)[flat[:, self._points[:, 2] > tip]] = True
-            strips = _spread(filled, half, 1)
+            strips = np.zeros(math.prod(shape), np.bool_)
+            strips[cells.compress(self._points[2] > tip, axis=1)] = True
+            _spread(strips, half, -shape[2])
             both = strips.copy()
-            both[:, :-half] |= strips[:, half:]
-            which, row, begin, end = _runs(_spread(both, room, 2))
-            end = end - room + 1
-            fits = (end - begin - 1) * cell <= widest
-            which, row, begin, end = which[fits], row[fits], begin[fits], end[fits]
-            leans.append(_lean(strips, which, row, begin, end, half) / half)
+            both[: -half * shape[2]] |= strips[half * shape[2] :]
+            _spread(both, room, 1)
+            first, last = _runs(both)
+            last = last - room + 1
+            fits = (last - first - 1) * cell <= widest
+            first, last = first.compress(fits), last.compress(fits)
+            line, begin = np.divmod(first, shape[2])
+            which, row = np.divmod(line, shape[1])
+            # Where the other half of the finger is: as many rows further on as there still are.
+            further = np.minimum(half, shape[1] - 1 - row) * shape[2]
+            leans.append(_lean(strips, first, last, further) / half)
             bins = (row * cell / _APART_M).astype(np.intp)
-            groups.append(bins + _BINS * (which + i * len(angles)))
+            groups.append(bins + _BINS * (which + i * _DIRECTIONS))
             across = low_t + (row - half + 1) * cell
-            edges = (low_s + begin * cell, low_s + (end + 1) * cell)
-            found.append(np.column_stack((angles[which], np.full(len(row), tip), across, *edges)))
-        rough = np.concatenate(found)
+            edges = (low_s + begin * cell, low_s + (begin + last - first + 1) * cell)
+            found.append(np.stack((_ANGLES[which], np.full(len(row), tip), across, *edges)))
+        rough = np.concatenate(found, axis=1)
         likely = self._likely(rough, np.concatenate(groups), np.concatenate(leans))
-        return np.asarray(rough[np.argsort(-likely, kind="stable")[:_CHECKED]], np.float64)
+        return rough.take(np.argsort(-likely, kind="stable")[:_CHECKED], axis=1)
 
     def _likely(self, rough: Floats, group: NDArray[np.intp], lean: Floats) -> Floats:
         """Guess the score of candidates, so that the best of each group comes first."""
-        cos, sin = np.cos(rough[:, 0]), np.sin(rough[:, 0])
+        angle, _, across, first, last = rough
+        cos, sin = np.cos(angle), np.sin(angle)
         x, y = self._middle
-        along = (rough[:, 3] + rough[:, 4]) / 2 - (x * cos + y * sin)
-        off = np.hypot(along, rough[:, 2] - (y * cos - x * sin))
-        guess = np.clip(1 - 0.8 * lean, 0.05, 1) * np.exp(-0.5 * (off / _CENTRE_M) ** 2)
+        along = (first + last) / 2 - (x * cos + y * sin)
+        across = across - (y * cos - x * sin)
+        guess = np.maximum(1 - 0.8 * lean, 0.05) * _balance(along, across)
         order = np.argsort(group - 0.5 * guess)  # the guess is at most 1
-        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-        sizes = np.diff(np.append(starts, len(order)))
+        group = group[order]
+        places = np.arange(len(order))
+        starts = places.copy()
+        starts[1:][group[1:] == group[:-1]] = 0
         rank = np.empty(len(order))
-        rank[order] = np.arange(len(order)) - np.repeat(starts, sizes)
+        rank[order] = places - np.maximum.accumulate(starts)
         return np.asarray(guess - rank, np.float64)
 
-    def _looked_at(self, rough: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-        """Return angle, tip, centre [C, 2], opening and score of each candidate, exactly."""
+    def _looked_at(self, rough: Floats) -> Floats:
+        """Return [6, C]: angle, tip, centre (x, y), opening and score of each candidate."""
         config, half = self._config, self._config.finger_width_m / 2
-        angle, tip, across = rough[:, 0], rough[:, 1], rough[:, 2]
-        first, last, single_tip = (
-            each.astype(np.float32)[:, None] for each in (rough[:, 3], rough[:, 4], tip)
-        )
+        angle, tip, across, first, last = rough
+        count = len(angle)
         s, t = _along_and_across(self._points, angle)
-        t -= across.astype(np.float32)[:, None]
-        height = self._points[:, 2] - single_tip
+        t -= _column(across)
         slack = np.float32(2 * _MIN_CELL_M)
-        inside = (np.abs(t) <= half) & (height > 0)
-        inside &= (s >= first - slack) & (s <= last + slack)
+        inside = (np.abs(t) <= half) & (self._points[2] > _column(tip))
+        inside &= (s >= _column(first) - slack) & (s <= _column(last) + slack)
+        # From here on with the few points that are inside, each with its candidate's number.
+        places = np.flatnonzero(inside)
+        which, point = np.divmod(places, s.shape[1])
+        s, height = s.reshape(-1).take(places), self._points[2].take(point)
+        height = height - tip.astype(np.float32).take(which)
         # Each end is looked for in either half of the finger's width.
-        upper, lower = inside & (t > 0), inside & (t <= 0)
-        begins = [np.where(part, s, _FAR).min(axis=1) for part in (upper, lower)]
-        ends = [np.where(part, s, -_FAR).max(axis=1) for part in (upper, lower)]
-        halves = np.stack((np.stack(begins), np.stack(ends))).astype(np.float64)
+        part = which + count * (t.reshape(-1).take(places) > 0)
+        begins, ends = np.full(2 * count, _FAR), np.full(2 * count, -_FAR)
+        np.minimum.at(begins, part, s)
+        np.maximum.at(ends, part, s)
+        halves = np.stack((begins, ends)).reshape(2, 2, count).astype(np.float64)
         begin, end = halves[0].min(axis=0), halves[1].max(axis=0)
-        good = end >= begin
         opening = end - begin + 2 * config.grasp_clearance_m
-        tops = np.where(inside, height, 0).max(axis=1)
+        tops = np.zeros(count, np.float32)
+        np.maximum.at(tops, which, height)
         slope = np.abs(halves[:, 0] - halves[:, 1]).max(axis=0) / half
-        at_ends = inside & ((s < begin[:, None] + slack) | (s > end[:, None] - slack))
-        grip = np.where(at_ends, height, 0).sum(axis=1) / np.maximum(at_ends.sum(axis=1), 1)
+        near_begin = s < (begin.astype(np.float32) + slack).take(which)
+        at_ends = near_begin | (s > (end.astype(np.float32) - slack).take(which))
+        held = which.compress(at_ends)
+        heights = np.bincount(held, height.compress(at_ends), count)
+        grip = heights / np.maximum(np.bincount(held, minlength=count), 1)
         along, cos, sin = (begin + end) / 2, np.cos(angle), np.sin(angle)
-        centre = np.column_stack((along * cos - across * sin, along * sin + across * cos))
-        off = np.hypot(*(centre - self._middle).T)
+        x, y = along * cos - across * sin, along * sin + across * cos
         score = (
             np.clip(1 - slope / _FRICTION_SLOPE, 0, 1)
             * np.clip(tops / _GOOD_CONTACT_M, 0.2, 1)
             # Tips above the widest part would press the object down and out.
             * np.clip(grip / np.maximum(0.3 * tops, 1e-6), 0.1, 1)
-            * np.exp(-0.5 * (off / _CENTRE_M) ** 2)
+            * _balance(x - self._middle[0], y - self._middle[1])
             * np.clip(0.8 + (config.gripper_opening_m - opening) / 0.1, 0.8, 1)
         )
-        fits = good & (opening <= config.gripper_opening_m)
+        fits = (end >= begin) & (opening <= config.gripper_opening_m)
         fits &= ~self._blocked(angle, tip, across, begin, end)
-        return angle, tip, centre, opening, np.where(fits, score, 0.0)
+        return np.stack((angle, tip, x, y, opening, np.where(fits, score, 0.0)))
 
     def _meets_itself(self, angle: float, tip: float, x: float, y: float, width: float) -> bool:
         """Say whether a finger would come down on the object, where the search saw a gap."""
         config = self._config
-        points = self._body.surface
-        points = points[points[:, 2] > tip + _TOUCH_M]
         cos, sin = math.cos(angle), math.sin(angle)
-        along = np.abs(points[:, 0] * cos + points[:, 1] * sin - (x * cos + y * sin))
-        across = np.abs(points[:, 1] * cos - points[:, 0] * sin - (y * cos - x * sin))
+        turn = np.array([(cos, sin), (-sin, cos)], np.float32)
+        surface = self._body.surface.T
+        along, across = turn @ surface[:2]
+        met = np.abs(across - np.float32(y * cos - x * sin)) < config.finger_width_m / 2
+        met &= surface[2] > tip + _TOUCH_M
+        along = np.abs(along.compress(met) - np.float32(x * cos + y * sin))
         inner = width / 2 - config.grasp_clearance_m + _TOUCH_M
         met = (along > inner) & (along < width / 2 + config.finger_thickness_m)
-        return int(np.count_nonzero(met & (across < config.finger_width_m / 2))) > _STRAY_POINTS
+        return int(np.count_nonzero(met)) > _STRAY_POINTS
 
     def _blocked(
         self, angle: Floats, tip: Floats, across: Floats, begin: Floats, end: Floats
     ) -> NDArray[np.bool_]:
         """Say of each candidate whether a finger or the palm would meet something else."""
-        if not len(self._obstacles):
+        if not self._obstacles.shape[1]:
             return np.zeros(len(angle), np.bool_)
         config, spare = self._config, self._config.grasp_clearance_m
         s, t = _along_and_across(self._obstacles, angle)
         reach = config.finger_thickness_m + spare
-        lows, highs = begin - reach, end + reach
-        met = np.abs(t - across.astype(np.float32)[:, None]) < config.finger_width_m / 2 + spare
-        met &= (s > lows.astype(np.float32)[:, None]) & (s < highs.astype(np.float32)[:, None])
-        met &= self._obstacles[:, 2] > tip.astype(np.float32)[:, None]
+        met = np.abs(t - _column(across)) < config.finger_width_m / 2 + spare
+        met &= (s > _column(begin - reach)) & (s < _column(end + reach))
+        met &= self._obstacles[2] > _column(tip)
         return np.asarray(met.any(axis=1), np.bool_)
 
 
@@ -275,70 +290,83 @@ def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return abs(math.cos(one[0] - other[0])) > _APART_COS
 
 
-def _thinned(points: NDArray[Any], most: int) -> NDArray[Any]:
-    return points[:: max(1, -(-len(points) // most))]
+def _thinned(places: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    return places[:: max(1, -(-len(places) // most))]
+
+
+def _column(values: Floats) -> Singles:
+    return values.astype(np.float32)[:, None]
+
+
+def _balance(along: Floats, across: Floats) -> Floats:
+    """Say how well an object balances that is held so far off its middle: 0 to 1."""
+    return np.asarray(np.exp((along**2 + across**2) * (-0.5 / _CENTRE_M**2)), np.float64)
 
 
 def _middle_of(body: Body) -> Floats:
     """Return float64 [2]: the middle of the footprint's area, by which the object balances."""
-    flat = body.points[:, :2]
-    cell = max(0.004, float(np.ptp(flat, axis=0).max()) / 40)
-    cells = np.floor((flat - flat.min(axis=0)) / cell).astype(np.int64)
-    filled = np.zeros(cells.max(axis=0) + 1, np.bool_)
-    filled[cells[:, 0], cells[:, 1]] = True
-    across, along = np.nonzero(filled)
+    flat = body.points.T[:2]
+    low = flat.min(axis=1)
+    cell = max(0.004, float((flat.max(axis=1) - low).max()) / 40)
+    across, along = ((flat - low[:, None]) / cell).astype(np.intp)
+    filled = np.zeros((across.max() + 1, along.max() + 1), np.bool_)
+    filled[across, along] = True
+    across, along = np.divmod(np.flatnonzero(filled), filled.shape[1])
     middle = np.array([across.mean() + 0.5, along.mean() + 0.5]) * cell
-    return np.asarray(flat.min(axis=0) + middle, np.float64)
+    return np.asarray(low + middle, np.float64)
 
 
 def _along_and_across(points: Singles, angles: Floats) -> tuple[Singles, Singles]:
-    """Return coordinates [A, N] along closing axes of these angles, and across them."""
+    """Return coordinates [A, N] of points [3, N] along closing axes, and across them."""
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    flat = points[:, :2].T
+    flat = points[:2]
     return np.column_stack((cos, sin)) @ flat, np.column_stack((-sin, cos)) @ flat
 
 
-def _spread(filled: NDArray[np.bool_], length: int, axis: int) -> NDArray[np.bool_]:
-    """Let every filled cell fill the next ones too, `length` in all (before them, on axis 1)."""
-    spread, done = filled.copy(), 1
+def _spread(filled: NDArray[np.bool_], length: int, stride: int) -> None:
+    """Let every filled cell fill `length` cells in all, one every `stride` places.
+
+    All cells lie in one list, which must leave room: what is spread beyond a row is in the next.
+    """
+    done = 1
     while done < length:
-        step = min(done, length - done)
-        # Copies, for in- and output overlap.
-        if axis == 1:
-            spread[:, :-step] |= spread[:, step:].copy()
+        more = min(done, length - done)
+        step = more * stride
+        if step > 0:
+            filled[step:] |= filled[:-step]
         else:
-            spread[:, :, step:] |= spread[:, :, :-step].copy()
-        done += step
-    return spread
+            filled[:step] |= filled[-step:]
+        done += more
 
 
-def _runs(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
-    """Return plane, row, first and last column of every run of filled cells."""
-    begins, ends = filled.copy(), filled.copy()
-    begins[:, :, 1:] &= ~filled[:, :, :-1]
-    ends[:, :, :-1] &= ~filled[:, :, 1:]
-    first = np.flatnonzero(begins)
-    last = np.flatnonzero(ends)
-    rows, columns = np.divmod(first, filled.shape[2])
-    plane, row = np.divmod(rows, filled.shape[1])
-    return plane, row, columns, last - rows * filled.shape[2]
+def _runs(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the first and last place of every run of filled cells; the list's last is empty."""
+    changed = filled.copy()
+    changed[1:] ^= filled[:-1]
+    places = np.flatnonzero(changed)
+    return places[::2], places[1::2] - 1
 
 
 def _lean(
     strips: NDArray[np.bool_],
-    which: NDArray[np.intp],
-    row: NDArray[np.intp],
-    begin: NDArray[np.intp],
-    end: NDArray[np.intp],
-    half: int,
+    first: NDArray[np.intp],
+    last: NDArray[np.intp],
+    further: NDArray[np.intp],
 ) -> Floats:
-    """Return by how many cells the two halves of a finger would touch a run apart, at most."""
-    columns = np.arange(strips.shape[2])
-    inside = (columns >= begin[:, None]) & (columns <= end[:, None])
-    firsts, lasts = [], []
-    for shift in (0, half):
-        line = strips[which, np.minimum(row + shift, strips.shape[1] - 1)] & inside
-        firsts.append(line.argmax(axis=1))
-        lasts.append(line[:, ::-1].argmax(axis=1))
-    apart = np.maximum(np.abs(firsts[0] - firsts[1]), np.abs(lasts[0] - lasts[1]))
-    return np.asarray(apart, np.float64)
+    """Return by how many cells the two halves of a finger would touch a run apart, at most.
+
+    Args:
+        strips: All cells in one list.
+        first: [C], the place of each run's first cell in it.
+        last: [C], the place of each run's last cell.
+        further: [C], so many places further on is what the finger's other half may touch.
+    """
+    begins, ends = _runs(strips)
+    touched = []
+    for shift in (np.zeros_like(further), further):
+        # The cells touched are runs that lie wholly between the first and the last cell.
+        one = np.searchsorted(begins, first + shift)
+        other = np.searchsorted(ends, last + shift, side="right") - 1
+        both = (begins.take(one, mode="clip") - shift, ends.take(other, mode="clip") - shift)
+        touched.append(np.where(one <= other, both, _NOWHERE))
+    return np.asarray(np.abs(touched[0] - touched[1]).max(axis=0), np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -62,16 +63,17 @@ def support_plane(
     if len(normals) == 0:
         return None
     tolerances = _TOLERANCE * around[:, 2]
-    votes = (np.abs(around @ normals.T - offsets) < tolerances[:, None]).sum(axis=0)
-    below = (body @ normals.T - offsets < -_TOLERANCE * body[:, 2].mean()).mean(axis=0)
-    votes = np.where(below > _MAX_BELOW_SHARE, 0, votes)
+    votes = (np.abs(normals @ around.T - offsets[:, None]) < tolerances).sum(axis=1)
+    lowest = offsets[:, None] - _TOLERANCE * body[:, 2].mean()
+    below = (normals @ body.T < lowest).sum(axis=1)
+    votes[below > _MAX_BELOW_SHARE * len(body)] = 0
     best = int(votes.argmax())
     if votes[best] < _MIN_SHARE * len(around):
         return None
     normal, offset = normals[best], float(offsets[best])
     for share in (1.0, 0.5):
-        near = around[np.abs(around @ normal - offset) < share * tolerances]
-        normal, offset = _refined(near, normal, up)
+        inside = np.abs(around @ normal - offset) < share * tolerances
+        normal, offset = _refined(around.T.compress(inside, axis=1), normal, up)
     return SupportPlane(normal, offset)
 
 
@@ -80,14 +82,15 @@ def _hypotheses(
 ) -> tuple[Floats, Floats]:
     """Return normals [M, 3] towards the camera and offsets [M] of planes through samples."""
     a, b, c = around[rng.integers(len(around), size=(3, _TRIALS))]
-    normals = np.cross(b - a, c - a)
-    lengths = np.linalg.norm(normals, axis=1)
+    (x, y, z), (u, v, w) = (b - a).T, (c - a).T
+    normals = np.stack((y * w - z * v, z * u - x * w, x * v - y * u), axis=1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", normals, normals))
     good = lengths > 1e-9
-    normals = normals[good] / lengths[good, None]
-    offsets = np.einsum("ij,ij->i", normals, a[good])
+    normals, a_good = normals[good] / lengths[good, None], a[good]
+    offsets = np.einsum("ij,ij->i", normals, a_good)
     # The camera, at the origin, looks at the upper side: normal · 0 > offset.
     normals, offsets = np.where(offsets[:, None] > 0, -normals, normals), -np.abs(offsets)
-    facing = -offsets > _MIN_FACING * np.linalg.norm(a[good], axis=1)
+    facing = -offsets > _MIN_FACING * np.sqrt(np.einsum("ij,ij->i", a_good, a_good))
     if up is None:
         return normals[facing], offsets[facing]
     level = facing & (normals @ up > _MIN_LEVEL)
@@ -97,9 +100,10 @@ def _hypotheses(
 
 
 def _refined(near: Floats, normal: Floats, up: NDArray[Any] | None) -> tuple[Floats, float]:
-    """Fit the plane to its points by least squares; they may not turn it away from level."""
-    middle = near.mean(axis=0)
-    _, axes = np.linalg.eigh((near - middle).T @ (near - middle))
+    """Fit the plane to points [3, M] by least squares; they may not turn it away from level."""
+    middle = near.mean(axis=1)
+    off = near - middle[:, None]
+    _, axes = np.linalg.eigh(off @ off.T)
     fitted = axes[:, 0] if axes[:, 0] @ normal > 0 else -axes[:, 0]
     if up is None or fitted @ up > _MIN_LEVEL:
         normal = fitted
@@ -139,13 +143,14 @@ def _grown(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     height, width = mask.shape
     wide = np.zeros((height + 2 * steps, width + 2 * steps), np.bool_)
     wide[steps : steps + height, steps : steps + width] = mask
-    flat = wide[:, :width].copy()
-    for shift in range(1, 2 * steps + 1):
-        flat |= wide[:, shift : shift + width]
-    grown = flat[:height].copy()
-    for shift in range(1, 2 * steps + 1):
-        grown |= flat[shift : shift + height]
-    return grown
+    flat = wide.reshape(-1)
+    for stride in (1, wide.shape[1]):
+        done, length = 1, 2 * steps + 1
+        while done < length:
+            more = min(done, length - done)
+            flat[: -more * stride] |= flat[more * stride :]
+            done += more
+    return wide[:height, :width]
 
 
 def _lifted(
@@ -153,9 +158,12 @@ def _lifted(
 ) -> Floats:
     z = depth_m[rows, columns].astype(np.float64)
     rays = camera.rays(np.stack((columns, rows), axis=1))
-    points = np.column_stack((rays * z[:, None], z))
-    known = np.isfinite(points).all(axis=1)
-    return points if known.all() else np.asarray(points[known], np.float64)
+    # A column of the points lies in one piece: what follows goes through them one by one.
+    points = np.empty((3, len(z)))
+    points[0], points[1], points[2] = rays[:, 0] * z, rays[:, 1] * z, z
+    if not isfinite(points.sum()):
+        points = points[:, np.isfinite(points).all(axis=0)]
+    return points.T
 
 
 def nearby_points(
@@ -183,9 +191,8 @@ def nearby_points(
     left, top = np.maximum(0, low - reach)
     right, bottom = np.minimum(camera.size_wh, high + reach)
     step = max(1, int(np.sqrt((bottom - top) * (right - left) / samples)))
-    grid_rows, grid_columns = np.mgrid[top:bottom:step, left:right:step]
-    rows, columns = grid_rows.ravel(), grid_columns.ravel()
     # One pixel of doubt around the mask, so that its own edge is no obstacle.
-    doubt = _grown(mask[top:bottom, left:right], 2)[rows - top, columns - left]
-    free = ~doubt & (depth_m[rows, columns] > 0)
-    return _lifted(columns[free], rows[free], depth_m, camera).astype(np.float32)
+    doubt = _grown(mask[top:bottom, left:right], 2)[::step, ::step]
+    free = ~doubt & (depth_m[top:bottom:step, left:right:step] > 0)
+    rows, columns = np.divmod(np.flatnonzero(free), free.shape[1])
+    return _lifted(columns * step + left, rows * step + top, depth_m, camera).astype(np.float32)
