@@ -144,7 +144,8 @@ def _pipeline_table(figures: dict[str, Any]) -> str:
     refused = whole["kinds"]["none"]["refusals_correct"]
     lines += [
         "",
-        f"Correct refusals on `none`: {_number(refused)}."
+        f"Correct refusals on `none`: {_number(refused)}; wrong ones of all other questions:"
+        f" {_number(whole['refusals_wrong'])}."
         f" Time of a question: {whole['ms']:.0f} ms on one core of two.",
     ]
     return "\n".join(lines) + "\n"
@@ -152,7 +153,7 @@ def _pipeline_table(figures: dict[str, Any]) -> str:
 
 def _segmenter_table(truth: dict[str, Any]) -> str:
     lines = [
-        "The segmenter alone, given true boxes and points:",
+        f"The segmenter alone, given true boxes and points, on {truth['n']} objects:",
         "",
         "| objects, points given | mean IoU | N |",
         "|---|---|---|",

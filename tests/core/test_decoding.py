@@ -111,10 +111,12 @@ def test_the_picture_is_read_once(lean: QwenReasoner, monkeypatch: pytest.Monkey
 
 def test_an_image_that_was_changed_in_place_is_another_one(lean: QwenReasoner) -> None:
     buffer = pictures()[0].copy()
-    first = pieces(lean, buffer, "the red mug")
-    buffer[:] = pictures()[1][: len(buffer)]
+    changed = pictures()[1][: len(buffer)]
+    expected = pieces(bundled(decode="plain"), changed, "the largest thing")
+    assert pieces(lean, buffer, "the largest thing") != expected
+    buffer[:] = changed
 
-    assert pieces(lean, buffer, "the red mug") != first
+    assert pieces(lean, buffer, "the largest thing") == expected
 
 
 def test_a_reply_that_was_stopped_does_not_change_the_next(lean: QwenReasoner) -> None:
