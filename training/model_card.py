@@ -1,6 +1,6 @@
 """Writes the model card of the bundled weights from the evaluations' and the trainings' own files.
 
-    python -m training.model_card --runs docs/runs/tabletop-1 --plot docs/training.png
+    python -m training.model_card --runs docs/runs/tabletop-2 --plot docs/training.png
 
 The folder holds what these commands print (each with `--json`): `pipeline.json` (`segzero
 evaluate`), `truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and
