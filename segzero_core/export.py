@@ -25,8 +25,8 @@ from segzero_core.sam2_model import image_side
 PRECISIONS: Final = ("fp32", "fp16")
 """Types in which the graph works; its input and outputs are always float32."""
 
-OPSET: Final = 18
-"""Known to TensorRT 10.3 and later, with LayerNormalization as one operator."""
+OPSET: Final = 20
+"""Known to TensorRT 10.3 and later, with LayerNormalization and Gelu as one operator each."""
 
 INPUT: Final = "image"
 MAX_RELATIVE_ERROR: Final = {"fp32": 1e-3, "fp16": 2e-2}
