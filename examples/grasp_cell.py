@@ -1,7 +1,7 @@
 """`make grasp`: the node sees a simulated table, gets a question, and a gripper lifts the thing.
 
     make grasp                                       # the first question of the default table
-    make grasp SEED=1600012 QUERY="the red mug"
+    make grasp SEED=1600012 QUERY="the green can"
     python -m examples.grasp_cell --film docs/grasp.gif
 
 Colour, depth and calibration of the cell's camera go over ROS to the node, which runs as a process

@@ -26,16 +26,23 @@ def in_own_thread(work: Callable[[], _T]) -> _T:
     stays.
     """
     done: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
     # Not the thread of a pool: an interrupt of the caller would wait for its end.
-    threading.Thread(target=run, name="segzero-once", daemon=True).start()
-    return done.result()
+    threading.Thread(target=_fulfil, args=(done, work), name="segzero-once", daemon=True).start()
+    try:
+        return done.result()
+    finally:
+        del done
+
+
+def _fulfil(done: Future[_T], work: Callable[[], _T]) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:
+        done.set_exception(error)
+    finally:
+        # An error knows its trace, and that the functions it went through. Did these know `done`,
+        # which knows the error, half a model that failed to load would stay for a while.
+        del done
 
 
 class Cores:

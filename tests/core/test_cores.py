@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,3 +110,26 @@ def test_work_in_an_own_thread_gives_its_error() -> None:
 
     with pytest.raises(ValueError, match="odd"):
         in_own_thread(fail)
+
+
+def test_what_a_failed_work_had_made_is_freed_with_its_error() -> None:
+    class Weights:
+        pass
+
+    made: list[weakref.ref[Weights]] = []
+
+    def fail() -> None:
+        weights = Weights()
+        made.append(weakref.ref(weights))
+        raise ValueError("odd")
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            in_own_thread(fail)
+        deadline_s = time.monotonic() + 30.0
+        while made[0]() is not None and time.monotonic() < deadline_s:
+            threading.Event().wait(0.01)  # the thread that failed is ending
+        assert made[0]() is None
+    finally:
+        gc.enable()
