@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from segzero_core.tracking_motion import Whereabouts
+
 NO_OBJECT: Final = -1024.0
 """The logit with which sam2 says that there is nothing."""
 
@@ -93,17 +95,22 @@ class Inspector:
         cells = _shrunk(mask, fine)
         self._look = self._look_of(fine, cells)
 
-    def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
+    def inspect(
+        self, inputs: dict[str, Any], logits: torch.Tensor, expected: Whereabouts | None = None
+    ) -> Found | None:
         """Draw what memory found in a picture, and take what looks like the object.
 
         Args:
             inputs: Features of the picture.
             logits: float [1, 1, h, w], what memory found.
+            expected: Where the object is if it stands still; None where nobody knows.
 
         Returns:
-            None where nothing of it looks like the object.
+            None where nothing of it looks like the object, or only what is too far off.
         """
         pieces = pieces_of(logits[0, 0].float().cpu().numpy())
+        if expected is not None:
+            pieces += _expected_piece(expected, logits.shape[-2:])
         if not pieces:
             return None
         *fine, coarse = _maps(inputs)
@@ -121,6 +128,7 @@ class Inspector:
             for row, piece in enumerate(pieces)
             for index in range(self._kept.masks.shape[1])
             if _covers(self._kept.masks[row, index], piece)
+            and _can_be(self._kept.masks[row, index], expected)
         ]
         best = min(found, key=lambda each: each.change, default=None)
         return best if best is not None and best.change <= MAX_CHANGE else None
@@ -205,6 +213,24 @@ def _shrunk(mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Share of each cell of a feature map that a mask covers: float [1, 1, h, w]."""
     height, width = features.shape[-2:]
     return functional.adaptive_avg_pool2d(mask, (int(height), int(width)))
+
+
+def _expected_piece(expected: Whereabouts, shape: tuple[int, ...]) -> list[Piece]:
+    """Where the object is if it stands still, as if memory had found it there."""
+    cells = expected.mask((shape[0], shape[1]))
+    if not cells.any():
+        return []
+    rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    depth = cv2.distanceTransform(cells.astype(np.uint8), cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(depth.argmax()), cells.shape)
+    return [Piece(cells, box, (int(column), int(row)))]
+
+
+def _can_be(logits: torch.Tensor, expected: Whereabouts | None) -> bool:
+    """Whether a drawn mask is where the object can be."""
+    drawn = Whereabouts.of((logits > 0).cpu().numpy())
+    return expected is None or (drawn is not None and expected.may_be(drawn))
 
 
 def _covers(logits: torch.Tensor, piece: Piece) -> bool:

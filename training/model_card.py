@@ -1,12 +1,13 @@
 """Writes the model card of the bundled weights from the evaluations' and the trainings' own files.
 
-    python -m training.model_card --runs docs/runs/tabletop-2 --plot docs/training.png
+    python -m training.model_card --runs docs/runs/tabletop-3 --plot docs/training.png
 
 The folder holds what these commands print (each with `--json`): `pipeline.json` (`segzero
-evaluate`), `truth.json` (`--prompts truth`), `random.json` and `largest.json` (`--baseline`), and
-the training logs `reasoner.jsonl` (stages dense and text), `segmenter.jsonl`, and one
-`reasoner_N_NAME.jsonl` for every later run, in their order. No figure of the
-card is written by hand.
+evaluate`), `warmup.json` (the same before GRPO), `truth.json` (`--prompts truth`), `random.json`
+and `largest.json` (`--baseline`), `tracking.json` (`benchmarks.tracking`), and the logs of the
+trainings: `reasoner.jsonl` (stages dense and text), one `reasoner_N_NAME.jsonl` for every later
+run of the warm-up, in their order, `grpo.jsonl`, `segmenter.jsonl` and `tracker.jsonl`. No figure
+of the card is written by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tabletop.vocabulary import QUERY_KINDS
 
 Rows = list[dict[str, Any]]
 FIRST_STAGES = ("dense", "text")
+SMOOTHED_OVER = 20  # steps
 
 _HEAD = """# The model `tabletop`
 
@@ -58,63 +61,109 @@ multi-object one.
 - It sees 336x336 pixels: small, thin and half hidden things are often mistaken for others.
 - Its numbers are only as good as the training of a few hours on two processor cores made them; the
   curve is below.
-- The memory modules of the segmenter (for tracking) are not trained.
+- What it follows over pictures it loses most often when something passes in front of it.
 
 Licence: Apache-2.0, like the rest of the repository. No outside data or weights went into it.
 """
 
 
-def write_card(runs: Path, bundle: Path, plot: Path) -> str:
-    """Return the text of the card."""
-    figures = {
-        name: _read(runs / f"{name}.json") for name in ("pipeline", "truth", "random", "largest")
-    }
-    reasoner, segmenter = (_log(runs / f"{name}.jsonl") for name in ("reasoner", "segmenter"))
-    stages = list(FIRST_STAGES)
+@dataclass(frozen=True)
+class Logs:
+    """What the trainings wrote, in the order of their steps.
+
+    Attributes:
+        warmup: Rows of the reasoner's warm-up, each with its `stage`.
+        stages: Their order.
+        grpo: Rows of the reasoner's GRPO.
+        segmenter: Rows of the segmenter, on single pictures.
+        tracker: Rows of its memory.
+    """
+
+    warmup: Rows
+    stages: tuple[str, ...]
+    grpo: Rows
+    segmenter: Rows
+    tracker: Rows
+
+
+def read_logs(runs: Path) -> Logs:
+    """Read the logs of a folder."""
+    warmup, stages = _log(runs / "reasoner.jsonl"), list(FIRST_STAGES)
     for path in sorted(runs.glob("reasoner_*.jsonl")):
         stages.append(path.stem.split("_", 2)[2])
-        reasoner += [row | {"stage": stages[-1]} for row in _log(path)]
-    draw_curves(_latest(reasoner, stages), stages, segmenter, plot)
+        warmup += [row | {"stage": stages[-1]} for row in _log(path)]
+    others = (_log(runs / f"{name}.jsonl") for name in ("grpo", "segmenter", "tracker"))
+    return Logs(warmup, tuple(stages), *others)
+
+
+def write_card(runs: Path, bundle: Path, plot: Path) -> str:
+    """Return the text of the card.
+
+    Args:
+        runs: Folder of figures and logs.
+        bundle: The weights that it is about.
+        plot: Where the curves are, from the root of the repository.
+    """
+    names = ("pipeline", "warmup", "truth", "random", "largest", "tracking")
+    figures = {name: _read(runs / f"{name}.json") for name in names}
     text = _HEAD.format(parts=_parts(bundle), n_scenes=_read(runs / "scenes.json")["count"])
     text += "\n## Figures\n\n" + _pipeline_table(figures)
     text += "\n" + _segmenter_table(figures["truth"])
+    text += "\n" + _tracking(figures["tracking"])
     commands = (runs / "commands.txt").read_text()
-    text += "\n## Training\n\n" + _training(reasoner, stages, segmenter, commands)
+    text += "\n## Training\n\n" + _training(read_logs(runs), commands)
     text += f"\n![training curves](../../{plot.as_posix()})\n"
     return text + _LIMITS
 
 
-def draw_curves(reasoner: Rows, stages: Sequence[str], segmenter: Rows, path: Path) -> None:
-    """Plot both trainings over their pictures."""
+def draw_curves(logs: Logs, path: Path) -> None:
+    """Plot the trainings over their steps or pictures."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
+    warmup = _latest(logs.warmup, logs.stages)
     steps, before = [], 0
-    for stage in stages:
-        own = [r["step"] for r in reasoner if r["stage"] == stage]
+    for stage in logs.stages:
+        own = [r["step"] for r in warmup if r["stage"] == stage]
         steps += [before + step for step in own]
         before += max(own, default=0)
-    rows = list(zip(steps, reasoner, strict=True))
+    rows = list(zip(steps, warmup, strict=True))
     _curve(axes[0], rows, "kind_acc", "C0", "kind")
     _curve(axes[0], rows, "color_acc", "C1", "colour")
     _curve(axes[0], rows, "word_acc", "C3", "words")
     _curve(axes[0], rows, "deciding_acc", "C6", "words that decide")
     _curve(axes[1], rows, "place_px", "C2", "at the tokens")
     _curve(axes[1], rows, "number_px", "C4", "in the answer")
-    axes[0].set(title="reasoner: right", xlabel="step", ylim=(0, 1))
-    axes[1].set(title="reasoner: coordinate error [px of 336]", xlabel="step", yscale="log")
-    trained = [(r["pictures"], r) for r in segmenter if r.get("kind") == "train"]
-    _curve(axes[2], trained, "iou", "C5", "training IoU")
-    axes[2].set(title="segmenter: IoU of jittered prompts", xlabel="pictures", ylim=(0, 1))
+    axes[0].set(title="warm-up: right", xlabel="step", ylim=(0, 1))
+    axes[1].set(title="warm-up: coordinate error [px of 336]", xlabel="step", yscale="log")
+    rewards = [(row["step"], row) for row in _smoothed(logs.grpo, "reward")]
+    _curve(axes[2], rewards, "reward", "C7", f"mean of {SMOOTHED_OVER} steps")
+    axes[2].set(title="GRPO: reward", xlabel="step")
+    trained = [(r["pictures"], r) for r in logs.segmenter if r.get("kind") == "train"]
+    _curve(axes[3], trained, "iou", "C5", "training IoU")
+    axes[3].set(title="segmenter: IoU of jittered prompts", xlabel="pictures", ylim=(0, 1))
     for axis in axes:
         axis.legend()
         axis.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _smoothed(rows: Rows, key: str) -> Rows:
+    """Rows whose value is the mean of the last few."""
+    return [
+        row | {key: _mean(rows[index + 1 - SMOOTHED_OVER : index + 1], key)}
+        for index, row in enumerate(rows)
+        if index + 1 >= SMOOTHED_OVER
+    ]
+
+
+def _mean(rows: Rows, key: str) -> float:
+    return sum(row[key] for row in rows) / len(rows)
 
 
 def _curve(
@@ -130,25 +179,32 @@ def _pipeline_table(figures: dict[str, Any]) -> str:
     lines = [
         "The whole pipeline (question to mask), and true masks picked blindly for comparison:",
         "",
-        "| kind | gIoU | cIoU | box acc. @0.5 | unusable | N | gIoU random | gIoU largest |",
-        "|---|---|---|---|---|---|---|---|",
+        "| kind | gIoU | cIoU | box acc. @0.5 | unusable | N | before GRPO | random | largest |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     rows = [
         (kind, whole["kinds"][kind], kind) for kind in QUERY_KINDS if kind in whole["kinds"]
     ] + [("**all**", whole, None)]
     for name, row, kind in rows:
-        blind = [f["kinds"][kind] if kind else f for f in (figures["random"], figures["largest"])]
+        others = [figures[name] for name in ("warmup", "random", "largest")]
+        others = [f["kinds"][kind] if kind else f for f in others]
         cells = [row["giou"], row["ciou"], row["box_acc_50"], row["unusable"], row["n"]]
-        cells += [b["giou"] for b in blind]
+        cells += [other["giou"] for other in others]
         lines.append(f"| {name} | " + " | ".join(_number(c) for c in cells) + " |")
-    refused = whole["kinds"]["none"]["refusals_correct"]
     lines += [
         "",
-        f"Correct refusals on `none`: {_number(refused)}; wrong ones of all other questions:"
-        f" {_number(whole['refusals_wrong'])}."
+        f"Correct refusals on `none`: {_refusals(whole)[0]} (before GRPO"
+        f" {_refusals(figures['warmup'])[0]}); wrong ones of all other questions:"
+        f" {_refusals(whole)[1]} ({_refusals(figures['warmup'])[1]})."
         f" Time of a question: {whole['ms']:.0f} ms on one core of two.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _refusals(figures: dict[str, Any]) -> tuple[str, str]:
+    """Right and wrong ones."""
+    right = figures["kinds"]["none"]["refusals_correct"]
+    return _number(right), _number(figures["refusals_wrong"])
 
 
 def _segmenter_table(truth: dict[str, Any]) -> str:
@@ -164,19 +220,36 @@ def _segmenter_table(truth: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _training(reasoner: Rows, stages: Sequence[str], segmenter: Rows, commands: str) -> str:
+def _tracking(tracking: dict[str, Any]) -> str:
+    iou = tracking["iou"]["tracker"]
+    return (
+        f"Followed over {tracking['clips']} clips of {tracking['frames']} pictures, from the true"
+        f" mask on: mean IoU {_number(iou['mean'])}; {tracking['hz']} pictures a second with"
+        f" {tracking['threads']} threads.\n"
+    )
+
+
+def _training(logs: Logs, commands: str) -> str:
     lines = []
-    for stage in stages:
-        rows = [r for r in reasoner if r["stage"] == stage]
+    for stage in logs.stages:
+        rows = [r for r in logs.warmup if r["stage"] == stage]
         minutes = _seconds([r["s"] for r in rows]) / 60
-        lines.append(f"- reasoner, stage {stage}: {rows[-1]['step']} steps, {minutes:.0f} minutes")
-    last = [r for r in segmenter if r.get("kind") == "train"][-1]
-    lines.append(f"- segmenter: {last['pictures']} pictures, {last['minutes']:.0f} minutes")
+        lines.append(f"- reasoner, warm-up, {stage}: {rows[-1]['step']} steps, {minutes:.0f} min")
+    grpo = logs.grpo
+    first, last = (_mean(rows, "reward") for rows in (grpo[:SMOOTHED_OVER], grpo[-SMOOTHED_OVER:]))
+    lines.append(
+        f"- reasoner, GRPO: {grpo[-1]['step']} steps, {grpo[-1]['processor_s'] / 60:.0f} min of"
+        f" processor time; mean reward {_number(first)} in the first {SMOOTHED_OVER} steps,"
+        f" {_number(last)} in the last"
+    )
+    for name, rows in (("segmenter", logs.segmenter), ("its memory", logs.tracker)):
+        end = [r for r in rows if r.get("kind") == "train"][-1]
+        lines.append(f"- {name}: {end['pictures']} pictures, {end['minutes']:.0f} min")
     block = "\n".join(f"    {line}" for line in commands.strip().splitlines())
     return (
         "\n".join(lines)
-        + "\n\nMinutes of wall clock, both trainings beside each other (and other work) on two"
-        + f" cores. The commands:\n\n{block}\n"
+        + "\n\nWhere nothing else is said, minutes of wall clock, trainings beside each other (and"
+        + f" other work) on two cores. The commands:\n\n{block}\n"
     )
 
 
@@ -186,7 +259,7 @@ def _seconds(clock: list[float]) -> float:
     return sum(ends)
 
 
-def _latest(rows: Rows, stages: Sequence[str]) -> Rows:
+def _latest(rows: Rows, stages: tuple[str, ...]) -> Rows:
     """Rows in order of their steps; what was trained again after an interruption counts once."""
     latest = {(stages.index(row["stage"]), row["step"]): row for row in rows}
     return [latest[key] for key in sorted(latest)]
@@ -231,6 +304,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, default=Path("models/tabletop"))
     parser.add_argument("--plot", type=Path, default=Path("docs/training.png"))
     args = parser.parse_args(argv)
+    draw_curves(read_logs(args.runs), args.plot)
     card = write_card(args.runs, args.bundle, args.plot)
     (args.bundle / "README.md").write_text(card)
     return 0

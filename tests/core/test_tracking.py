@@ -26,6 +26,7 @@ from segzero_core.segmenter import LoadedSegmenter
 from segzero_core.testing import fake_segzero
 from segzero_core.tracking import Sam2Tracker, box_of
 from segzero_core.tracking_check import Found, Inspector, pieces_of, prompts_of
+from segzero_core.tracking_motion import Whereabouts
 
 SIZE_WH = (80, 60)
 FRAMES = 24  # more than the 16 pictures that the model looks back
@@ -282,7 +283,7 @@ class Verdict:
     def __init__(self, found: Found | None) -> None:
         self.found = found
 
-    def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
+    def inspect(self, *arguments: Any) -> Found | None:
         return self.found
 
 
@@ -374,6 +375,33 @@ def test_what_does_not_look_like_the_object_is_not_taken(inspector: Inspector) -
     logits[..., RIGHT[0], RIGHT[1]] = 8.0
     assert inspector.inspect(_inputs_with(LEFT, RIGHT), logits) is None
     assert inspector.inspect(_inputs_with(LEFT, RIGHT), torch.full((1, 1, 32, 32), -5.0)) is None
+
+
+def _at(rows: slice, columns: slice) -> Whereabouts:
+    mask = np.zeros((32, 32), np.bool_)
+    mask[rows, columns] = True
+    known = Whereabouts.of(mask)
+    assert known is not None
+    return known
+
+
+def test_what_is_too_far_from_where_the_object_was_is_not_taken(inspector: Inspector) -> None:
+    inputs = _inputs_with(LEFT, RIGHT)
+    logits = torch.full((1, 1, 32, 32), -5.0)
+    logits[..., LEFT[0], LEFT[1]] = 4.0
+    assert inspector.inspect(inputs, logits, _at(slice(9, 17), slice(6, 14))) is not None
+    assert inspector.inspect(inputs, logits, _at(*RIGHT)) is None
+
+
+def test_an_object_that_memory_misses_is_looked_for_where_it_was(inspector: Inspector) -> None:
+    inputs, nothing = _inputs_with(LEFT, RIGHT), torch.full((1, 1, 32, 32), -5.0)
+    found = inspector.inspect(inputs, nothing, _at(*LEFT))
+    assert found is not None
+    assert (found.logits[0, 0, 9:15, 5:11] > 0).all()
+    # Something else is seen there now, or it has left the picture.
+    assert inspector.inspect(inputs, nothing, _at(*RIGHT)) is None
+    moved = _at(*LEFT).moved(np.array([[1, 0, 3], [0, 1, 0], [0, 0, 1.0]]))
+    assert inspector.inspect(inputs, nothing, moved) is None
 
 
 def test_the_pieces_of_a_mask_are_its_sure_parts_and_the_surest_comes_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from segzero_core.errors import InputError
 from tests.training.conftest import write_scene
-from training.study import figures, report
+from training.study import figures, jobs, plan, report
 from training.study.jobs import CHOICE, Study, StudyError, run
 from training.study.plan import (
     SFT_RATES,
@@ -145,6 +146,39 @@ def test_an_arm_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"no arm rl_magic; there are .*rl_thinking"):
         run(Study(tmp_path / "work", tmp_path / "kept", only=("rl", "rl_magic")))
     assert not (tmp_path / "work").exists()
+
+
+def test_the_study_begins_from_the_model_of_before_reinforcement(tmp_path: Path) -> None:
+    if _git("cat-file", "-e", plan.WARMED_UP):
+        pytest.skip("the history of this checkout is not whole")
+    model = jobs._from_history(tmp_path / "warmed_up")
+    assert (model / "reasoner" / "model.safetensors").stat().st_size > 1_000_000
+    assert jobs._from_history(tmp_path / "warmed_up") == model
+
+
+def test_a_history_that_is_not_whole_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "WARMED_UP", "0" * 40)
+    with pytest.raises(StudyError, match="name a model to begin from with --base"):
+        jobs._from_history(tmp_path / "warmed_up")
+    assert not (tmp_path / "warmed_up").exists()
+
+
+def _git(*arguments: str) -> int:
+    return subprocess.run(
+        ["git", "-C", str(DOCS.parent), *arguments], capture_output=True, check=False
+    ).returncode
+
+
+def test_rates_that_were_tried_elsewhere_are_not_tried_again(kept: Path) -> None:
+    study = Study(kept / "work", kept)
+    assert jobs.choose_rate(study) == SFT_RATES[1]
+    (kept / CHOICE).write_text(json.dumps({"validation_giou": {"3e-05": 0.5, "0.0003": 0.6}}))
+    assert jobs.choose_rate(study) == 3e-4
+    (kept / CHOICE).write_text("{}")
+    with pytest.raises(InputError, match=CHOICE):
+        jobs.choose_rate(study)
 
 
 def test_a_damaged_result_is_named(kept: Path) -> None:

@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--work", type=Path, default=ROOT / "runs" / "study", help="scenes, checkpoints, logs")
     add("--kept", type=Path, default=ROOT / "docs" / "study", help="results that are kept")
     add("--document", type=Path, default=ROOT / "docs" / "study.md")
-    add("--base", default="tabletop", help="the warmed-up model to begin from")
+    add("--base", default="", help="a model to begin from, in place of the warmed-up bundled one")
     add("--jobs", type=int, default=2, help="trainings at a time, one core each")
     add("--only", nargs="+", default=[], metavar="ARM", help="names of arms")
     for item in fields(Scale):

@@ -6,18 +6,20 @@ at a time.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from segzero_core.errors import SegZeroError
+from segzero_core.errors import InputError, SegZeroError
 from segzero_core.models import find_model
 from segzero_core.weights import weights_hash
 from training.checkpoints import COMPLETE, METRICS
@@ -30,6 +32,7 @@ from training.study.plan import (
     SMALL,
     SMALL_LAYERS,
     TRAINED_KINDS,
+    WARMED_UP,
     Arm,
     Scale,
     main_arms,
@@ -65,7 +68,8 @@ class Study:
     Attributes:
         work: Folder of scenes, checkpoints and logs.
         kept: Folder of the results that are kept beside the document.
-        base: The warmed-up model: a name, or a folder with a reasoner and a segmenter.
+        base: The warmed-up model: a name, or a folder with a reasoner and a segmenter. Empty: the
+            bundled one as it was at `WARMED_UP`, from the project's history.
         scale: How large it is.
         jobs: Trainings at a time.
         only: Names of the arms to do; empty: all.
@@ -73,7 +77,7 @@ class Study:
 
     work: Path
     kept: Path
-    base: str = "tabletop"
+    base: str = ""
     scale: Scale = field(default_factory=Scale)
     jobs: int = 2
     only: tuple[str, ...] = ()
@@ -96,9 +100,12 @@ def run(study: Study) -> None:
     """
     _check_names(study.only)
     study.kept.mkdir(parents=True, exist_ok=True)
+    if not study.base:
+        study = replace(study, base=str(_from_history(study.work / "warmed_up")))
     _prepare(study)
-    rates = [(arm, seed) for arm in rate_arms() if study.wants(arm) for seed in arm.seeds]
-    _in_parallel(study, rates)
+    known = _kept_rates(study)
+    rates = [arm for arm in rate_arms() if study.wants(arm) and _rate_of(arm) not in known]
+    _in_parallel(study, [(arm, seed) for arm in rates for seed in arm.seeds])
     rate = choose_rate(study)
     arms = [arm for arm in (*main_arms(rate), *pilot_arms(), *size_arms()) if study.wants(arm)]
     if any(arm.base == SMALL for arm in arms):
@@ -119,7 +126,7 @@ def choose_rate(study: Study) -> float:
     Returns:
         The rate; the middle one where none was tried.
     """
-    scores = {}
+    scores = _kept_rates(study)
     for arm in rate_arms():
         path = study.folder(arm, 0) / "validation.jsonl"
         if path.is_file():
@@ -131,6 +138,39 @@ def choose_rate(study: Study) -> float:
     values = {"validation_giou": {f"{k:g}": round(v, 4) for k, v in scores.items()}, "rate": best}
     write_whole(study.kept / CHOICE, json.dumps(values, indent=1) + "\n")
     return best
+
+
+def _from_history(folder: Path) -> Path:
+    """Take the warmed-up model out of the project's history."""
+    model = folder / "models" / "tabletop"
+    if not model.is_dir():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        command = ["git", "-C", str(ROOT), "archive", WARMED_UP, "models/tabletop"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            raise StudyError(
+                f"the warmed-up model is in commit {WARMED_UP[:7]} of this project, which cannot"
+                f" be read here: {done.stderr.decode(errors='replace').strip()}; fetch the whole"
+                " history, or name a model to begin from with --base"
+            )
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(partial, filter="data")
+        partial.rename(folder)
+    return model
+
+
+def _kept_rates(study: Study) -> dict[float, float]:
+    """GIoU by rate, of those that were tried; also on another machine."""
+    path = study.kept / CHOICE
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["validation_giou"]
+        return {float(rate): float(giou) for rate, giou in values.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not hold the rates that were tried: {error!r}") from error
 
 
 def _rate_of(arm: Arm) -> float:

@@ -16,6 +16,9 @@ TRAINED_KINDS: Final = ("name", "attribute", "relation", "function")
 """Kinds that mean exactly one object, which is what the paper's data and prompt are about."""
 ASKED_KINDS: Final = (*TRAINED_KINDS, NONE)
 
+WARMED_UP: Final = "9d973330771653a31a42aa1e0a737fe7fb728510"
+"""The commit that holds the bundled model as its warm-up left it, before any reinforcement."""
+
 MAIN, RATES, PILOTS, SIZES = "main", "rates", "pilots", "sizes"
 BASE, SMALL = "base", "small"
 SFT_RATES: Final = (3e-5, 1e-4, 3e-4)
