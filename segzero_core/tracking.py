@@ -29,7 +29,6 @@ from segzero_core.errors import (
 )
 from segzero_core.sam2_model import at_side
 from segzero_core.tracking_memory import ObjectMemory, Seen
-from segzero_core.tracking_motion import CameraMotion
 from segzero_core.tracking_view import Place, View, compare, look
 from segzero_core.types import Box, RgbImage, Segmentation, SizeWH, check_rgb_image
 
@@ -117,7 +116,6 @@ class _Followed:
 
     memories: list[ObjectMemory]
     place: Place
-    motion: CameraMotion | None  # where objects are looked for carefully
     ids: list[int]  # of the remembered objects
     count: int  # of all objects, with those that were never there
     label: str
@@ -164,10 +162,7 @@ class Sam2Tracker:
                 ObjectMemory(self._model, first, mask, careful=self._careful) for mask in masks
             ]
         ids = [int(index) + 1 for index in np.flatnonzero(present)]
-        motion = CameraMotion() if self._careful else None
-        if motion:
-            motion.step(image)
-        self._followed = _Followed(memories, place, motion, ids, len(segmentation), label)
+        self._followed = _Followed(memories, place, ids, len(segmentation), label)
         scores = segmentation.scores[present]
         seen = [Seen(mask, float(score)) for mask, score in zip(masks, scores, strict=True)]
         return self._tracks(self._followed, seen, View.SAME, size_wh)
@@ -185,8 +180,7 @@ class Sam2Tracker:
             return self._tracks(followed, [nothing] * len(followed.ids), view, size_wh)
         with _model_errors():
             embedding = self._encoder.encode(image)  # which all objects share
-            motion = followed.motion.step(image) if followed.motion else None
-            seen = [memory.find(embedding, motion) for memory in followed.memories]
+            seen = [memory.find(embedding) for memory in followed.memories]
         followed.place = place
         return self._tracks(followed, seen, view, size_wh)
 

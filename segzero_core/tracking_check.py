@@ -8,6 +8,7 @@ memory found, and the piece that looks like the object in the first picture is t
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,8 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-
-from segzero_core.tracking_motion import Whereabouts
 
 NO_OBJECT: Final = -1024.0
 """The logit with which sam2 says that there is nothing."""
@@ -30,6 +29,9 @@ _INNER: Final = 0.6  # of a cell, from which on it counts as the object's own
 # Of how an object looks in two pictures, in standard deviations of the first one: at most this
 # for 99 of 100 objects of training clips two seconds later, more for 89 of 100 others.
 MAX_CHANGE: Final = 0.6
+# Of masks that all look like the object, a part or too much of it is told by its size: e times as
+# large counts as much as so much change.
+_SIZE_WEIGHT: Final = 0.15
 
 
 class KeptScores(nn.Module):
@@ -72,15 +74,17 @@ class Found:
         logits: Of its mask, float [1, 1, h, w].
         guess: Its predicted IoU, a float tensor without dimensions.
         change: How much the look has changed since the first picture; see `MAX_CHANGE`.
+        share: Of the picture that the mask covers.
     """
 
     logits: torch.Tensor
     guess: torch.Tensor
     change: float
+    share: float
 
 
 class Inspector:
-    """Knows how an object looked in the first picture.
+    """Knows how an object looked in the first picture, and how large it was when last well seen.
 
     Args:
         model: A SAM2Base.
@@ -94,23 +98,19 @@ class Inspector:
         self._spread = fine.flatten(2).std(dim=2)[0].clamp(min=1e-6)
         cells = _shrunk(mask, fine)
         self._look = self._look_of(fine, cells)
+        self._share = float(mask.mean())
 
-    def inspect(
-        self, inputs: dict[str, Any], logits: torch.Tensor, expected: Whereabouts | None = None
-    ) -> Found | None:
+    def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
         """Draw what memory found in a picture, and take what looks like the object.
 
         Args:
             inputs: Features of the picture.
             logits: float [1, 1, h, w], what memory found.
-            expected: Where the object is if it stands still; None where nobody knows.
 
         Returns:
-            None where nothing of it looks like the object, or only what is too far off.
+            None where nothing of it looks like the object.
         """
         pieces = pieces_of(logits[0, 0].float().cpu().numpy())
-        if expected is not None:
-            pieces += _expected_piece(expected, logits.shape[-2:])
         if not pieces:
             return None
         *fine, coarse = _maps(inputs)
@@ -128,16 +128,22 @@ class Inspector:
             for row, piece in enumerate(pieces)
             for index in range(self._kept.masks.shape[1])
             if _covers(self._kept.masks[row, index], piece)
-            and _can_be(self._kept.masks[row, index], expected)
         ]
-        best = min(found, key=lambda each: each.change, default=None)
-        return best if best is not None and best.change <= MAX_CHANGE else None
+        alike = [each for each in found if each.change <= MAX_CHANGE]
+        return min(alike, key=self._unlikeness, default=None)
+
+    def remember(self, found: Found) -> None:
+        """Take the size of an object that was well seen for its size from now on."""
+        self._share = found.share
+
+    def _unlikeness(self, found: Found) -> float:
+        return found.change + _SIZE_WEIGHT * abs(math.log(found.share / self._share))
 
     def _found(self, fine: torch.Tensor, logits: torch.Tensor, guess: torch.Tensor) -> Found:
         mask = (logits[None, None] > 0).float()
         cells = _shrunk(mask, fine)
         change = (self._look_of(fine, cells) - self._look).abs().mean()
-        return Found(logits[None, None].float(), guess, float(change))
+        return Found(logits[None, None].float(), guess, float(change), float(mask.mean()))
 
     def _look_of(self, fine: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Mean of the finest features over an object, in standard deviations: float [C]."""
@@ -213,24 +219,6 @@ def _shrunk(mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Share of each cell of a feature map that a mask covers: float [1, 1, h, w]."""
     height, width = features.shape[-2:]
     return functional.adaptive_avg_pool2d(mask, (int(height), int(width)))
-
-
-def _expected_piece(expected: Whereabouts, shape: tuple[int, ...]) -> list[Piece]:
-    """Where the object is if it stands still, as if memory had found it there."""
-    cells = expected.mask((shape[0], shape[1]))
-    if not cells.any():
-        return []
-    rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    depth = cv2.distanceTransform(cells.astype(np.uint8), cv2.DIST_L2, 3)
-    row, column = np.unravel_index(int(depth.argmax()), cells.shape)
-    return [Piece(cells, box, (int(column), int(row)))]
-
-
-def _can_be(logits: torch.Tensor, expected: Whereabouts | None) -> bool:
-    """Whether a drawn mask is where the object can be."""
-    drawn = Whereabouts.of((logits > 0).cpu().numpy())
-    return expected is None or (drawn is not None and expected.may_be(drawn))
 
 
 def _covers(logits: torch.Tensor, piece: Piece) -> bool:

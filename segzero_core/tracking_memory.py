@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from segzero_core.encoder import Embedding
 from segzero_core.tracking_check import NO_OBJECT, Inspector, with_kept_scores
-from segzero_core.tracking_motion import Whereabouts
 
 if TYPE_CHECKING:
     from segzero_core.encoder import Features
@@ -98,32 +97,28 @@ class ObjectMemory:
         self._encode(inputs, out, out["pred_masks"], is_given=True)
         self._outputs["cond_frame_outputs"][0] = _kept_part(out)
         self._inspector = Inspector(self._model, inputs, square) if careful else None
-        self._whereabouts = Whereabouts.of(mask)
 
     @torch.inference_mode()
-    def find(self, embedding: Embedding, motion: NDArray[np.float64] | None = None) -> Seen:
+    def find(self, embedding: Embedding) -> Seen:
         """Look for the object in the next picture, and remember what it showed.
 
         Args:
             embedding: The picture, encoded by the model's own encoder.
-            motion: How the camera moved since the picture before, as `CameraMotion` says it; only
-                a careful memory asks.
         """
         self._frame += 1
-        expected = self._whereabouts
-        expected = expected.moved(motion) if expected and motion is not None else None
         inputs = self._inputs(embedding)
         out = self._track(inputs, None, run_mem_encoder=self._inspector is None)
         logits, guess = out["pred_masks"], self._kept.ious.amax()
         if self._inspector is None:
             self._remember(out)
         else:
-            found = self._inspector.inspect(inputs, logits, expected)
+            found = self._inspector.inspect(inputs, logits)
             if found is None:
                 logits = torch.full_like(logits, NO_OBJECT)
             else:
                 logits, guess = found.logits, found.guess
             if found is not None and float(guess) >= _WORTH_REMEMBERING:
+                self._inspector.remember(found)
                 self._encode(inputs, out, logits, is_given=False)
                 self._remember(out)
             else:
@@ -133,7 +128,6 @@ class ObjectMemory:
             logits, (height, width), mode="bilinear", align_corners=False
         )
         mask = (full[0, 0] > 0).cpu().numpy()
-        self._whereabouts = Whereabouts.of(mask) or expected
         return Seen(mask, float(guess.clamp(0, 1)) if mask.any() else 0.0)
 
     @property

@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from segzero_core.prompt import TEMPLATES
+from segzero_core.weights import SUMS_FILE, file_digest
 from tabletop.scene import Scene
 from tabletop.vocabulary import QUERY_KINDS
 from training.reasoner_data import (
@@ -58,6 +59,7 @@ SMEAR_PX = 1.5  # a coordinate one pixel off is nearly right
 POINTER_WEIGHT, DENSE_WEIGHT = 0.3, 0.5
 DENSE, TEXT, CHOICES = "dense", "text", "choices"
 EMBEDDINGS = "model.language_model.embed_tokens.weight"
+WEIGHTS_FILE = "model.safetensors"
 
 
 class Losses:
@@ -355,23 +357,41 @@ def export(args: argparse.Namespace) -> None:
 
 def average(args: argparse.Namespace) -> None:
     """Write the mean of the weights of checkpoints that began from the same one."""
-    checkpoints = [load_file(path) for path in args.checkpoints]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(_mean(args.checkpoints), str(args.out))
+
+
+def repack(args: argparse.Namespace) -> None:
+    """Write the mean of checkpoints of `segzero-train` as a model folder like that of `--init`."""
+    before, mean = load_file(args.init / WEIGHTS_FILE), _mean(args.checkpoints)
+    if set(before) != set(mean):
+        raise SystemExit(f"the checkpoints hold other weights than {args.init}")
+    weights = {name: tensor.to(before[name].dtype) for name, tensor in mean.items()}
+    shutil.copytree(args.init, args.out, dirs_exist_ok=True)
+    save_file(weights, str(args.out / WEIGHTS_FILE), metadata={"format": "pt"})
+    (args.out / WEIGHTS_FILE).chmod(0o644)
+    digest = file_digest(args.out / WEIGHTS_FILE)
+    (args.out / SUMS_FILE).write_text(f"{digest}  {WEIGHTS_FILE}\n", encoding="utf-8")
+
+
+def _mean(paths: list[Path]) -> dict[str, Tensor]:
+    checkpoints = [load_file(path) for path in paths]
     names = set(checkpoints[0])
     if any(set(weights) != names for weights in checkpoints):
         raise SystemExit("the checkpoints hold different weights: they are of different models")
-    mean = {
+    return {
         name: torch.stack([weights[name].float() for weights in checkpoints]).mean(0)
         for name in sorted(names)
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(mean, str(args.out))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.reasoner", description=__doc__)
-    parser.add_argument("action", choices=("train", "export", "average"))
+    parser.add_argument("action", choices=("train", "export", "average", "repack"))
     parser.add_argument("--run", type=Path, help="folder of checkpoints and log")
-    parser.add_argument("--checkpoints", type=Path, nargs="+", help="average: of which the mean")
+    parser.add_argument(
+        "--checkpoints", type=Path, nargs="+", help="average, repack: of which the mean"
+    )
     parser.add_argument("--data", type=Path, nargs="+", default=[], help="rendered folders")
     parser.add_argument("--stage", choices=(DENSE, TEXT, CHOICES), default=TEXT)
     parser.add_argument(
@@ -380,7 +400,7 @@ def _parser() -> argparse.ArgumentParser:
         help="checkpoint or model folder to begin from, such as RUN/dense.safetensors",
     )
     parser.add_argument(
-        "--out", type=Path, help="export: the model folder; average: the checkpoint"
+        "--out", type=Path, help="export, repack: the model folder; average: the checkpoint"
     )
     parser.add_argument(
         "--layers",
@@ -437,6 +457,7 @@ def main(argv: list[str] | None = None) -> int:
         "train": (train, ("run", "data")),
         "export": (export, ("run", "out")),
         "average": (average, ("checkpoints", "out")),
+        "repack": (repack, ("checkpoints", "init", "out")),
     }[args.action]
     for name in needs:
         if not getattr(args, name):

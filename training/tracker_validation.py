@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 from segzero_core.encoder import Embedding
 from segzero_core.tracking_memory import ObjectMemory
-from segzero_core.tracking_motion import CameraMotion
-from tabletop.clips import load_clip, load_frame
+from tabletop.clips import load_clip
 from training.segmenter_validation import mask_iou
 from training.tracker_data import MAPS, feature_file
 
@@ -39,15 +38,9 @@ def validate(model: Any, clips: Sequence[Path], *, careful: bool = True) -> dict
             )
             for fine, middle, coarse in zip(*(tensors[name] for name in MAPS), strict=True)
         ]
-        memory, motion = (
-            ObjectMemory(model, pictures[0], truths[0], careful=careful),
-            CameraMotion(),
-        )
-        motion.step(load_frame(folder, 0)[0])
-        for frame, (picture, truth) in enumerate(zip(pictures[1:], truths[1:], strict=True), 1):
-            moved = motion.step(load_frame(folder, frame)[0])
-            mask = memory.find(picture, moved).mask
-            (seen if truth.any() else hidden).append(mask_iou(mask, truth))
+        memory = ObjectMemory(model, pictures[0], truths[0], careful=careful)
+        for picture, truth in zip(pictures[1:], truths[1:], strict=True):
+            (seen if truth.any() else hidden).append(mask_iou(memory.find(picture).mask, truth))
     return {
         "score": float(np.mean(seen + hidden)),
         "seen": float(np.mean(seen)) if seen else 0.0,

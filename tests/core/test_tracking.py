@@ -26,7 +26,6 @@ from segzero_core.segmenter import LoadedSegmenter
 from segzero_core.testing import fake_segzero
 from segzero_core.tracking import Sam2Tracker, box_of
 from segzero_core.tracking_check import Found, Inspector, pieces_of, prompts_of
-from segzero_core.tracking_motion import Whereabouts
 
 SIZE_WH = (80, 60)
 FRAMES = 24  # more than the 16 pictures that the model looks back
@@ -283,8 +282,11 @@ class Verdict:
     def __init__(self, found: Found | None) -> None:
         self.found = found
 
-    def inspect(self, *arguments: Any) -> Found | None:
+    def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
         return self.found
+
+    def remember(self, found: Found) -> None:
+        assert found is self.found
 
 
 def _careful_memory(tracker: Sam2Tracker) -> Any:
@@ -309,7 +311,7 @@ def test_a_careful_tracker_remembers_what_is_well_seen(
     memory = _careful_memory(tracker)
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 8:16, 8:16] = 5.0
-    found = None if guess is None else Found(logits, torch.tensor(guess), 0.1)
+    found = None if guess is None else Found(logits, torch.tensor(guess), 0.1, 0.0625)
     memory._inspector = Verdict(found)
     (track,) = tracker.step(_picture(1)).tracks
     assert track.lost is lost
@@ -377,31 +379,24 @@ def test_what_does_not_look_like_the_object_is_not_taken(inspector: Inspector) -
     assert inspector.inspect(_inputs_with(LEFT, RIGHT), torch.full((1, 1, 32, 32), -5.0)) is None
 
 
-def _at(rows: slice, columns: slice) -> Whereabouts:
-    mask = np.zeros((32, 32), np.bool_)
-    mask[rows, columns] = True
-    known = Whereabouts.of(mask)
-    assert known is not None
-    return known
+def test_of_a_part_and_the_whole_the_one_of_the_known_size_is_taken(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(**inputs: Any) -> None:
+        masks = torch.full((1, 3, 32, 32), -4.0)
+        masks[0, 0, 8:12, 4:12] = masks[0, 1, 8:16, 4:12] = masks[0, 2, 8:13, 4:12] = 4.0
+        inspector._kept.masks, inspector._kept.ious = masks, torch.full((1, 3), 0.9)
 
-
-def test_what_is_too_far_from_where_the_object_was_is_not_taken(inspector: Inspector) -> None:
-    inputs = _inputs_with(LEFT, RIGHT)
+    monkeypatch.setattr(inspector._model, "_forward_sam_heads", draw, raising=False)
     logits = torch.full((1, 1, 32, 32), -5.0)
-    logits[..., LEFT[0], LEFT[1]] = 4.0
-    assert inspector.inspect(inputs, logits, _at(slice(9, 17), slice(6, 14))) is not None
-    assert inspector.inspect(inputs, logits, _at(*RIGHT)) is None
-
-
-def test_an_object_that_memory_misses_is_looked_for_where_it_was(inspector: Inspector) -> None:
-    inputs, nothing = _inputs_with(LEFT, RIGHT), torch.full((1, 1, 32, 32), -5.0)
-    found = inspector.inspect(inputs, nothing, _at(*LEFT))
-    assert found is not None
-    assert (found.logits[0, 0, 9:15, 5:11] > 0).all()
-    # Something else is seen there now, or it has left the picture.
-    assert inspector.inspect(inputs, nothing, _at(*RIGHT)) is None
-    moved = _at(*LEFT).moved(np.array([[1, 0, 3], [0, 1, 0], [0, 0, 1.0]]))
-    assert inspector.inspect(inputs, nothing, moved) is None
+    logits[..., 8:12, 4:12] = 4.0
+    whole = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
+    assert whole is not None
+    assert whole.share == pytest.approx(64 / 32**2)
+    inspector.remember(Found(logits, torch.tensor(0.9), 0.0, 32 / 32**2))
+    smaller = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
+    assert smaller is not None
+    assert smaller.share == pytest.approx(32 / 32**2)
 
 
 def test_the_pieces_of_a_mask_are_its_sure_parts_and_the_surest_comes_first() -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core import parse_completion
+from segzero_core.weights import weights_hash
 from tabletop import Scene
 from tabletop.queries import ask, ask_absent
 from tabletop.render import main as render
@@ -186,6 +187,26 @@ def test_the_average_of_checkpoints_is_their_mean(tmp_path: Path) -> None:
     save_file({"model.other": torch.zeros(2)}, paths[0])
     with pytest.raises(SystemExit, match="different models"):
         reasoner(["average", "--checkpoints", *map(str, paths), "--out", str(out)])
+
+
+def test_checkpoints_become_a_folder_like_the_one_they_began_from(tmp_path: Path) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    base.mkdir()
+    (base / "segzero.json").write_text("{}")
+    save_file({"model.weight": torch.zeros(2).half()}, base / "model.safetensors")
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for path, value in zip(paths, (1.0, 2.0), strict=True):
+        save_file({"model.weight": torch.full((2,), value)}, path)
+    command = ["repack", "--checkpoints", *map(str, paths), "--init", str(base), "--out", str(out)]
+    assert reasoner(command) == 0
+    weights = load_file(out / "model.safetensors")["model.weight"]
+    assert weights.dtype == torch.float16
+    assert weights.tolist() == [1.5, 1.5]
+    assert (out / "segzero.json").is_file()
+    assert len(weights_hash([out / "model.safetensors"])) == 16  # as SHA256SUMS says
+    save_file({"model.other": torch.zeros(2)}, base / "model.safetensors")
+    with pytest.raises(SystemExit, match="other weights"):
+        reasoner(command)
 
 
 def thought(things: tuple, query: Query) -> str:
