@@ -92,8 +92,9 @@ def read_logs(runs: Path) -> Logs:
     for path in sorted(runs.glob("reasoner_*.jsonl")):
         stages.append(path.stem.split("_", 2)[2])
         warmup += [row | {"stage": stages[-1]} for row in _log(path)]
-    others = (_log(runs / f"{name}.jsonl") for name in ("grpo", "segmenter", "tracker"))
-    return Logs(warmup, tuple(stages), *others)
+    grpo = [row for row in _log(runs / "grpo.jsonl") if "reward" in row]  # the last one sums up
+    segmenter, tracker = (_log(runs / f"{name}.jsonl") for name in ("segmenter", "tracker"))
+    return Logs(warmup, tuple(stages), grpo, segmenter, tracker)
 
 
 def write_card(runs: Path, bundle: Path, plot: Path) -> str:

@@ -1,4 +1,4 @@
-"""Make the bundled model from nothing, in one command: scenes, reasoner, segmenter, its memory.
+"""Make the bundled model from nothing, in one command: scenes, warm-up, segmenter, memory, GRPO.
 
     python -m training.recipe --work runs/tabletop --out runs/tabletop/bundle
 
@@ -44,9 +44,9 @@ class Scale:
 
     share: float
 
-    def count(self, whole: int) -> str:
+    def count(self, whole: int, least: int = 1) -> str:
         """Return a number of scenes or steps; never none."""
-        return str(max(1, round(whole * self.share)))
+        return str(max(least, round(whole * self.share)))
 
     def minutes(self, whole: float) -> str:
         """Return a time."""
@@ -66,12 +66,14 @@ def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ..
         *_scenes(work / "data", scale),
         *_reasoner(work, out / "reasoner", scale, plain=plain),
         *_segmenter(work, out / "segmenter", scale),
+        *_reinforcement(work, out, scale),
     )
 
 
 def _scenes(data: Path, scale: Scale) -> tuple[Step, ...]:
-    def render(name: str, seed: int, count: int) -> Step:
-        place = ("--seed", str(seed), "--count", scale.count(count), "--out", str(data / name))
+    def render(name: str, seed: int, count: int, least: int = 1) -> Step:
+        some = scale.count(count, least)
+        place = ("--seed", str(seed), "--count", some, "--out", str(data / name))
         return Step(name, ("tabletop.render", *place))
 
     def film(name: str, seed: int, count: int, frames: int) -> Step:
@@ -81,6 +83,7 @@ def _scenes(data: Path, scale: Scale) -> tuple[Step, ...]:
     return (
         render("train", 0, 6600),
         render("val", 800_000, 200),
+        render("grpo", 300_000, 600, least=3),  # questions for one step
         film("clips", 0, 500, 10),
         film("clips-val", 800_000, 4, 30),
     )
@@ -132,6 +135,35 @@ def _segmenter(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
                 *("--work", str(work / "tracker-work"), "--out", str(out)),
                 *("--minutes", scale.minutes(60), "--mark-steps", scale.count(MARKER_STEPS)),
             ),
+        ),
+    )
+
+
+def _reinforcement(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
+    """GRPO from the end of the warm-up; at least one step of it."""
+    data, run = work / "data", work / "grpo"
+    settings = {
+        "model": out,
+        "data": data / "grpo-prepared",
+        "output": run,
+        "max_steps": scale.count(180),
+        "epochs": 1000,
+        "save_steps": scale.count(20),
+        "grpo.learning_rate": 5e-5,
+        "grpo.accuracy": "soft",
+        "grpo.scale_by_std": "false",
+    }
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    prepare = ("--source", "tabletop", "--root", str(data / "grpo"), "--seen-size", "336")
+    # The mean with the weights of before, these twice: those of GRPO alone refuse too little.
+    before, after = (str(d / "model.safetensors") for d in (out / "reasoner", run / "model"))
+    repack = ("--init", str(out / "reasoner"), "--out", str(out / "reasoner"))
+    return (
+        Step("grpo-prepared", ("training.data", *prepare, "--out", str(data / "grpo-prepared"))),
+        Step("grpo-trained", ("training.train", "grpo", "--config", "tabletop", *sets)),
+        Step(
+            "grpo-mean",
+            ("training.reasoner", "repack", *repack, "--checkpoints", before, before, after),
         ),
     )
 
