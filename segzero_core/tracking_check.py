@@ -21,17 +21,16 @@ from torch.nn import functional
 NO_OBJECT: Final = -1024.0
 """The logit with which sam2 says that there is nothing."""
 
-# Logit; the doubtful rim of a mask found by memory reaches into its neighbours. This one and
-# MAX_CHANGE are the best of a few that were tried on clips of the validation seeds.
+# Logit; the doubtful rim of a mask found by memory reaches into its neighbours, and what can be
+# seen of a half hidden object is doubtful too.
 _SURE: Final = 1.5
 _MAX_PIECES: Final = 3
 _MIN_COVERED: Final = 0.5  # of a piece, by the mask that was drawn for it
 _PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
 _INNER: Final = 0.6  # of a cell, from which on it counts as the object's own
-# Of how an object looks in two pictures, in standard deviations of the first one. In training
-# clips 99 of 100 objects change by 0.6 at most in two seconds, and 89 of 100 others differ by
-# more; what is half hidden changes more.
-MAX_CHANGE: Final = 0.8
+# Of how an object looks in two pictures, in standard deviations of the first one: at most this
+# for 99 of 100 objects of training clips two seconds later, more for 89 of 100 others.
+MAX_CHANGE: Final = 0.6
 # Of masks that all look like the object, a part or too much of it is told by its size: e times as
 # large counts as much as so much change.
 _SIZE_WEIGHT: Final = 0.15
