@@ -367,8 +367,7 @@ def repack(args: argparse.Namespace) -> None:
     if set(before) != set(mean):
         raise SystemExit(f"the checkpoints hold other weights than {args.init}")
     weights = {name: tensor.to(before[name].dtype) for name, tensor in mean.items()}
-    if args.out.resolve() != args.init.resolve():
-        shutil.copytree(args.init, args.out, dirs_exist_ok=True)
+    shutil.copytree(args.init, args.out, dirs_exist_ok=True)
     save_file(weights, str(args.out / WEIGHTS_FILE), metadata={"format": "pt"})
     (args.out / WEIGHTS_FILE).chmod(0o644)
     digest = file_digest(args.out / WEIGHTS_FILE)

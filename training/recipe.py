@@ -109,9 +109,9 @@ def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step
         train("text", "text", 900, 300, fast, *after("dense", "dense"), *text),
         train("choices", "choices", 120, 80, slow, *after("text", "text"), *choices),
         train("last", "text", 200, 150, slow, *after("choices", "choices"), *text),
-        Step(
-            "reasoner",
-            ("training.reasoner", "export", "--run", str(work / "last"), "--out", str(out)),
+        *(
+            Step(name, ("training.reasoner", "export", "--run", str(work / "last"), "--out", to))
+            for name, to in (("reasoner", str(out)), ("warmed-up", str(work / "warmed-up")))
         ),
     )
 
@@ -156,8 +156,8 @@ def _reinforcement(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     prepare = ("--source", "tabletop", "--root", str(data / "grpo"), "--seen-size", "336")
     # The mean with the weights of before, these twice: those of GRPO alone refuse too little.
-    before, after = (str(d / "model.safetensors") for d in (out / "reasoner", run / "model"))
-    repack = ("--init", str(out / "reasoner"), "--out", str(out / "reasoner"))
+    before, after = (str(d / "model.safetensors") for d in (work / "warmed-up", run / "model"))
+    repack = ("--init", str(work / "warmed-up"), "--out", str(out / "reasoner"))
     return (
         Step("grpo-prepared", ("training.data", *prepare, "--out", str(data / "grpo-prepared"))),
         Step("grpo-trained", ("training.train", "grpo", "--config", "tabletop", *sets)),
