@@ -76,6 +76,13 @@ def grpo_columns(
     }
 
 
+def conversation(row: Row) -> list[dict[str, Any]]:
+    """A row of `grpo_columns` as a conversation for the processor's chat template."""
+    (message,) = row["prompt"]
+    picture = {"type": "image", "image": row["image"]}
+    return [{"role": "user", "content": [picture, {"type": "text", "text": message["content"]}]}]
+
+
 def sft_columns(
     config: TrainConfig, description: ModelDescription, batch: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:

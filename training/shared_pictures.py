@@ -28,7 +28,7 @@ from training.reasoner_model import (
 )
 from training.reasoner_tokenizer import MERGE, PATCH
 
-_PICTURE_END = len(PREFIX) + CELLS**2
+PICTURE_END = len(PREFIX) + CELLS**2
 _PATCHES = (CELLS * MERGE) ** 2
 
 
@@ -52,9 +52,9 @@ class SharedPictureTrainer(GRPOTrainer):
     ) -> tuple[list[list[int]], None]:
         with torch.no_grad():
             pixels, picture = unique_pictures(multimodal_fields["pixel_values"])
-            prefix = torch.tensor(prompt_ids[0][:_PICTURE_END])
+            prefix = torch.tensor(prompt_ids[0][:PICTURE_END])
             memory = picture_memory(self.model, pixels, prefix)
-            texts = [ids[_PICTURE_END:] for ids in prompt_ids]
+            texts = [ids[PICTURE_END:] for ids in prompt_ids]
             completions = sample(
                 self.model,
                 [pair.of_rows(picture) for pair in memory],
@@ -122,14 +122,14 @@ def score_completions(
         temperature: Divides the logits.
     """
     count, length = input_ids.shape
-    start = attention_mask.argmax(1) + _PICTURE_END  # of the text behind the picture
+    start = attention_mask.argmax(1) + PICTURE_END  # of the text behind the picture
     longest = int((length - start).max())
     columns = (start[:, None] + torch.arange(longest)).clamp(max=length - 1)
     nothing = torch.zeros((count, 0), dtype=torch.long)
     asked = Asked(
         input_ids.gather(1, columns), picture, nothing, torch.zeros((count, 0, CELLS**2)).bool()
     )
-    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:_PICTURE_END]
+    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:PICTURE_END]
     (last,) = think(model, Packed(pixels, first_row, [asked])).last
     # The state before a token tells it.
     places = length - logits_to_keep - start[:, None] + torch.arange(logits_to_keep) - 1

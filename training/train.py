@@ -58,7 +58,7 @@ from training.checkpoints import (
     last_whole,
 )
 from training.config import CONFIGS, TrainConfig, load_config
-from training.conversations import grpo_columns, load_conversations, sft_columns
+from training.conversations import conversation, grpo_columns, load_conversations, sft_columns
 from training.data import data_hash
 from training.grpo import BatchScorer, reward_functions
 from training.resuming import ResumesByHubNames
@@ -150,7 +150,7 @@ def _grpo_trainer(
     )
     if arguments.use_vllm:
         rows = [row for row, _ in zip(dataset, range(PROBES), strict=False)]
-        check_rollouts(TrainerSide(trainer), VllmSide(trainer), [_conversation(r) for r in rows])
+        check_rollouts(TrainerSide(trainer), VllmSide(trainer), [conversation(r) for r in rows])
     return trainer
 
 
@@ -318,12 +318,6 @@ def _save_model(trainer: Any, folder: Path, provenance: Provenance) -> Path:
     if trainer.is_world_process_zero():
         finish_checkpoint(folder, provenance)
     return folder
-
-
-def _conversation(row: dict[str, Any]) -> list[dict[str, Any]]:
-    (message,) = row["prompt"]
-    picture = {"type": "image", "image": row["image"]}
-    return [{"role": "user", "content": [picture, {"type": "text", "text": message["content"]}]}]
 
 
 def _step_of(checkpoint: Path | None) -> int:

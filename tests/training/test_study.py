@@ -61,6 +61,8 @@ def result(arm: str, seed: int, iou: float) -> Result:
         point_hit=(None,) * count,
         words=(1.0, 0.0) * 5,
         word_kinds=("color", "count") * 5,
+        rewards=tuple(iou * 4 + scene % 2 for scene in range(SCENES)),
+        rewarded=tuple(str(scene) for scene in range(SCENES)),
         completions=("<think>I see it.</think><answer>[]</answer>",) * 10,
     )
 
@@ -95,6 +97,19 @@ def test_a_gain_is_over_the_same_cases_and_has_an_interval(kept: Path) -> None:
     assert figures.wrong_refusals(second, cases()).value == 0
     assert figures.word_accuracy(second).value == 0.5
     assert figures.point_accuracy(second, cases()).value == 0
+
+
+def test_the_reward_of_held_out_questions_is_compared_question_by_question(kept: Path) -> None:
+    _, base, *_, arm = main_arms(SFT_RATES[1])
+    first, second = (figures.load_trainings(kept, each) for each in (base, arm))
+    assert first is not None
+    assert second is not None
+    assert figures.reward(first).value == pytest.approx(2.5)
+    low, high = figures.reward(first).interval or (np.nan, np.nan)
+    assert low < 2.5 < high
+    rise = figures.reward_rise(first, second)
+    assert rise.value == pytest.approx(0.4)
+    assert rise.interval == pytest.approx((0.4, 0.4))  # what differs between pictures is in both
 
 
 def test_the_rise_of_a_reward_compares_the_ends_of_all_trainings(kept: Path) -> None:
@@ -210,10 +225,11 @@ def test_the_committed_document_says_what_the_committed_results_say() -> None:
 @pytest.mark.slow
 def test_a_study_in_small_trains_asks_and_goes_on(tmp_path: Path) -> None:
     work, kept = tmp_path / "work", tmp_path / "kept"
-    for name in ("train", "validation", "test"):
+    firsts = {"train": 0, "validation": jobs.VALIDATION_SEED, "test": jobs.TEST_SEED}
+    for name, first in firsts.items():
         for seed in range(2):
-            write_scene(work / name / f"{seed:06d}", seed)
-    scale = Scale(1e-6, train_scenes=2, validation_scenes=2, test_scenes=2)
+            write_scene(work / name / f"{seed:06d}", first + seed)
+    scale = Scale(1e-6, train_scenes=2, validation_scenes=2, test_scenes=2, reward_replies=2)
     study = Study(work, kept, scale=scale, jobs=1, only=("sft_0.0001", "sft"))
     with pytest.raises(StudyError, match=r"train\.log"):
         run(Study(work, kept, base="/nowhere", scale=scale, only=("sft_0.0001",)))
@@ -222,6 +238,8 @@ def test_a_study_in_small_trains_asks_and_goes_on(tmp_path: Path) -> None:
     first = load_result(result_path(kept, "sft", 0))
     assert len(first.iou) == len(json.loads((kept / CASES).read_text())["ids"]) == 4
     assert first.base_hash != first.weights_hash
+    assert len(first.rewards) == len(first.rewarded) == 4
+    assert all(0 <= reward <= 5 for reward in first.rewards)
     before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
     run(study)
     after = {path: path.stat().st_mtime_ns for path in kept.iterdir() if path.name != CHOICE}

@@ -131,6 +131,21 @@ def word_gain(first: Trainings, second: Trainings) -> Estimate:
     return Estimate(*difference_over_seeds(*scores, names, paired_seeds=paired))
 
 
+def reward(trainings: Trainings) -> Estimate:
+    """Mean reward of the replies drawn to held-out questions."""
+    rows = np.array([result.rewards for result in trainings.results])
+    pictures = trainings.results[0].rewarded
+    return Estimate(*difference_over_seeds(np.zeros_like(rows), rows, pictures))
+
+
+def reward_rise(first: Trainings, second: Trainings) -> Estimate:
+    """What the second arm's reward has gained over the first's, question by question."""
+    scores = [np.array([r.rewards for r in arm.results]) for arm in (first, second)]
+    paired = len(scores[0]) == len(scores[1])
+    pictures = first.results[0].rewarded
+    return Estimate(*difference_over_seeds(*scores, pictures, paired_seeds=paired))
+
+
 @dataclass(frozen=True)
 class Growth:
     """How a quantity of the metrics changed from the first steps of a training to its last.

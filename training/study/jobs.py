@@ -28,6 +28,7 @@ from training.study.plan import (
     ASKED_KINDS,
     BASE,
     RATES,
+    REWARD_SETTINGS,
     SFT_RATES,
     SMALL,
     SMALL_LAYERS,
@@ -54,6 +55,7 @@ from training.study.results import (
 
 ROOT: Final = Path(__file__).parents[2]
 CHOICE: Final = "sft_rate.json"
+HELD_OUT: Final = "prepared_test"
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 300_000, 800_000, 1_000_000
 
 
@@ -194,9 +196,10 @@ def _prepare(study: Study) -> None:
         if len(list(folder.glob("*/scene.json"))) < count:
             arguments = ["--seed", str(seed), "--count", str(count), "--out", str(folder)]
             _command(study.work / "render.log", "tabletop.render", *arguments)
-    arguments = ["--source", "tabletop", "--root", str(study.work / "train")]
-    arguments += ["--seen-size", "336", "--out", str(study.work / "prepared")]
-    _command(study.work / "prepare.log", "training.data", *arguments)
+    for name, out in (("train", "prepared"), ("test", HELD_OUT)):
+        arguments = ["--source", "tabletop", "--root", str(study.work / name), "--split", name]
+        arguments += ["--seen-size", "336", "--out", str(study.work / out)]
+        _command(study.work / "prepare.log", "training.data", *arguments)
 
 
 def _in_parallel(study: Study, jobs: Iterable[tuple[Arm, int]]) -> None:
@@ -223,6 +226,7 @@ def _do(study: Study, arm: Arm, seed: int) -> None:
         return
     _ask(study, arm, model, "test", folder)
     _ask_words(study, model, folder)
+    _sample_rewards(study, arm, model, folder)
     _keep(study, arm, seed)
 
 
@@ -300,6 +304,18 @@ def _ask_words(study: Study, model: str, folder: Path) -> None:
         _command(folder / "words.log", "training.retention", *arguments, "--samples", str(samples))
 
 
+def _sample_rewards(study: Study, arm: Arm, model: str, folder: Path) -> None:
+    """Reward replies to the same held-out questions, whatever the arm itself was paid for."""
+    samples = folder / "rewards.jsonl"
+    if not samples.is_file():
+        settings = (*REWARD_SETTINGS, f"template={arm.template}")
+        arguments = ["--model", model, "--data", str(study.work / HELD_OUT)]
+        arguments += ["--questions", str(study.scale.reward_questions)]
+        arguments += ["--replies", str(study.scale.reward_replies), "--samples", str(samples)]
+        arguments += [word for setting in settings for word in ("--set", setting)]
+        _command(folder / "rewards.log", "training.sampled_rewards", *arguments)
+
+
 def _keep(study: Study, arm: Arm, seed: int) -> None:
     folder = study.folder(arm, seed)
     samples = folder / "test.jsonl"
@@ -308,7 +324,7 @@ def _keep(study: Study, arm: Arm, seed: int) -> None:
     files = find_model(_base(study, arm.base))
     base_hash = weights_hash(sorted(files.reasoner.glob("*.safetensors")))
     cases = load_cases(study.kept)
-    result = make_result(arm.name, seed, base_hash, samples, folder / "words.jsonl", cases)
+    result = make_result(arm.name, seed, base_hash, folder, cases)
     if seed:
         result = replace(result, completions=())
     if arm.method:

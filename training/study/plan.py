@@ -62,6 +62,8 @@ class Scale:
         test_scenes: For all tables.
         small_steps: Steps of the small model's own warm-up.
         batch: Questions asked at once.
+        reward_questions: Questions of the test scenes to which replies are drawn and rewarded.
+        reward_replies: Drawn for each of them.
     """
 
     minutes: float = 10.0
@@ -70,6 +72,8 @@ class Scale:
     test_scenes: int = 150
     small_steps: int = 160
     batch: int = 5
+    reward_questions: int = 120
+    reward_replies: int = 8
 
 
 def rate_arms() -> tuple[Arm, ...]:
@@ -127,15 +131,21 @@ SMALL_LAYERS: Final = 5
 def settings_of_all(scale: Scale) -> tuple[str, ...]:
     """Settings that every trained arm shares, on top of the configuration `tabletop`."""
     return (
+        *REWARD_SETTINGS,
         f"max_processor_minutes={scale.minutes:g}",
-        f"kinds={','.join(TRAINED_KINDS)}",
         "epochs=100000.0",
         "save_steps=10",
         "keep_checkpoints=1",
-        "grpo.protocol=paper",
         f"grpo.learning_rate={RL_RATE:g}",
-        "grpo.max_completion_tokens=140",
     )
+
+
+REWARD_SETTINGS: Final = (
+    f"kinds={','.join(TRAINED_KINDS)}",
+    "grpo.protocol=paper",
+    "grpo.max_completion_tokens=140",
+)
+"""What all arms are rewarded for on held-out questions, also those that are trained otherwise."""
 
 
 def _sft(name: str, table: str, label: str, rate: float, seeds: tuple[int, ...] = (0,)) -> Arm:

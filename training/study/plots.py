@@ -51,8 +51,9 @@ def plot_curves(arms: Sequence[Trainings], path: Path) -> None:
 
 def reward_terms(arms: Sequence[Trainings]) -> list[str]:
     """Keys of the terms that any training was paid for."""
-    keys = {key for arm in arms for rows in arm.metrics for row in rows for key in row}
-    return sorted(key for key in keys if key.startswith("rewards/") and key.endswith("/mean"))
+    rows = [row for arm in arms for metrics in arm.metrics for row in metrics]
+    paid = {key for row in rows for key, value in row.items() if value}
+    return sorted(key for key in paid if key.startswith("rewards/") and key.endswith("/mean"))
 
 
 def title_of(key: str) -> str:

@@ -70,6 +70,7 @@ def tables(folder: Path) -> dict[str, str]:
         "setting": _setting(cases, main),
         "main": _main(main, cases),
         "rates": _rates(folder),
+        "rewards": _rewards(main, [*main, *pilots]),
         "growth": _growth([*main, *pilots, *sizes]),
         "terms": _terms(main),
         "curves": _curves(folder),
@@ -100,6 +101,13 @@ def _named(arms: Sequence[Trainings], name: str) -> Trainings | None:
     return next((arm for arm in arms if arm.arm.name == name), None)
 
 
+def _before(main: Sequence[Trainings], arm: Trainings) -> Trainings | None:
+    """The warmed-up model that was asked as the arm is; None for itself, and if it was not."""
+    if not arm.arm.method:
+        return None
+    return _named(main, _BASELINES.get(arm.arm.template, ""))
+
+
 def _setting(cases: Cases, main: Sequence[Trainings]) -> str:
     pairs = list(zip(cases.kinds, cases.splits, strict=True))
     counts = [
@@ -121,7 +129,7 @@ def _main(arms: Sequence[Trainings], cases: Cases) -> str:
     )  # fmt: skip
     rows = []
     for arm in arms:
-        before = _named(arms, _BASELINES[arm.arm.template]) if arm.arm.method else None
+        before = _before(arms, arm)
         gains = [
             _signed(figures.gain(before, arm, cases, split)) if before else ""
             for split in (SEEN, UNSEEN)
@@ -152,6 +160,21 @@ def _rates(folder: Path) -> str:
         for rate, giou in values["validation_giou"].items()
     ]
     return _table(("rate of SFT", "mean IoU on the validation scenes", ""), rows)
+
+
+def _rewards(main: Sequence[Trainings], arms: Sequence[Trainings]) -> str:
+    rows = []
+    for arm in arms:
+        before = _before(main, arm)
+        rows.append(
+            (
+                arm.arm.label,
+                str(len(arm.results)) if arm.arm.method else "",
+                _plain(figures.reward(arm)),
+                _signed(figures.reward_rise(before, arm)) if before else "",
+            )
+        )
+    return _table(("arm", "trainings", "reward, held out", "rise over the baseline"), rows)
 
 
 def _growth(arms: Sequence[Trainings]) -> str:
@@ -199,7 +222,7 @@ def _words(arms: Sequence[Trainings]) -> str:
     kinds = list(dict.fromkeys(arms[0].results[0].word_kinds))
     rows = []
     for arm in arms:
-        before = _named(arms, _BASELINES[arm.arm.template]) if arm.arm.method else None
+        before = _before(arms, arm)
         rows.append(
             (
                 arm.arm.label,

@@ -59,6 +59,8 @@ class Result:
         point_hit: For each case, the share of points inside the mask; None without a point.
         words: Score of each question of the retention test.
         word_kinds: The kind of each of those.
+        rewards: For each held-out question the mean reward of the replies drawn to it.
+        rewarded: The pictures of those questions.
         completions: Of the first cases.
     """
 
@@ -73,6 +75,8 @@ class Result:
     point_hit: tuple[float | None, ...]
     words: tuple[float, ...]
     word_kinds: tuple[str, ...]
+    rewards: tuple[float, ...]
+    rewarded: tuple[str, ...]
     completions: tuple[str, ...] = field(default=())
 
 
@@ -85,28 +89,27 @@ def cases_of(samples: SamplesFile, kinds: Sequence[str]) -> Cases:
     return Cases(*map(tuple, columns), data_hash=str(samples.data["hash"]))
 
 
-def make_result(
-    arm: str, seed: int, base_hash: str, samples: Path, words: Path, cases: Cases
-) -> Result:
-    """Put the outcome of both evaluations of a model together.
+def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases) -> Result:
+    """Put the outcome of all evaluations of a model together.
 
     Args:
         arm: Name of the arm.
         seed: Of the training.
         base_hash: Weights that it began from.
-        samples: Written by `segzero evaluate --samples`.
-        words: Written by `python -m training.retention --samples`.
+        folder: Holds `test.jsonl` of `segzero evaluate --samples`, `words.jsonl` of
+            `python -m training.retention` and `rewards.jsonl` of `training.sampled_rewards`.
         cases: What must have been asked.
 
     Raises:
         InputError: A file is damaged, or holds other cases.
     """
+    samples = folder / "test.jsonl"
     found = read_samples(samples)
     missing = [name for name in cases.ids if name not in found.rows]
     if missing or found.data["hash"] != cases.data_hash:
         raise InputError(f"{samples}: not the cases of this study; {len(missing)} are missing")
     rows = [found.rows[name] for name in cases.ids]
-    spoken = [json.loads(line) for line in words.read_text(encoding="utf-8").splitlines()]
+    spoken, rewarded = _rows(folder / "words.jsonl"), _rows(folder / "rewards.jsonl")
     return Result(
         arm=arm,
         seed=seed,
@@ -119,6 +122,8 @@ def make_result(
         point_hit=tuple(_point_share(row["point_hits"]) for row in rows),
         words=tuple(float(row["score"]) for row in spoken),
         word_kinds=tuple(str(row["kind"]) for row in spoken),
+        rewards=tuple(round(float(row["reward"]), 4) for row in rewarded),
+        rewarded=tuple(str(row["id"]).rpartition("/")[0] for row in rewarded),
         completions=tuple(str(row["completion"]) for row in rows[:KEPT_COMPLETIONS]),
     )
 
@@ -168,7 +173,7 @@ def load_metrics(path: Path) -> list[dict[str, float]]:
     return _rows(path) if path.is_file() else []
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
