@@ -2,7 +2,7 @@
 
 Memory knows which object is meant, but draws it coarsely, and may take one thing for another. The
 decoder draws well what it is asked for by a box and a point. So it is asked for every piece that
-memory found, and the piece that looks like the object in the first picture is taken.
+memory found, and the piece is taken that looks most like the object in the first picture.
 """
 
 from __future__ import annotations
@@ -15,22 +15,29 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+
+Cells = NDArray[np.bool_]
 
 NO_OBJECT: Final = -1024.0
 """The logit with which sam2 says that there is nothing."""
 
-# Logit; the doubtful rim of a mask found by memory reaches into its neighbours, and what can be
-# seen of a half hidden object is doubtful too.
-_SURE: Final = 1.5
-_MAX_PIECES: Final = 3
+# Logits. The doubtful rim of a mask found by memory reaches into the neighbours; but of an object
+# in two colours, or half hidden, a part alone may be sure. So both are tried.
+_LEVELS: Final = (1.5, -1.0)
+_MAX_PIECES: Final = 3  # at each level
 _MIN_COVERED: Final = 0.5  # of a piece, by the mask that was drawn for it
 _PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
 _INNER: Final = 0.6  # of a cell, from which on it counts as the object's own
 # Of how an object looks in two pictures, in standard deviations of the first one: at most this
 # for 99 of 100 objects of training clips two seconds later, more for 89 of 100 others.
 MAX_CHANGE: Final = 0.6
+# The same where the object was seen last: a thing there is seldom another one, and a sliver of an
+# object beside an arm looks unlike the whole.
+MAX_CHANGE_IN_PLACE: Final = 1.0
+_MIN_OVERLAP: Final = 0.1  # IoU, from which on two masks are of one place
 # Of masks that all look like the object, a part or too much of it is told by its size: e times as
 # large counts as much as so much change.
 _SIZE_WEIGHT: Final = 0.15
@@ -76,17 +83,22 @@ class Found:
         logits: Of its mask, float [1, 1, h, w].
         guess: Its predicted IoU, a float tensor without dimensions.
         change: How much the look has changed since the first picture; see `MAX_CHANGE`.
-        share: Of the picture that the mask covers.
+        cells: bool [h, w], where the logits are above zero.
     """
 
     logits: torch.Tensor
     guess: torch.Tensor
     change: float
-    share: float
+    cells: Cells
+
+    @property
+    def share(self) -> float:
+        """Of the picture that the mask covers."""
+        return float(self.cells.mean())
 
 
 class Inspector:
-    """Knows how an object looked in the first picture, and how large it was when last well seen.
+    """Knows how an object looked in the first picture, and where and how large it was last.
 
     Args:
         model: A SAM2Base.
@@ -100,7 +112,9 @@ class Inspector:
         self._spread = fine.flatten(2).std(dim=2)[0].clamp(min=1e-6)
         cells = _shrunk(mask, fine)
         self._look = self._look_of(fine, cells)
-        self._share = float(mask.mean())
+        self._share = float(mask.mean())  # when it was well seen last
+        most = min(0.5, float(cells.max()))  # of a cell, also where the object is smaller than one
+        self._last = (cells[0, 0] >= most).cpu().numpy()  # when it was seen last
 
     def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
         """Draw what memory found in a picture, and take what looks like the object.
@@ -131,21 +145,29 @@ class Inspector:
             for index in range(self._kept.masks.shape[1])
             if _covers(self._kept.masks[row, index], piece)
         ]
-        alike = [each for each in found if each.change <= MAX_CHANGE]
-        return min(alike, key=self._unlikeness, default=None)
+        alike = [each for each in found if each.change <= self._max_change(each)]
+        best = min(alike, key=self._unlikeness, default=None)
+        if best is not None:
+            self._last = best.cells
+        return best
 
     def remember(self, found: Found) -> None:
         """Take the size of an object that was well seen for its size from now on."""
         self._share = found.share
 
+    def _max_change(self, found: Found) -> float:
+        common = np.count_nonzero(found.cells & self._last)
+        either = np.count_nonzero(found.cells | self._last)
+        return MAX_CHANGE_IN_PLACE if common > _MIN_OVERLAP * either else MAX_CHANGE
+
     def _unlikeness(self, found: Found) -> float:
         return found.change + _SIZE_WEIGHT * abs(math.log(found.share / self._share))
 
     def _found(self, fine: torch.Tensor, logits: torch.Tensor, guess: torch.Tensor) -> Found:
-        mask = (logits[None, None] > 0).float()
-        cells = _shrunk(mask, fine)
+        drawn = logits > 0
+        cells = _shrunk(drawn[None, None].float(), fine)
         change = (self._look_of(fine, cells) - self._look).abs().mean()
-        return Found(logits[None, None].float(), guess, float(change), float(mask.mean()))
+        return Found(logits[None, None].float(), guess, float(change), drawn.cpu().numpy())
 
     def _look_of(self, fine: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Mean of the finest features over an object, in standard deviations: float [C]."""
@@ -166,20 +188,28 @@ class Piece:
         peak_xy: Its surest cell.
     """
 
-    cells: np.ndarray[Any, np.dtype[np.bool_]]
+    cells: Cells
     box_xyxy: tuple[int, int, int, int]
     peak_xy: tuple[int, int]
 
 
 def pieces_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> list[Piece]:
-    """Take the sure parts of a mask apart, the surest first.
+    """Take a mask apart: its sure parts, the surest first, and then all of it in the same way.
 
     Args:
         logits: float [h, w].
     """
+    pieces: dict[tuple[int, int, int, int], Piece] = {}
+    for level in _LEVELS:
+        for piece in _pieces_above(logits, level):
+            pieces.setdefault(piece.box_xyxy, piece)
+    return list(pieces.values())
+
+
+def _pieces_above(logits: np.ndarray[Any, np.dtype[np.float32]], level: float) -> list[Piece]:
     if logits.max() <= 0:
         return []
-    sure = logits > min(_SURE, 0.5 * float(logits.max()))
+    sure = logits > min(level, 0.5 * float(logits.max()))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8))
     pieces = []
     for label in range(1, count):

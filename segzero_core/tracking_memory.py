@@ -152,7 +152,11 @@ class ObjectMemory:
         return torch.as_tensor(features, device=self._device)
 
     def _square(self, mask: NDArray[np.bool_]) -> torch.Tensor:
-        """Squash a mask as the offline predictor does: float [1, 1, side, side] of 0 and 1."""
+        """Squash a mask as the offline predictor does: float [1, 1, side, side] of 0 and 1.
+
+        Of a mask that is smaller than a pixel there, which the offline predictor loses, the pixel
+        stays that it covers most.
+        """
         pixels = torch.tensor(mask, device=self._device)[None, None].float()
         square = functional.interpolate(
             pixels,
@@ -161,7 +165,7 @@ class ObjectMemory:
             align_corners=False,
             antialias=True,
         )
-        return (square >= _MASK_THRESHOLD).float()
+        return (square >= square.amax().clamp(max=_MASK_THRESHOLD)).float()
 
     def _track(
         self, inputs: dict[str, Any], mask: torch.Tensor | None, *, run_mem_encoder: bool

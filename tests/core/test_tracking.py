@@ -311,7 +311,11 @@ def test_a_careful_tracker_remembers_what_is_well_seen(
     memory = _careful_memory(tracker)
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 8:16, 8:16] = 5.0
-    found = None if guess is None else Found(logits, torch.tensor(guess), 0.1, 0.0625)
+    found = (
+        None
+        if guess is None
+        else Found(logits, torch.tensor(guess), 0.1, logits[0, 0].numpy() > 0)
+    )
     memory._inspector = Verdict(found)
     (track,) = tracker.step(_picture(1)).tracks
     assert track.lost is lost
@@ -328,10 +332,23 @@ def test_a_careful_tracker_follows_with_its_own_eyes(model: Any) -> None:
         assert all(0.0 <= track.score <= 1.0 for track in tracks)
 
 
-def _inputs_with(*boxes: tuple[slice, slice]) -> dict[str, Any]:
-    """Features of a picture in which things have a value of their own, 1, 2, …"""
+@pytest.mark.parametrize("careful", [True, False])
+@pytest.mark.usefixtures("always_visible")
+def test_an_object_of_one_pixel_can_be_followed(model: Any, careful: bool) -> None:
+    big = cv2.resize(_picture(0), (640, 480))
+    mask = np.zeros((1, 480, 640), np.bool_)
+    mask[0, 200, 300] = True
+    tracker = Sam2Tracker(model, careful=careful)
+    tracker.start(big, Segmentation(mask, np.ones(1, np.float32)))
+    assert 0.0 <= tracker.step(big).tracks[0].score <= 1.0
+
+
+def _inputs_with(
+    *boxes: tuple[slice, slice], values: tuple[float, ...] = (1.0, 2.0)
+) -> dict[str, Any]:
+    """Features of a picture in which things have a value of their own."""
     fine = torch.linspace(0, 0.1, 32 * 32).view(1, 1, 32, 32).repeat(1, 4, 1, 1)
-    for value, (rows, columns) in enumerate(boxes, start=1):
+    for value, (rows, columns) in zip(values, boxes, strict=True):
         fine[..., rows, columns] = value
     maps = [fine, torch.zeros(1, 8, 16, 16), torch.zeros(1, 32, 8, 8)]
     return {
@@ -379,6 +396,26 @@ def test_what_does_not_look_like_the_object_is_not_taken(inspector: Inspector) -
     assert inspector.inspect(_inputs_with(LEFT, RIGHT), torch.full((1, 1, 32, 32), -5.0)) is None
 
 
+def test_what_looks_a_little_otherwise_is_taken_only_where_the_object_was_seen_last(
+    inspector: Inspector,
+) -> None:
+    changed = 1.0 + 0.8 * float(inspector._spread[0])
+    for box, taken in ((LEFT, True), (RIGHT, False)):
+        logits = torch.full((1, 1, 32, 32), -5.0)
+        logits[..., box[0], box[1]] = 4.0
+        found = inspector.inspect(_inputs_with(box, values=(changed,)), logits)
+        assert (found is not None) is taken
+
+
+def test_of_an_object_that_memory_is_half_sure_of_the_whole_is_taken(inspector: Inspector) -> None:
+    logits = torch.full((1, 1, 32, 32), -5.0)
+    logits[..., LEFT[0], LEFT[1]] = 1.0
+    logits[..., 8:12, 4:12] = 4.0
+    found = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
+    assert found is not None
+    assert found.cells[LEFT].all()
+
+
 def test_of_a_part_and_the_whole_the_one_of_the_known_size_is_taken(
     inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,20 +430,24 @@ def test_of_a_part_and_the_whole_the_one_of_the_known_size_is_taken(
     whole = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
     assert whole is not None
     assert whole.share == pytest.approx(64 / 32**2)
-    inspector.remember(Found(logits, torch.tensor(0.9), 0.0, 32 / 32**2))
+    inspector.remember(Found(logits, torch.tensor(0.9), 0.0, logits[0, 0].numpy() > 0))
     smaller = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
     assert smaller is not None
     assert smaller.share == pytest.approx(32 / 32**2)
 
 
-def test_the_pieces_of_a_mask_are_its_sure_parts_and_the_surest_comes_first() -> None:
+def test_the_pieces_of_a_mask_are_its_sure_parts_and_then_all_of_it_surest_first() -> None:
     logits = np.full((32, 32), -5.0, np.float32)
     logits[2:4, 2:4] = 4.0  # a speck
     logits[10:20, 8:16] = 5.0
     logits[10:20, 16:20] = 1.0  # a doubtful rim
     logits[14, 11] = 9.0
     pieces = pieces_of(logits)
-    assert [piece.box_xyxy for piece in pieces] == [(8, 10, 16, 20), (2, 2, 4, 4)]
+    assert [piece.box_xyxy for piece in pieces] == [
+        (8, 10, 16, 20),
+        (2, 2, 4, 4),
+        (8, 10, 20, 20),
+    ]
     assert pieces[0].peak_xy == (11, 14)
     prompts = prompts_of(pieces[:1], 2.0, torch.device("cpu"))
     assert prompts["point_coords"].tolist() == [[[16.0, 20.0], [32.0, 40.0], [23.0, 29.0]]]
