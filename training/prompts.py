@@ -7,6 +7,7 @@ first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -102,10 +103,10 @@ def _circle_centres(rest: NDArray[np.uint8], count: int) -> Iterator[tuple[int, 
     for _ in range(count):
         if not rest.any():
             return
-        distance = _distance_to_edge(rest)
-        row, column = _highest(distance)
+        squares = _squared_distance_to_edge(rest)
+        row, column = _highest(squares)
         yield column, row
-        radius = max(1, int(distance[row, column]))
+        radius = max(1, math.isqrt(int(squares[row, column])))
         cv2.circle(rest, (column, row), radius, color=0, thickness=-1)
 
 
@@ -117,19 +118,21 @@ def _reference_points(inside: NDArray[np.uint8], count: int) -> Iterator[tuple[i
     """
     if count < 1:
         return
-    distance = _distance_to_edge(inside)
-    row, column = _highest(distance)
+    squares = _squared_distance_to_edge(inside)
+    row, column = _highest(squares)
     yield column, row
     rows, columns = np.nonzero(inside)
     away = np.hypot(rows - row, columns - column)
     far = away > np.median(away)
     if count > 1 and far.any():
-        best = int(np.where(far, distance[rows, columns], -1).argmax())
+        best = int(np.where(far, squares[rows, columns], -1).argmax())
         yield int(columns[best]), int(rows[best])
 
 
-def _distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+def _squared_distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Whole numbers, so that equal distances are equal: OpenCV errs in the last bit by chance."""
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.rint(np.square(distance, dtype=np.float32))
 
 
 def _highest(values: NDArray[np.float32]) -> tuple[int, int]:
