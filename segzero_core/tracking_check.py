@@ -199,6 +199,8 @@ def pieces_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> list[Piece]:
     Args:
         logits: float [h, w].
     """
+    if logits.max() <= 0:
+        return []
     pieces: dict[tuple[int, int, int, int], Piece] = {}
     for level in _LEVELS:
         for piece in _pieces_above(logits, level):
@@ -207,8 +209,6 @@ def pieces_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> list[Piece]:
 
 
 def _pieces_above(logits: np.ndarray[Any, np.dtype[np.float32]], level: float) -> list[Piece]:
-    if logits.max() <= 0:
-        return []
     sure = logits > min(level, 0.5 * float(logits.max()))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8))
     pieces = []

@@ -311,11 +311,8 @@ def test_a_careful_tracker_remembers_what_is_well_seen(
     memory = _careful_memory(tracker)
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 8:16, 8:16] = 5.0
-    found = (
-        None
-        if guess is None
-        else Found(logits, torch.tensor(guess), 0.1, logits[0, 0].numpy() > 0)
-    )
+    drawn = Found(logits, torch.tensor(guess or 0.0), 0.1, logits[0, 0].numpy() > 0)
+    found = None if guess is None else drawn
     memory._inspector = Verdict(found)
     (track,) = tracker.step(_picture(1)).tracks
     assert track.lost is lost
@@ -340,6 +337,8 @@ def test_an_object_of_one_pixel_can_be_followed(model: Any, careful: bool) -> No
     mask[0, 200, 300] = True
     tracker = Sam2Tracker(model, careful=careful)
     tracker.start(big, Segmentation(mask, np.ones(1, np.float32)))
+    assert tracker._followed is not None
+    assert tracker._followed.memories[0]._square(mask[0]).sum() == 1
     assert 0.0 <= tracker.step(big).tracks[0].score <= 1.0
 
 
