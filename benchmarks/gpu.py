@@ -13,9 +13,11 @@ antlr4-python3-runtime`, then PYTHONPATH=carry:.). Without it that part is left 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -30,8 +32,11 @@ from segzero_cli.bench_limits import (
 )
 from segzero_core.decode_graph import GraphStepper
 from segzero_core.decoding import EagerStepper, Start
+from segzero_core.encoder_torch import TorchImageEncoder
 from segzero_core.errors import SegZeroError
 from segzero_core.language_model import LanguageModel, multimodal_positions
+from segzero_core.parity import drawn_scene
+from segzero_core.vision_tower import VisionTower
 
 MIN_SHARE_OF_LIMIT: Final = 0.6
 MIN_ENCODER_RATIO: Final = 3.0
@@ -131,7 +136,6 @@ def measure_reasoner(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "prompt_tokens": len(ids),
         "plain_first_token_ms": round(first_s * 1e3, 2),
         "plain_tokens_per_s": round((TOKENS - 1) / (plain_s - first_s), 2),
-        "vision_ms": round(1e3 * seconds(lambda: model.model.visual(pixels, grid), device, 3), 2),
         "ways": {},
     }
     language = LanguageModel(model)
@@ -141,6 +145,11 @@ def measure_reasoner(name: str, args: argparse.Namespace) -> dict[str, Any]:
         holes = torch.tensor(ids, device=device) == IMAGE_TOKEN
         x[holes] = model.model.visual(pixels, grid)["pooler_output"].to(x.dtype)
         positions = multimodal_positions(ids, IMAGE_TOKEN, (cells, cells))
+        tower = VisionTower(model.model.visual, (cells, cells))
+        looks = {"plain_vision_ms": lambda: model.model.visual(pixels, grid)}
+        looks["vision_ms"] = lambda: tower(pixels)
+        for name, look in looks.items():
+            found[name] = round(1e3 * seconds(look, device, 3), 2)
         read = seconds(lambda: language.read(x, positions, 0), device, 3)
         found["prefill_ms"] = round(read * 1e3, 2)
         found["second_question_ms"] = round(1e3 * second_question(language, x, positions), 2)
@@ -220,26 +229,19 @@ def measure_encoder(args: argparse.Namespace) -> dict[str, Any]:
         )
     except (ImportError, SegZeroError) as error:
         return {"left_out": f"sam2 is not there: {error}"}
-    import copy
-
     device, repeats = args.device, 1 if args.rehearse else 20
     model: Any = copy.deepcopy(sam.model).to(device)
-    picture = torch.randn(1, 3, model.image_size, model.image_size, device=device)
+    image, _ = drawn_scene(0)
     found: dict[str, Any] = {"gflop": round(encoder_flop(model) / 1e9, 1), "ms": {}}
 
-    def timed(name: str, forward: Any, *, half: bool) -> None:
-        def work() -> None:
-            with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
-                forward(picture)
-
-        found["ms"][name] = round(1e3 * seconds(work, device, repeats), 2)
-
-    timed("torch", model.forward_image, half=False)
+    encoders = {"torch": TorchImageEncoder(model)}
     if device != "cpu":
-        timed("torch bfloat16", model.forward_image, half=True)
-        compiled = torch.compile(model.forward_image, dynamic=False)
-        timed("torch-compile bfloat16", compiled, half=True)
+        encoders["torch fp16"] = TorchImageEncoder(model, half=True)
+        encoders["torch-compile fp16"] = TorchImageEncoder(model, half=True, compiled=True)
         found["limit_ms"] = round(1e3 * encoder_flop(model) / matrix_rate(device), 3)
+    for name, encoder in encoders.items():
+        spent = seconds(partial(encoder.encode, image), device, repeats)
+        found["ms"][name] = round(1e3 * spent, 2)
     if args.tensorrt:
         found |= measure_engine(sam, device)
         if "tensorrt_ms" in found:
@@ -255,9 +257,7 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     from segzero_cli.build_engine import show_progress
     from segzero_core import trt_engine
     from segzero_core.backends import tensorrt_encoder
-    from segzero_core.encoder_torch import TorchImageEncoder
     from segzero_core.export import onnx_digest, onnx_path
-    from segzero_core.parity import drawn_scene
     from segzero_core.sam2_model import image_side
     from segzero_core.segmenter import LoadedSegmenter, Sam2Segmenter
 

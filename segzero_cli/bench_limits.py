@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import torch
 
-_COPY_BYTES: Final = 1 << 28
+# On a GPU far more than its cache holds, and enough for a launch not to count.
+_READ_BYTES: Final = {"cpu": 1 << 28, "cuda": 1 << 32}
 _MATRIX_SIDE: Final = {"cpu": 1024, "cuda": 8192}
 _REPEATS: Final = 7
 
@@ -78,17 +79,22 @@ def encoder_flop(sam: Any) -> int:
 
 def read_bandwidth(device: str) -> float:
     """Return how many bytes a second are read from memory."""
-    block = torch.ones(_COPY_BYTES // 4, device=device)
-    return _COPY_BYTES / seconds(lambda: block.sum(), device)
+    size = _READ_BYTES[_kind(device)]
+    block = torch.ones(size // 4, device=device)
+    return size / seconds(lambda: block.sum(), device)
 
 
 def matrix_rate(device: str) -> float:
     """Return floating-point operations a second of a large matrix product."""
-    kind = "cpu" if device.startswith("cpu") else "cuda"
+    kind = _kind(device)
     side = _MATRIX_SIDE[kind]
     dtype = torch.float32 if kind == "cpu" else torch.bfloat16
     a = torch.randn(side, side, device=device).to(dtype)
     return 2 * side**3 / seconds(lambda: a @ a, device)
+
+
+def _kind(device: str) -> str:
+    return "cpu" if device.startswith("cpu") else "cuda"
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int = _REPEATS) -> float:

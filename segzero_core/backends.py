@@ -107,7 +107,8 @@ def choose_encoder(
         sam: The segmenter whose encoder it is.
         device: A torch device.
         backend: One of `BACKENDS`.
-        precision: Of a TensorRT engine; one of `ENCODER_PRECISIONS`.
+        precision: On a GPU; one of `ENCODER_PRECISIONS`. `auto` is fp32 for `torch`, and for the
+            others fp16 where that makes the masks of fp32.
 
     Raises:
         ConfigError: The backend is unknown, or this machine cannot run it.
@@ -196,9 +197,37 @@ def check_agreement(what: str, agreement: tuple[float, ...]) -> None:
         raise EngineMismatchError(
             f"{what} makes other masks than torch: their intersection over union is"
             f" {', '.join(f'{value:.3f}' for value in agreement)} on three pictures, and"
-            f" {MIN_IOU} is the least allowed. It is not used; build it with --precision fp32,"
-            " or use another backend"
+            f" {MIN_IOU} is the least allowed. It is not used; set encoder_precision to fp32 (and"
+            " build such an engine: segzero build-engine --precision fp32), or another backend"
         )
+
+
+def _torch_encoder(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
+    """Return the exact encoder, or on a GPU the one in half precision where that is asked for."""
+    if device.startswith("cpu") or precision != "fp16":
+        return sam.encoder
+    return _right(sam, TorchImageEncoder(sam.model, half=True))
+
+
+def _compiled_encoder(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
+    """Compile the encoder; on a GPU in half precision, unless its masks are not torch's."""
+    exact = TorchImageEncoder(sam.model, compiled=True)
+    if device.startswith("cpu") or precision == "fp32":
+        return exact
+    try:
+        return _right(sam, TorchImageEncoder(sam.model, compiled=True, half=True))
+    except EngineMismatchError as error:
+        if precision == "fp16":
+            raise
+        _LOG.warning("torch-compile computes in fp32: %s", error)
+        return exact
+
+
+def _right(sam: LoadedSegmenter, half: ImageEncoder) -> ImageEncoder:
+    """Return an encoder in half precision if its masks are those of the exact one."""
+    agreement = mask_agreement(sam.encoder, half, sam.segmenter)
+    check_agreement(f"{half.backend} in fp16", agreement)
+    return half
 
 
 def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEncoder:
@@ -212,8 +241,8 @@ def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEn
 
 
 _MAKERS: Final[dict[str, Callable[[LoadedSegmenter, str, str], ImageEncoder]]] = {
-    "torch": lambda sam, _device, _precision: sam.encoder,
-    "torch-compile": lambda sam, _device, _precision: TorchImageEncoder(sam.model, compiled=True),
+    "torch": _torch_encoder,
+    "torch-compile": _compiled_encoder,
     "onnxruntime": _onnx_encoder,
     "tensorrt": _best_engine,
 }

@@ -124,8 +124,8 @@ class PipelineConfig:
     )
     encoder_precision: str = setting(
         "auto",
-        "Of the TensorRT engine; auto: fp16 where such an engine was built and makes torch's"
-        " masks, else fp32.",
+        "Of the encoder on a GPU; auto: fp32 by torch, else fp16 where that makes the masks of"
+        " fp32 (and for TensorRT such an engine was built).",
         Bounds(choices=ENCODER_PRECISIONS),
     )
     precision: str = setting(

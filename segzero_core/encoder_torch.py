@@ -28,13 +28,15 @@ class TorchImageEncoder:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
         compiled: Compile the encoder at its first use. That takes a minute or more, and needs a
             C++ compiler on a CPU; it pays on a GPU.
+        half: Compute in float16 where torch's autocast does; the features are float32 all the
+            same.
     """
 
-    def __init__(self, model: nn.Module, *, compiled: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, compiled: bool = False, half: bool = False) -> None:
         self._model: Any = model
         forward: Any = self._model.forward_image
         self._forward: Any = torch.compile(forward, dynamic=False) if compiled else forward
-        self._compiled = compiled
+        self._compiled, self._half = compiled, half
         self._device = next(model.parameters()).device
         self._side = image_side(model)
         self._stream: torch.cuda.Stream | None = None
@@ -52,8 +54,11 @@ class TorchImageEncoder:
         height, width = check_rgb_image(image).shape[:2]
         try:
             with self._in_own_stream():
-                output = self._forward(preprocess(image, self._side, self._device))
-                *fine, coarse = output["backbone_fpn"][-self._model.num_feature_levels :]
+                square = preprocess(image, self._side, self._device)
+                with torch.autocast(self._device.type, torch.float16, enabled=self._half):
+                    output = self._forward(square)
+                features = output["backbone_fpn"][-self._model.num_feature_levels :]
+                *fine, coarse = (each.float() for each in features)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise OutOfMemoryError(

@@ -93,7 +93,7 @@ class SegZero:
             max_new_tokens: Longest reply, in place of the model's own limit.
             backend: What runs the image encoder: `auto` (the best that is there), `torch`,
                 `torch-compile`, `onnxruntime` or `tensorrt`.
-            encoder_precision: Of a TensorRT engine: `auto`, `fp16` or `fp32`.
+            encoder_precision: Of the image encoder on a GPU: `auto`, `fp16` or `fp32`.
             decode: How tokens are made: `auto`, `plain` (transformers' `generate`), `eager`,
                 `drafts`, `graph` or `compiled`.
             precision: Of the reasoner's weights: `auto` (float32 on a CPU, else bfloat16), a

@@ -37,7 +37,8 @@ MANIFEST: Final = "manifest.json"
 UNFINISHED: Final = "unfinished.json"
 REJECTS: Final = "rejects.jsonl"
 
-_RLE: Final = {"size": List(Value("int32"), length=2), "counts": Value("string")}
+# Not of a fixed length: where `ignore` is null, pyarrow before 26 cannot read such a list back.
+_RLE: Final = {"size": List(Value("int32")), "counts": Value("string")}
 FEATURES: Final = Features(
     {
         "image": Image(),

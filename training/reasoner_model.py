@@ -197,8 +197,10 @@ def see(model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor) -> Tensor:
     window_index, _ = get_vision_window_index(
         grid, spatial_merge_size=MERGE, window_size=config.window_size, patch_size=PATCH, kwargs={}
     )
-    order = (window_index[:, None] * MERGE**2 + torch.arange(MERGE**2)).flatten()
-    cos, sin = visual.rotary_pos_emb(pixels, positions)
+    window_index = window_index.to(pixels.device)
+    inner = torch.arange(MERGE**2, device=pixels.device)
+    order = (window_index[:, None] * MERGE**2 + inner).flatten()
+    cos, sin = visual.rotary_pos_emb(pixels, positions.to(pixels.device))
     cos, sin = cos[order][:, None], sin[order][:, None]
     # Both frames of the temporal patch are the same picture.
     weight = visual.patch_embed.proj.weight.sum(dim=2).flatten(1)
@@ -232,7 +234,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tens
         scores = scores + bias.to(scores.dtype)
     # Softmax in the type of the product: under autocast it would be made float32 and twice as
     # slow.
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(q.device.type, enabled=False):
         return scores.softmax(-1) @ v.to(scores.dtype)
 
 
@@ -295,16 +297,17 @@ def _picture_stream(
     pictures = see(model, pixels)
     head = model.get_input_embeddings()(prefix[: len(PREFIX)]).expand(len(pictures), -1, -1)
     x = torch.cat([head, pictures.to(head.dtype)], dim=1)
-    turns = model.model.language_model.rotary_emb(x, _picture_positions())
-    return _Stream(x, *(t[:, None] for t in turns), _causal(x.shape[1], 0))
+    turns = model.model.language_model.rotary_emb(x, _picture_positions(x.device))
+    return _Stream(x, *(t[:, None] for t in turns), _causal(x.shape[1], 0, x.device))
 
 
 def _asked_stream(model: Qwen2_5_VLForConditionalGeneration, group: Asked) -> _Stream:
     start = len(PREFIX)
     y = model.get_input_embeddings()(group.ids)
-    positions = start + CELLS + torch.arange(y.shape[1])
+    positions = start + CELLS + torch.arange(y.shape[1], device=y.device)
     turns = model.model.language_model.rotary_emb(y, positions.expand(3, 1, -1))
-    return _Stream(y, *(t[:, None] for t in turns), _causal(y.shape[1], start + CELLS**2))
+    bias = _causal(y.shape[1], start + CELLS**2, y.device)
+    return _Stream(y, *(t[:, None] for t in turns), bias)
 
 
 @dataclass
@@ -354,12 +357,12 @@ def continue_text(
         The memory of the text, and the hidden states [N, L, width] after the final norm.
     """
     language = model.model.language_model
-    columns = lengths[:, None] + torch.arange(ids.shape[1])
+    columns = lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
     x = model.get_input_embeddings()(ids)
     turns = language.rotary_emb(x, (len(PREFIX) + CELLS + columns).expand(3, -1, -1))
-    seen = torch.arange(int(columns.max()) + 1) <= columns[..., None]
+    seen = torch.arange(int(columns.max()) + 1, device=ids.device) <= columns[..., None]
     start = len(PREFIX) + CELLS**2
-    bias = torch.zeros(()).masked_fill(~F.pad(seen, (start, 0), value=True), -1e9)
+    bias = _bias(F.pad(seen, (start, 0), value=True))
     stream = _Stream(x, *(t[:, None] for t in turns), bias[:, None])
     memory = []
     for index, layer in enumerate(language.layers):
@@ -398,19 +401,24 @@ class _Stream:
     bias: Tensor
 
 
-def _picture_positions() -> Tensor:
+def _picture_positions(device: torch.device) -> Tensor:
     """Multimodal rotary positions [3, 1, P] of the prefix: time, row, column."""
     start = len(PREFIX)
     text = torch.arange(start).expand(3, -1)
     rows, columns = torch.arange(CELLS**2) // CELLS, torch.arange(CELLS**2) % CELLS
     grid = start + torch.stack([torch.zeros_like(rows), rows, columns])
-    return torch.cat([text, grid], dim=1)[:, None]
+    return torch.cat([text, grid], dim=1)[:, None].to(device)
 
 
-def _causal(count: int, before: int) -> Tensor:
+def _causal(count: int, before: int, device: torch.device) -> Tensor:
     """Bias [count, before + count]: everything before the stream, and the stream up to here."""
-    ones = torch.ones(count, before + count, dtype=torch.bool).tril(before)
-    return torch.zeros(()).masked_fill(~ones, -1e9)
+    shape = (count, before + count)
+    return _bias(torch.ones(shape, dtype=torch.bool, device=device).tril(before))
+
+
+def _bias(seen: Tensor) -> Tensor:
+    """What is added to the attention's scores: float32, nothing where something is seen."""
+    return torch.zeros((), device=seen.device).masked_fill(~seen, -1e9)
 
 
 def _advance(layer: nn.Module, stream: _Stream) -> tuple[Tensor, Tensor]:

@@ -51,8 +51,9 @@ class SharedPictureTrainer(GRPOTrainer):
         has_tool_images: bool = False,  # noqa: FBT001, FBT002 - TRL's signature
     ) -> tuple[list[list[int]], None]:
         with torch.no_grad():
-            pixels, picture = unique_pictures(multimodal_fields["pixel_values"])
-            prefix = torch.tensor(prompt_ids[0][:PICTURE_END])
+            seen = multimodal_fields["pixel_values"].to(self.accelerator.device)
+            pixels, picture = unique_pictures(seen)
+            prefix = torch.tensor(prompt_ids[0][:PICTURE_END], device=pixels.device)
             memory = picture_memory(self.model, pixels, prefix)
             texts = [ids[PICTURE_END:] for ids in prompt_ids]
             completions = sample(
@@ -96,9 +97,9 @@ def unique_pictures(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """
     each = pixel_values.view(-1, _PATCHES, 3, 2, PATCH * PATCH)[:, :, :, 0].flatten(2)
     found: dict[bytes, int] = {}
-    picture = [found.setdefault(one.numpy().tobytes(), len(found)) for one in each]
+    picture = [found.setdefault(one.numpy().tobytes(), len(found)) for one in each.cpu()]
     firsts = [picture.index(number) for number in range(len(found))]
-    return each[firsts], torch.tensor(picture)
+    return each[firsts], torch.tensor(picture, device=each.device)
 
 
 def score_completions(
@@ -121,18 +122,18 @@ def score_completions(
         logits_to_keep: Length of the completions' part.
         temperature: Divides the logits.
     """
-    count, length = input_ids.shape
+    (count, length), device = input_ids.shape, input_ids.device
     start = attention_mask.argmax(1) + PICTURE_END  # of the text behind the picture
     longest = int((length - start).max())
-    columns = (start[:, None] + torch.arange(longest)).clamp(max=length - 1)
-    nothing = torch.zeros((count, 0), dtype=torch.long)
-    asked = Asked(
-        input_ids.gather(1, columns), picture, nothing, torch.zeros((count, 0, CELLS**2)).bool()
-    )
+    columns = (start[:, None] + torch.arange(longest, device=device)).clamp(max=length - 1)
+    nothing = torch.zeros((count, 0), dtype=torch.long, device=device)
+    no_cells = torch.zeros((count, 0, CELLS**2), dtype=torch.bool, device=device)
+    asked = Asked(input_ids.gather(1, columns), picture, nothing, no_cells)
     first_row = input_ids[0, int(attention_mask[0].argmax()) :][:PICTURE_END]
     (last,) = think(model, Packed(pixels, first_row, [asked])).last
     # The state before a token tells it.
-    places = length - logits_to_keep - start[:, None] + torch.arange(logits_to_keep) - 1
+    kept = torch.arange(logits_to_keep, device=device)
+    places = length - logits_to_keep - start[:, None] + kept - 1
     states = last.gather(1, places[..., None].expand(-1, -1, last.shape[-1]).clamp(min=0))
     logits = F.linear(states, model.get_output_embeddings().weight).float() / temperature
     logs = logits.log_softmax(-1)
@@ -162,17 +163,20 @@ def sample(
     Returns:
         The tokens of every row.
     """
-    lengths = torch.tensor([len(text) for text in texts])
-    padded = nn.utils.rnn.pad_sequence([torch.tensor(t) for t in texts], batch_first=True)
+    device = memory[0].keys.device
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    ids = [torch.tensor(text, device=device) for text in texts]
+    padded = nn.utils.rnn.pad_sequence(ids, batch_first=True)
     text_memory, states = continue_text(model, memory, None, padded, torch.zeros_like(lengths))
-    state = states[torch.arange(len(texts)), lengths - 1]
-    ends = torch.tensor(list(end_ids))
+    state = states[torch.arange(len(texts), device=device), lengths - 1]
+    ends = torch.tensor(list(end_ids), device=device)
     completions: list[list[int]] = [[] for _ in texts]
-    over = torch.zeros(len(texts), dtype=torch.bool)
+    over = torch.zeros(len(texts), dtype=torch.bool, device=device)
     for _ in range(limit):
         tokens = _drawn(model, state, temperature)
+        drawn = tokens.tolist()  # in one go: a GPU is waited for once
         for row in torch.nonzero(~over).flatten().tolist():
-            completions[row].append(int(tokens[row]))
+            completions[row].append(drawn[row])
         over |= torch.isin(tokens, ends)
         if bool(over.all()):
             break

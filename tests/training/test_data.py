@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ from tests.training.data_folders import (
 )
 from training import data, data_folder
 from training.data import SourceOptions, data_hash, load_prepared, main, open_source, prepare
-from training.data_folder import MANIFEST, UNFINISHED, read_manifest
+from training.data_folder import FEATURES, MANIFEST, UNFINISHED, read_manifest
 from training.data_rows import RowMaker, RowOptions, covers, seen_prompt
 from training.data_sam import SamAgreement
 from training.prompts import mask_to_prompt
@@ -137,6 +138,11 @@ def test_no_target_is_a_row_without_objects(tmp_path: Path):
         [],
     )
     assert (many["kind"], len(many["masks"]), len(many["boxes_xyxy"])) == ("many", 2, 2)
+
+
+def test_a_place_to_ignore_may_be_null_in_every_version_of_pyarrow() -> None:
+    size = FEATURES.arrow_schema.field("ignore").type.field("size").type
+    assert not pa.types.is_fixed_size_list(size)
 
 
 def test_ignored_places_come_along(tmp_path: Path):
