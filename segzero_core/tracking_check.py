@@ -38,6 +38,7 @@ MAX_CHANGE: Final = 0.6
 # object beside an arm looks unlike the whole.
 MAX_CHANGE_IN_PLACE: Final = 1.0
 _MIN_OVERLAP: Final = 0.1  # IoU, from which on two masks are of one place
+_MIN_IN_PLACE: Final = 0.5  # of a mask, where the object was seen last
 # Of masks that all look like the object, a part or too much of it is told by its size: e times as
 # large counts as much as so much change.
 _SIZE_WEIGHT: Final = 0.15
@@ -83,12 +84,15 @@ class Found:
         logits: Of its mask, float [1, 1, h, w].
         guess: Its predicted IoU, a float tensor without dimensions.
         change: How much the look has changed since the first picture; see `MAX_CHANGE`.
+        part_change: How much it differs from what was seen of the object in the same place last;
+            infinite where most of the mask is elsewhere.
         cells: bool [h, w], where the logits are above zero.
     """
 
     logits: torch.Tensor
     guess: torch.Tensor
     change: float
+    part_change: float
     cells: Cells
 
     @property
@@ -114,7 +118,8 @@ class Inspector:
         self._look = self._look_of(fine, cells)
         self._share = float(mask.mean())  # when it was well seen last
         most = min(0.5, float(cells.max()))  # of a cell, also where the object is smaller than one
-        self._last = (cells[0, 0] >= most).cpu().numpy()  # when it was seen last
+        # When it was seen last.
+        self._last, self._last_fine = (cells[0, 0] >= most).cpu().numpy(), fine
 
     def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
         """Draw what memory found in a picture, and take what looks like the object.
@@ -145,29 +150,49 @@ class Inspector:
             for index in range(self._kept.masks.shape[1])
             if _covers(self._kept.masks[row, index], piece)
         ]
-        alike = [each for each in found if each.change <= self._max_change(each)]
-        best = min(alike, key=self._unlikeness, default=None)
+        best = min(filter(self._is_alike, found), key=self._unlikeness, default=None)
         if best is not None:
-            self._last = best.cells
+            self._last, self._last_fine = best.cells, fine[0]
         return best
 
     def remember(self, found: Found) -> None:
         """Take the size of an object that was well seen for its size from now on."""
         self._share = found.share
 
-    def _max_change(self, found: Found) -> float:
+    def _is_alike(self, found: Found) -> bool:
         common = np.count_nonzero(found.cells & self._last)
         either = np.count_nonzero(found.cells | self._last)
-        return MAX_CHANGE_IN_PLACE if common > _MIN_OVERLAP * either else MAX_CHANGE
+        in_place = common > _MIN_OVERLAP * either
+        most = MAX_CHANGE_IN_PLACE if in_place else MAX_CHANGE
+        return found.change <= most or found.part_change <= MAX_CHANGE
 
     def _unlikeness(self, found: Found) -> float:
         return found.change + _SIZE_WEIGHT * abs(math.log(found.share / self._share))
 
     def _found(self, fine: torch.Tensor, logits: torch.Tensor, guess: torch.Tensor) -> Found:
         drawn = logits > 0
-        cells = _shrunk(drawn[None, None].float(), fine)
-        change = (self._look_of(fine, cells) - self._look).abs().mean()
-        return Found(logits[None, None].float(), guess, float(change), drawn.cpu().numpy())
+        look = self._look_of(fine, _shrunk(drawn[None, None].float(), fine))
+        cells = drawn.cpu().numpy()
+        return Found(
+            logits[None, None].float(),
+            guess,
+            float((look - self._look).abs().mean()),
+            self._part_change(look, cells),
+            cells,
+        )
+
+    def _part_change(self, look: torch.Tensor, cells: Cells) -> float:
+        """Compare with the same part as it was seen last.
+
+        Of a thing in two colours, half of it behind an arm, what is left looks unlike the whole,
+        but as it did a moment ago.
+        """
+        part = cells & self._last
+        if np.count_nonzero(part) < max(1, _MIN_IN_PLACE * np.count_nonzero(cells)):
+            return math.inf
+        there = torch.from_numpy(part)[None, None].to(look.device, torch.float32)
+        before = self._look_of(self._last_fine, _shrunk(there, self._last_fine))
+        return float((look - before).abs().mean())
 
     def _look_of(self, fine: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Mean of the finest features over an object, in standard deviations: float [C]."""

@@ -25,7 +25,13 @@ from segzero_core.sam2_model import at_side, image_side, read_tracking_facts
 from segzero_core.segmenter import LoadedSegmenter
 from segzero_core.testing import fake_segzero
 from segzero_core.tracking import Sam2Tracker, box_of
-from segzero_core.tracking_check import Found, Inspector, pieces_of, prompts_of
+from segzero_core.tracking_check import (
+    MAX_CHANGE_IN_PLACE,
+    Found,
+    Inspector,
+    pieces_of,
+    prompts_of,
+)
 
 SIZE_WH = (80, 60)
 FRAMES = 24  # more than the 16 pictures that the model looks back
@@ -311,7 +317,7 @@ def test_a_careful_tracker_remembers_what_is_well_seen(
     memory = _careful_memory(tracker)
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 8:16, 8:16] = 5.0
-    drawn = Found(logits, torch.tensor(guess or 0.0), 0.1, logits[0, 0].numpy() > 0)
+    drawn = Found(logits, torch.tensor(guess or 0.0), 0.1, 0.1, logits[0, 0].numpy() > 0)
     found = None if guess is None else drawn
     memory._inspector = Verdict(found)
     (track,) = tracker.step(_picture(1)).tracks
@@ -361,10 +367,14 @@ LEFT, RIGHT = (slice(8, 16), slice(4, 12)), (slice(8, 16), slice(20, 28))
 
 @pytest.fixture
 def inspector(model: Any, monkeypatch: pytest.MonkeyPatch) -> Inspector:
+    return _inspector(model, _inputs_with(LEFT, RIGHT), monkeypatch)
+
+
+def _inspector(model: Any, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Inspector:
     """It knows the thing on the left, and its decoder fills the boxes that it is asked for."""
     mask = torch.zeros(1, 1, 128, 128)
     mask[..., 32:64, 16:48] = 1
-    inspector = Inspector(model, _inputs_with(LEFT, RIGHT), mask)
+    inspector = Inspector(model, first, mask)
 
     def fill(**inputs: Any) -> None:
         boxes = (inputs["point_inputs"]["point_coords"][:, :2] / 4).long().tolist()
@@ -406,6 +416,22 @@ def test_what_looks_a_little_otherwise_is_taken_only_where_the_object_was_seen_l
         assert (found is not None) is taken
 
 
+def test_the_half_of_a_thing_in_two_colours_is_known_by_how_it_looked_a_moment_ago(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upper, lower = (slice(8, 12), slice(4, 12)), (slice(12, 16), slice(4, 12))
+    inspector = _inspector(model, _inputs_with(upper, lower, values=(1.0, 3.0)), monkeypatch)
+    behind_an_arm = _inputs_with(upper, lower, values=(1.0, 9.0))
+    for part, taken in ((lower, False), (upper, True)):
+        logits = torch.full((1, 1, 32, 32), -5.0)
+        logits[..., part[0], part[1]] = 4.0
+        found = inspector.inspect(behind_an_arm, logits)
+        assert (found is not None) is taken
+    assert found is not None
+    assert found.change > MAX_CHANGE_IN_PLACE
+    assert found.part_change == pytest.approx(0, abs=1e-3)
+
+
 def test_of_an_object_that_memory_is_half_sure_of_the_whole_is_taken(inspector: Inspector) -> None:
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., LEFT[0], LEFT[1]] = 1.0
@@ -429,7 +455,7 @@ def test_of_a_part_and_the_whole_the_one_of_the_known_size_is_taken(
     whole = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
     assert whole is not None
     assert whole.share == pytest.approx(64 / 32**2)
-    inspector.remember(Found(logits, torch.tensor(0.9), 0.0, logits[0, 0].numpy() > 0))
+    inspector.remember(Found(logits, torch.tensor(0.9), 0.0, 0.0, logits[0, 0].numpy() > 0))
     smaller = inspector.inspect(_inputs_with(LEFT, RIGHT), logits)
     assert smaller is not None
     assert smaller.share == pytest.approx(32 / 32**2)
