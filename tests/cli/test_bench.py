@@ -129,7 +129,7 @@ def test_the_work_of_an_encoder_is_counted() -> None:
 def test_the_command_measures_and_writes(
     run: Callable, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_limits, "_COPY_BYTES", 1 << 16)
+    monkeypatch.setattr(bench_limits, "_READ_BYTES", {"cpu": 1 << 16})
     monkeypatch.setattr(bench, "_rendered", lambda _count: [])
     monkeypatch.setattr(bench_limits, "_MATRIX_SIDE", {"cpu": 16})
     told = run("bench", "--model", tiny_model, "--device", "cpu", "--runs", 2, "--backend",
