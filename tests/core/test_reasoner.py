@@ -120,11 +120,21 @@ def test_a_cancellation_works_while_another_reply_is_made(
     assert not threads()
 
 
-def test_closing_the_stream_stops_the_model(reasoner: QwenReasoner, image: RgbImage) -> None:
+def test_closing_the_stream_stops_the_model(
+    reasoner: QwenReasoner, image: RgbImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tiny model would be done before anybody looks.
+    go_on, run = threading.Event(), reasoner._decoder.run
+
+    def wait_after_each_token(question: Any, limit: int, take: Any) -> None:
+        run(question, limit, lambda token: [take(token), go_on.wait(10)][0])
+
+    monkeypatch.setattr(reasoner._decoder, "run", wait_after_each_token)
     stream: Any = reasoner.stream(image, "the red mug")
     next(stream)
     assert threads()
 
+    threading.Timer(0.2, go_on.set).start()
     stream.close()
 
     assert not threads()
