@@ -114,6 +114,8 @@ def choose_encoder(
         ConfigError: The backend is unknown, or this machine cannot run it.
         ModelLoadError: Its file is missing; says the command that makes it.
         EngineMismatchError: Its file is for something else, or its masks are not torch's.
+        SegmentationError: It was asked for and does not run, such as without a compiler.
+        OutOfMemoryError: It was asked for and the device has too little memory.
     """
     check_backend(backend, precision)
     if backend != "auto":

@@ -7,7 +7,7 @@ times them. The arithmetic (`LanguageModel.step_in_place`) is tested on the CPU 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 # Runs before the capture, in which kernels are chosen and workspaces allocated.
 _WARM_UP_RUNS: Final = 3
-# With it torch writes a row times a matrix as a reduction of its own, which reads weights faster
-# than the library's product does.
-_COMPILE_OPTIONS: Final[Mapping[str, Any]] = {"coordinate_descent_tuning": True}
 
 
 class GraphStepper:
@@ -40,8 +37,10 @@ class GraphStepper:
         self._language = language
         self._step: Callable[..., Tensor] = language.step_in_place
         if compiled:
+            # So tuned, torch writes a row times a matrix as a reduction of its own, which reads
+            # weights faster than the library's product does.
             self._step = torch.compile(
-                language.step_in_place, dynamic=False, options=dict(_COMPILE_OPTIONS)
+                language.step_in_place, dynamic=False, options={"coordinate_descent_tuning": True}
             )
         device = language.device
         self._token, self._position, self._column = (

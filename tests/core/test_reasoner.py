@@ -126,10 +126,15 @@ def test_closing_the_stream_stops_the_model(
     # The tiny model would be done before anybody looks.
     go_on, run = threading.Event(), reasoner._decoder.run
 
-    def wait_after_each_token(question: Any, limit: int, take: Any) -> None:
-        run(question, limit, lambda token: [take(token), go_on.wait(10)][0])
+    def run_slowly(question: Any, limit: int, take: Any) -> None:
+        def take_and_wait(token: int) -> bool:
+            over: bool = take(token)
+            go_on.wait(10)
+            return over
 
-    monkeypatch.setattr(reasoner._decoder, "run", wait_after_each_token)
+        run(question, limit, take_and_wait)
+
+    monkeypatch.setattr(reasoner._decoder, "run", run_slowly)
     stream: Any = reasoner.stream(image, "the red mug")
     next(stream)
     assert threads()

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from segzero_core import SegZero
-from tests.training.conftest import write_scene
+from tests.training.conftest import write_prepared
 from training import train
 from training.checkpoints import METRICS
-from training.data import main as prepare
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,12 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    for seed in range(3):
-        write_scene(folder / "scenes" / f"{seed:06d}", seed)
-    arguments = ["--source", "tabletop", "--root", str(folder / "scenes"), "--seen-size", "336"]
-    assert prepare([*arguments, "--out", str(folder / "data")]) == 0
-    return folder / "data"
+    return write_prepared(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.mark.parametrize(

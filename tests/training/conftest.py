@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tabletop.scene import Query, Scene, SceneObject, save_scene
+from training.data import main as prepare
 
 WIDTH, HEIGHT = 160, 120
 
@@ -59,6 +60,15 @@ def write_scene(folder: Path, seed: int = 0, queries: tuple[Query, ...] | None =
     )
     save_scene(folder, scene, image, np.zeros((HEIGHT, WIDTH), np.uint16), instances)
     return folder
+
+
+def write_prepared(folder: Path) -> Path:
+    """Prepare three small scenes for training: six samples, of the kinds `name` and `none`."""
+    for seed in range(3):
+        write_scene(folder / "scenes" / f"{seed:06d}", seed)
+    arguments = ["--source", "tabletop", "--root", str(folder / "scenes"), "--seen-size", "336"]
+    assert prepare([*arguments, "--out", str(folder / "data")]) == 0
+    return folder / "data"
 
 
 @pytest.fixture

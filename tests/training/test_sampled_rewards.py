@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import write_scene
-from training.data import main as prepare
+from tests.training.conftest import write_prepared
 from training.sampled_rewards import main
 
 SETTINGS = ("--set", "template=single_object", "--set", "grpo.protocol=paper")
@@ -17,12 +16,7 @@ SETTINGS = ("--set", "template=single_object", "--set", "grpo.protocol=paper")
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six questions about three pictures."""
-    folder = tmp_path_factory.mktemp("held_out")
-    for seed in range(3):
-        write_scene(folder / "scenes" / f"{seed:06d}", seed)
-    arguments = ["--source", "tabletop", "--root", str(folder / "scenes"), "--seen-size", "336"]
-    assert prepare([*arguments, "--out", str(folder / "data")]) == 0
-    return folder / "data"
+    return write_prepared(tmp_path_factory.mktemp("held_out"))
 
 
 def draw(data: Path, samples: Path, *options: str, replies: int = 2) -> list[dict]:

@@ -11,13 +11,12 @@ import torch
 from segzero_core import SegZero, parse_completion
 from segzero_core.errors import ConfigError
 from segzero_core.testing import fake_description
-from tests.training.conftest import write_scene
+from tests.training.conftest import write_prepared
 from training import grpo, train
 from training.budget import SPENT, spent_before_s
 from training.checkpoints import COMPLETE, METRICS, RUN_FILE
 from training.config import load_config
 from training.conversations import load_conversations, sft_columns, write_answer
-from training.data import main as prepare
 from training.rewards import Term, make_protocol
 from training.train import until_the_end
 
@@ -27,12 +26,7 @@ NOISE = ("step_time", "runtime", "per_second", "total_flos", SPENT)
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six samples, of the kinds `name` and `none`."""
-    folder = tmp_path_factory.mktemp("prepared")
-    for seed in range(3):
-        write_scene(folder / "scenes" / f"{seed:06d}", seed)
-    arguments = ["--source", "tabletop", "--root", str(folder / "scenes"), "--seen-size", "336"]
-    assert prepare([*arguments, "--out", str(folder / "data")]) == 0
-    return folder / "data"
+    return write_prepared(tmp_path_factory.mktemp("prepared"))
 
 
 def run(method: str, data: Path, output: Path, *settings: str) -> int:
