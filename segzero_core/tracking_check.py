@@ -2,7 +2,8 @@
 
 Memory knows which object is meant, but draws it coarsely, and may take one thing for another. The
 decoder draws well what it is asked for by a box and a point. So it is asked for every piece that
-memory found, and the piece is taken that looks most like the object in the first picture.
+memory found, and of the masks that it draws the one is taken that agrees best with the cells that
+look like the object.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-Cells = NDArray[np.bool_]
+from segzero_core.tracking_likeness import Cells, Likeness
 
 NO_OBJECT: Final = -1024.0
 """The logit with which sam2 says that there is nothing."""
@@ -27,21 +28,22 @@ NO_OBJECT: Final = -1024.0
 # Logits. The doubtful rim of a mask found by memory reaches into the neighbours; but of an object
 # in two colours, or half hidden, a part alone may be sure. So both are tried.
 _LEVELS: Final = (1.5, -1.0)
-_MAX_PIECES: Final = 3  # at each level
+_MAX_PIECES: Final = 3  # of each kind
 _MIN_COVERED: Final = 0.5  # of a piece, by the mask that was drawn for it
 _PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
-_INNER: Final = 0.6  # of a cell, from which on it counts as the object's own
-# Of how an object looks in two pictures, in standard deviations of the first one: at most this
-# for 99 of 100 objects of training clips two seconds later, more for 89 of 100 others.
-MAX_CHANGE: Final = 0.6
-# The same where the object was seen last: a thing there is seldom another one, and a sliver of an
-# object beside an arm looks unlike the whole.
-MAX_CHANGE_IN_PLACE: Final = 1.0
-_MIN_OVERLAP: Final = 0.1  # IoU, from which on two masks are of one place
-_MIN_IN_PLACE: Final = 0.5  # of a mask, where the object was seen last
-# Of masks that all look like the object, a part or too much of it is told by its size: e times as
-# large counts as much as so much change.
-_SIZE_WEIGHT: Final = 0.15
+MIN_AGREEMENT: Final = 0.35
+"""Of a mask with the cells that look like the object, from which on it is taken for it."""
+# From which on a mask is remembered: what is doubtful would be the model for all that follows.
+_WELL_SEEN_AGREEMENT: Final = 0.6
+_WELL_SEEN_GUESS: Final = 0.8
+# Shares of the picture's side. What looks like the object and is further from a mask does not count
+# against it, for it may be another thing of the kind; and so far from what memory found the rest
+# of the object may be.
+_NEAR: Final = 1 / 24
+_REACH: Final = 1 / 8
+# Of masks that agree as well, a part or too much is told by its size: e times as large counts as
+# much as so much less agreement.
+_SIZE_WEIGHT: Final = 0.1
 
 
 class KeptScores(nn.Module):
@@ -83,16 +85,13 @@ class Found:
     Attributes:
         logits: Of its mask, float [1, 1, h, w].
         guess: Its predicted IoU, a float tensor without dimensions.
-        change: How much the look has changed since the first picture; see `MAX_CHANGE`.
-        part_change: How much it differs from what was seen of the object in the same place last;
-            infinite where most of the mask is elsewhere.
+        agreement: IoU of its mask with the cells that look like the object, in [0, 1].
         cells: bool [h, w], where the logits are above zero.
     """
 
     logits: torch.Tensor
     guess: torch.Tensor
-    change: float
-    part_change: float
+    agreement: float
     cells: Cells
 
     @property
@@ -100,9 +99,14 @@ class Found:
         """Of the picture that the mask covers."""
         return float(self.cells.mean())
 
+    @property
+    def well_seen(self) -> bool:
+        """Whether the mask may serve to know the object by."""
+        return self.agreement >= _WELL_SEEN_AGREEMENT and float(self.guess) >= _WELL_SEEN_GUESS
+
 
 class Inspector:
-    """Knows how an object looked in the first picture, and where and how large it was last.
+    """Knows how an object looks, and how large it was when it was well seen last.
 
     Args:
         model: A SAM2Base.
@@ -113,13 +117,10 @@ class Inspector:
     def __init__(self, model: Any, inputs: dict[str, Any], mask: torch.Tensor) -> None:
         self._model, self._kept = with_kept_scores(model)
         fine = _maps(inputs)[0]
-        self._spread = fine.flatten(2).std(dim=2)[0].clamp(min=1e-6)
-        cells = _shrunk(mask, fine)
-        self._look = self._look_of(fine, cells)
-        self._share = float(mask.mean())  # when it was well seen last
-        most = min(0.5, float(cells.max()))  # of a cell, also where the object is smaller than one
-        # When it was seen last.
-        self._last, self._last_fine = (cells[0, 0] >= most).cpu().numpy(), fine
+        height, width = fine.shape[-2:]
+        covered = functional.adaptive_avg_pool2d(mask, (int(height), int(width)))
+        self._likeness = Likeness(fine, covered)
+        self._share = float(mask.mean())
 
     def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
         """Draw what memory found in a picture, and take what looks like the object.
@@ -131,76 +132,56 @@ class Inspector:
         Returns:
             None where nothing of it looks like the object.
         """
-        pieces = pieces_of(logits[0, 0].float().cpu().numpy())
-        if not pieces:
+        belief = logits[0, 0].float().cpu().numpy()
+        if belief.max() <= 0:
             return None
-        *fine, coarse = _maps(inputs)
-        count, scale = len(pieces), self._model.image_size / logits.shape[-1]
+        maps = _maps(inputs)
+        alike = self._likeness.cells_of(maps[0], _around(belief > 0, _REACH))
+        drawn = self._draw(maps, pieces_of(belief, alike), alike)
+        found = [each for each in drawn if each.agreement >= MIN_AGREEMENT]
+        return max(found, key=self._likelihood, default=None)
+
+    def remember(self, inputs: dict[str, Any], found: Found) -> None:
+        """Know an object that was well seen by this picture too, and its size by it alone."""
+        self._share = found.share
+        cells = torch.from_numpy(found.cells)[None, None].to(found.logits)
+        # The cells at the rim belong to the object in part.
+        covered = functional.avg_pool2d(cells, 3, stride=1, padding=1)
+        self._likeness.learn(_maps(inputs)[0], covered)
+
+    def _draw(self, maps: list[torch.Tensor], pieces: list[Piece], alike: Cells) -> list[Found]:
+        *fine, coarse = maps
+        count, scale = len(pieces), self._model.image_size / maps[0].shape[-1]
         self._model._forward_sam_heads(
             backbone_features=(coarse + self._model.no_mem_embed.view(1, -1, 1, 1)).expand(
                 count, -1, -1, -1
             ),
-            point_inputs=prompts_of(pieces, scale, logits.device),
+            point_inputs=prompts_of(pieces, scale, coarse.device),
             high_res_features=[each.expand(count, -1, -1, -1) for each in fine],
             multimask_output=True,
         )
-        found = [
-            self._found(fine[0], self._kept.masks[row, index], self._kept.ious[row, index])
-            for row, piece in enumerate(pieces)
-            for index in range(self._kept.masks.shape[1])
-            if _covers(self._kept.masks[row, index], piece)
-        ]
-        best = min(filter(self._is_alike, found), key=self._unlikeness, default=None)
-        if best is not None:
-            self._last, self._last_fine = best.cells, fine[0]
-        return best
+        found = []
+        for piece, masks, ious in zip(pieces, self._kept.masks, self._kept.ious, strict=True):
+            for mask, iou in zip(masks, ious, strict=True):
+                cells = (mask > 0).cpu().numpy()
+                if _covers(cells, piece):
+                    agreement = agreement_of(cells, alike)
+                    found.append(Found(mask[None, None].float(), iou, agreement, cells))
+        return found
 
-    def remember(self, found: Found) -> None:
-        """Take the size of an object that was well seen for its size from now on."""
-        self._share = found.share
+    def _likelihood(self, found: Found) -> float:
+        return found.agreement - _SIZE_WEIGHT * abs(math.log(found.share / self._share))
 
-    def _is_alike(self, found: Found) -> bool:
-        common = np.count_nonzero(found.cells & self._last)
-        either = np.count_nonzero(found.cells | self._last)
-        in_place = common > _MIN_OVERLAP * either
-        most = MAX_CHANGE_IN_PLACE if in_place else MAX_CHANGE
-        return found.change <= most or found.part_change <= MAX_CHANGE
 
-    def _unlikeness(self, found: Found) -> float:
-        return found.change + _SIZE_WEIGHT * abs(math.log(found.share / self._share))
+def agreement_of(cells: Cells, alike: Cells) -> float:
+    """Compare a mask with the cells in and near it that look like the object: their IoU.
 
-    def _found(self, fine: torch.Tensor, logits: torch.Tensor, guess: torch.Tensor) -> Found:
-        drawn = logits > 0
-        look = self._look_of(fine, _shrunk(drawn[None, None].float(), fine))
-        cells = drawn.cpu().numpy()
-        return Found(
-            logits[None, None].float(),
-            guess,
-            float((look - self._look).abs().mean()),
-            self._part_change(look, cells),
-            cells,
-        )
-
-    def _part_change(self, look: torch.Tensor, cells: Cells) -> float:
-        """Compare with the same part as it was seen last.
-
-        Of a thing in two colours, half of it behind an arm, what is left looks unlike the whole,
-        but as it did a moment ago.
-        """
-        part = cells & self._last
-        if np.count_nonzero(part) < max(1, _MIN_IN_PLACE * np.count_nonzero(cells)):
-            return math.inf
-        there = torch.from_numpy(part)[None, None].to(look.device, torch.float32)
-        before = self._look_of(self._last_fine, _shrunk(there, self._last_fine))
-        return float((look - before).abs().mean())
-
-    def _look_of(self, fine: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """Mean of the finest features over an object, in standard deviations: float [C]."""
-        inner = (cells > _INNER).float()
-        weight = inner if inner.any() else cells
-        mean = (fine * weight).sum((2, 3))[0] / weight.sum().clamp(min=1e-6)
-        look: torch.Tensor = mean / self._spread
-        return look
+    Args:
+        cells: bool [h, w], the mask.
+        alike: bool [h, w].
+    """
+    either = cells | (alike & _around(cells, _NEAR))
+    return int(np.count_nonzero(cells & alike)) / max(1, int(np.count_nonzero(either)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -218,32 +199,35 @@ class Piece:
     peak_xy: tuple[int, int]
 
 
-def pieces_of(logits: np.ndarray[Any, np.dtype[np.float32]]) -> list[Piece]:
-    """Take a mask apart: its sure parts, the surest first, and then all of it in the same way.
+def pieces_of(belief: NDArray[np.float32], alike: Cells) -> list[Piece]:
+    """Take apart what memory found: its sure parts, all of it, and what looks like the object.
 
     Args:
-        logits: float [h, w].
+        belief: float [h, w], logits; somewhere above zero.
+        alike: bool [h, w], the cells that look like the object.
+
+    Returns:
+        Of each kind the surest first, none twice; at least one.
     """
-    if logits.max() <= 0:
-        return []
+    most = 0.5 * float(belief.max())
+    kinds = [belief > min(level, most) for level in _LEVELS]
     pieces: dict[tuple[int, int, int, int], Piece] = {}
-    for level in _LEVELS:
-        for piece in _pieces_above(logits, level):
+    for cells in (*kinds, _without_specks(alike) & (belief > 0)):
+        for piece in _connected(cells, belief):
             pieces.setdefault(piece.box_xyxy, piece)
     return list(pieces.values())
 
 
-def _pieces_above(logits: np.ndarray[Any, np.dtype[np.float32]], level: float) -> list[Piece]:
-    sure = logits > min(level, 0.5 * float(logits.max()))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8))
+def _connected(cells: Cells, belief: NDArray[np.float32]) -> list[Piece]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8))
     pieces = []
     for label in range(1, count):
-        cells = labels == label
-        row, column = np.unravel_index(int(np.where(cells, logits, -np.inf).argmax()), cells.shape)
+        mine = labels == label
+        row, column = np.unravel_index(int(np.where(mine, belief, -np.inf).argmax()), mine.shape)
         left, top, width, height, _ = (int(value) for value in stats[label])
         box = (left, top, left + width, top + height)
-        pieces.append(Piece(cells, box, (int(column), int(row))))
-    pieces.sort(key=lambda piece: -float(logits[piece.peak_xy[1], piece.peak_xy[0]]))
+        pieces.append(Piece(mine, box, (int(column), int(row))))
+    pieces.sort(key=lambda piece: -float(belief[piece.peak_xy[1], piece.peak_xy[0]]))
     return pieces[:_MAX_PIECES]
 
 
@@ -272,13 +256,21 @@ def _maps(inputs: dict[str, Any]) -> list[torch.Tensor]:
     ]
 
 
-def _shrunk(mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Share of each cell of a feature map that a mask covers: float [1, 1, h, w]."""
-    height, width = features.shape[-2:]
-    return functional.adaptive_avg_pool2d(mask, (int(height), int(width)))
+def _around(cells: Cells, distance: float) -> Cells:
+    """A mask and what is near it; the distance is a share of the picture's side."""
+    reach = max(1, round(distance * cells.shape[1]))
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return cv2.dilate(cells.astype(np.uint8), square) > 0
 
 
-def _covers(logits: torch.Tensor, piece: Piece) -> bool:
+def _without_specks(cells: Cells) -> Cells:
+    """Leave the cells that are in a square of four."""
+    square = np.ones((2, 2), np.uint8)
+    corners = cv2.erode(cells.astype(np.uint8), square, anchor=(0, 0))
+    return cv2.dilate(corners, square, anchor=(1, 1)) > 0
+
+
+def _covers(cells: Cells, piece: Piece) -> bool:
     """Whether a drawn mask is of the piece at all."""
-    drawn = (logits > 0).cpu().numpy()
-    return bool((drawn & piece.cells).sum() >= _MIN_COVERED * piece.cells.sum())
+    common = int(np.count_nonzero(cells & piece.cells))
+    return common >= _MIN_COVERED * int(np.count_nonzero(piece.cells))

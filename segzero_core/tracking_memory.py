@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 # Any number from the model's most remembered pictures on: the offline predictor's for long videos.
 _NUM_FRAMES: Final = 1_000_000
 _MASK_THRESHOLD: Final = 0.5
-# Predicted IoU from which on a mask is remembered where the memory is careful: what is doubtful
-# would be the model for all that follows.
-_WORTH_REMEMBERING: Final = 0.8
 
 
 def frame_inputs(
@@ -117,8 +114,8 @@ class ObjectMemory:
                 logits = torch.full_like(logits, NO_OBJECT)
             else:
                 logits, guess = found.logits, found.guess
-            if found is not None and float(guess) >= _WORTH_REMEMBERING:
-                self._inspector.remember(found)
+            if found is not None and found.well_seen:
+                self._inspector.remember(inputs, found)
                 self._encode(inputs, out, logits, is_given=False)
                 self._remember(out)
             else:

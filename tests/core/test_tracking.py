@@ -287,7 +287,7 @@ class Verdict:
     def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
         return self.found
 
-    def remember(self, found: Found) -> None:
+    def remember(self, inputs: dict[str, Any], found: Found) -> None:
         assert found is self.found
 
 
@@ -313,7 +313,7 @@ def test_a_careful_tracker_remembers_what_is_well_seen(
     memory = _careful_memory(tracker)
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 8:16, 8:16] = 5.0
-    drawn = Found(logits, torch.tensor(guess or 0.0), 0.1, 0.1, logits[0, 0].numpy() > 0)
+    drawn = Found(logits, torch.tensor(guess or 0.0), 0.9, logits[0, 0].numpy() > 0)
     found = None if guess is None else drawn
     memory._inspector = Verdict(found)
     (track,) = tracker.step(_picture(1)).tracks
