@@ -34,11 +34,11 @@ _PROMPT_LABELS: Final = (2, 3, 1)  # of a box's corners, and of a point inside
 MIN_AGREEMENT: Final = 0.35
 """Of a mask with the cells that look like the object, from which on it is taken for it."""
 # From which on a mask is remembered: what is doubtful would be the model for all that follows.
-_WELL_SEEN_AGREEMENT: Final = 0.6
+_WELL_SEEN_AGREEMENT: Final = 0.5
 _WELL_SEEN_GUESS: Final = 0.8
-# Shares of the picture's side. What looks like the object and is further from a mask does not count
-# against it, for it may be another thing of the kind; and so far from what memory found the rest
-# of the object may be.
+# Shares of the picture's side. What looks like the object and is further from a mask does not
+# count against it, for it may be another thing of the kind; and so far from what memory found the
+# rest of the object may be.
 _NEAR: Final = 1 / 24
 _REACH: Final = 1 / 8
 # Of masks that agree as well, a part or too much is told by its size: e times as large counts as
