@@ -2,6 +2,7 @@
 
     python -m benchmarks.tracking --check
     python -m benchmarks.tracking --clips 4 --memory-frames 200 --json tracking.json
+    python -m benchmarks.tracking --clips 1 --seed 1000002 --picture docs/tracking.png
 
 Each clip has 60 pictures in which the camera moves and an object is pushed, hidden by an arm, and
 left by the camera. The tracker begins with the true mask of that object. IoU is the mean over all
@@ -24,11 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_core.errors import SegZeroError
 from segzero_core.models import bundled_folder
+from segzero_core.overlay import draw_overlay
 from segzero_core.sam2_model import (
     build_sam2,
     find_sam2,
@@ -38,7 +41,7 @@ from segzero_core.sam2_model import (
 )
 from segzero_core.segmenter import load_segmenter
 from segzero_core.tracking import Sam2Tracker
-from segzero_core.types import Segmentation
+from segzero_core.types import RgbImage, Segmentation
 from tabletop.camera import Camera
 from tabletop.clips import RATE_HZ, film
 from training.segmenter_validation import mask_iou
@@ -108,6 +111,28 @@ def measure_clips(
     return scores, seconds
 
 
+def draw_clip(tracker: Sam2Tracker, seed: int, frames: int = FRAMES) -> RgbImage:
+    """Follow the target of a clip, and draw eight of its pictures, in half their size."""
+    drawn = []
+    with Camera() as camera:
+        clip, pictures = film(camera, seed, frames, RATE_HZ)
+        for frame, picture in enumerate(pictures):
+            if frame == 0:
+                truth = picture.instances == clip.target
+                answer = Segmentation(truth[None], np.ones(1, np.float32))
+                (track,) = tracker.start(picture.color, answer).tracks
+            else:
+                (track,) = tracker.step(picture.color).tracks
+            seen = [] if track.lost else [track.mask]
+            masks = np.array(seen, np.bool_).reshape(-1, *track.mask.shape)
+            overlay = draw_overlay(
+                picture.color, Segmentation(masks, np.ones(len(seen), np.float32))
+            )
+            drawn.append(overlay[::2, ::2])
+    chosen = [drawn[index] for index in np.linspace(0, frames - 1, 8).round().astype(int)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in (chosen[:4], chosen[4:])])
+
+
 def measure_memory(tracker: Sam2Tracker, frames: int, seed: int) -> dict[str, float]:
     """Follow for long, and return how the process grew after its first 100 pictures."""
     with Camera() as camera:
@@ -153,7 +178,7 @@ def resident_mb() -> float:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     torch.set_num_threads(args.threads)
-    folder = args.segmenter or bundled_folder("tabletop") / "segmenter"
+    folder = _segmenter(args)
     tracker = load_segmenter(str(folder)).segmenter.new_tracker()
     trackers = {"tracker": tracker, "untrained": untrained_tracker(Path(folder))}
     scores, seconds = measure_clips(trackers, args.clips, args.seed)
@@ -172,6 +197,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "ms_p95": round(1000 * float(np.percentile(seconds, 95)), 1),
         "on_end": measure_memory(tracker, args.memory_frames, args.seed),
     }
+
+
+def _segmenter(args: argparse.Namespace) -> Path:
+    return args.segmenter or bundled_folder("tabletop") / "segmenter"
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
@@ -194,11 +223,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of the first clip")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-frames", type=int, default=MEMORY_FRAMES)
+    parser.add_argument("--picture", type=Path, help="draw the first clip into this file as well")
     args = parser.parse_args(argv)
-    if args.clips < 1 or args.threads < 1 or args.memory_frames < 40:
-        parser.error("--clips and --threads must be at least 1, --memory-frames at least 40")
+    if args.clips < 1 or args.threads < 1 or args.memory_frames < 200:
+        # The memory is full when 16 pictures were well seen: here within the first 100.
+        parser.error("--clips and --threads must be at least 1, --memory-frames at least 200")
     try:
         figures = measure(args)
+        if args.picture:
+            tracker = load_segmenter(str(_segmenter(args))).segmenter.new_tracker()
+            Image.fromarray(draw_clip(tracker, args.seed)).save(args.picture)
     except SegZeroError as error:
         parser.error(str(error))
     for name, rows in figures["iou"].items():
