@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,29 @@ class Scores:
         return {name: round(float(np.mean(ious)), 3) for name, ious in rows.items() if ious}
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture of a clip: what the camera sees, where the target is, and what happens to it."""
+
+    color: RgbImage
+    truth: NDArray[np.bool_]
+    event: str
+
+    @property
+    def answer(self) -> Segmentation:
+        """The target as if it had been asked for."""
+        return Segmentation(self.truth[None], np.ones(1, np.float32))
+
+
+def watch(camera: Camera, seed: int, frames: int = FRAMES) -> Iterator[Frame]:
+    """Film a clip, picture by picture."""
+    clip, pictures = film(camera, seed, frames, RATE_HZ)
+    kinds = {index: each.kind for each in clip.events for index in range(each.start, each.stop)}
+    for index, picture in enumerate(pictures):
+        truth = picture.instances == clip.target
+        yield Frame(picture.color, truth, kinds.get(index, "none"))
+
+
 def measure_clips(
     trackers: dict[str, Sam2Tracker], clips: int, seed: int
 ) -> tuple[dict[str, Scores], list[float]]:
@@ -85,61 +108,50 @@ def measure_clips(
     seconds: list[float] = []
     with Camera() as camera:
         for index in tqdm(range(clips), desc="clips", unit="clip"):
-            clip, pictures = film(camera, seed + index, FRAMES, RATE_HZ)
-            events = {
-                frame: event.kind
-                for event in clip.events
-                for frame in range(event.start, event.stop)
-            }
-            first: NDArray[np.bool_] | None = None
-            for frame, picture in enumerate(pictures):
-                truth = picture.instances == clip.target
-                if first is None:
-                    first = truth
-                    answer = Segmentation(truth[None], np.ones(1, np.float32))
-                    for tracker in trackers.values():
-                        tracker.start(picture.color, answer)
-                    continue
-                event = events.get(frame, "none")
-                scores["still"].add(first, truth, event)
+            frames = watch(camera, seed + index)
+            first = next(frames)
+            for tracker in trackers.values():
+                tracker.start(first.color, first.answer)
+            for frame in frames:
+                scores["still"].add(first.truth, frame.truth, frame.event)
                 for name, tracker in trackers.items():
                     began = time.perf_counter()
-                    mask = tracker.step(picture.color).tracks[0].mask
+                    mask = tracker.step(frame.color).tracks[0].mask
                     if name == next(iter(trackers)):
                         seconds.append(time.perf_counter() - began)
-                    scores[name].add(mask, truth, event)
+                    scores[name].add(mask, frame.truth, frame.event)
     return scores, seconds
 
 
 def draw_clip(tracker: Sam2Tracker, seed: int, frames: int = FRAMES) -> RgbImage:
-    """Follow the target of a clip, and draw eight of its pictures, in half their size."""
-    drawn = []
+    """Follow the target of a clip, and draw eight of its pictures in two rows, in half their size.
+
+    Args:
+        tracker: What follows; what it followed before is forgotten.
+        seed: Of the clip.
+        frames: Pictures of the clip, at least eight.
+    """
+    chosen = np.linspace(0, frames - 1, 8).round().astype(int)
+    tiles = []
     with Camera() as camera:
-        clip, pictures = film(camera, seed, frames, RATE_HZ)
-        for frame, picture in enumerate(pictures):
-            if frame == 0:
-                truth = picture.instances == clip.target
-                answer = Segmentation(truth[None], np.ones(1, np.float32))
-                (track,) = tracker.start(picture.color, answer).tracks
-            else:
-                (track,) = tracker.step(picture.color).tracks
-            seen = [] if track.lost else [track.mask]
-            masks = np.array(seen, np.bool_).reshape(-1, *track.mask.shape)
-            overlay = draw_overlay(
-                picture.color, Segmentation(masks, np.ones(len(seen), np.float32))
+        for index, frame in enumerate(watch(camera, seed, frames)):
+            found = (
+                tracker.step(frame.color) if index else tracker.start(frame.color, frame.answer)
             )
-            drawn.append(overlay[::2, ::2])
-    chosen = [drawn[index] for index in np.linspace(0, frames - 1, 8).round().astype(int)]
-    return np.concatenate([np.concatenate(row, axis=1) for row in (chosen[:4], chosen[4:])])
+            if index in chosen:
+                masks = np.stack([track.mask for track in found.tracks])
+                drawn = draw_overlay(
+                    frame.color, Segmentation(masks, np.ones(len(masks), np.float32))
+                )
+                tiles.append(drawn[::2, ::2])
+    return np.concatenate([np.concatenate(row, axis=1) for row in (tiles[:4], tiles[4:])])
 
 
 def measure_memory(tracker: Sam2Tracker, frames: int, seed: int) -> dict[str, float]:
     """Follow for long, and return how the process grew after its first 100 pictures."""
     with Camera() as camera:
-        clip, source = film(camera, seed, 20, RATE_HZ)
-        pictures = list(source)
-    truth = pictures[0].instances == clip.target
-    tracker.start(pictures[0].color, Segmentation(truth[None], np.ones(1, np.float32)))
+        pictures = list(watch(camera, seed, 20))
+    tracker.start(pictures[0].color, pictures[0].answer)
     warm, sizes, remembered = min(100, frames // 2), [], set()
     there_and_back: Iterable[int] = [*range(20), *range(18, 0, -1)]
     order = np.resize(np.array(list(there_and_back)), frames)
@@ -184,7 +196,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     scores, seconds = measure_clips(trackers, args.clips, args.seed)
     facts = read_tracking_facts(find_sam2(str(folder)).config)
     return {
-        "segmenter": str(folder),
+        "segmenter": str(args.segmenter or "tabletop"),
         "memory": facts.memory or "not said",
         "side": facts.side,
         "clips": args.clips,
