@@ -82,6 +82,7 @@ def test_every_query_ends_with_one_result_and_nothing_is_left(
         if times > 1
     ]
     assert not twice
+    client.wait_until(lambda: node.outstanding == 0)  # counted down after its result is out
     assert node.outstanding == 0
     codes = {msg.error_code for msg in heard("result")}
     assert codes <= {
