@@ -5,11 +5,11 @@ The ROS interfaces are built by CMakeLists.txt.
 
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"
-PACKAGES = ("segzero_core", "segzero_cli", "segzero_ros", "tabletop")
+PACKAGES = ("segzero_core", "segzero_cli", "segzero_ros", "worlds")
 # The package sam2 installs a top-level `training` too, so a wheel carries ours below segzero_cli.
 TRAINING = "segzero_cli._packages.training"
 # The bundled model becomes a package of its own: a wheel only carries what lies in one.
@@ -95,6 +95,7 @@ setup(
     packages=[
         *(name for name in find_namespace_packages(str(ROOT)) if name.split(".")[0] in PACKAGES),
         TRAINING,
+        *(f"{TRAINING}.{name}" for name in find_packages(str(ROOT / "training"))),
         *([BUNDLED] if (ROOT / "models").is_dir() else []),
     ],
     package_dir={BUNDLED: "models", TRAINING: "training"},
@@ -116,7 +117,7 @@ setup(
     entry_points={
         "console_scripts": [
             "segzero = segzero_cli.main:main",
-            "segzero-train = segzero_cli.packages:train",
+            "segzero-train = segzero_cli.training_package:train",
         ]
     },
 )

@@ -4,11 +4,11 @@
     python -m benchmarks.depth --scenes 20 --seed 1000000 --json depth.json
     python -m benchmarks.depth --data data/test --scenes 100
 
-Scenes are rendered (`tabletop`), or read from folders that `tabletop.render` wrote. True masks are
-used, of objects that nothing hides and that the picture's border does not cut. True depth is in
-whole millimetres, as cameras tell it. The truth of a place is the middle of the object, the truth
-of its size the object's own extents along its own axes; both only of convex kinds. (A lemon's
-smallest box lies askew to its own axes: that counts as an error.)
+Scenes are rendered (`tabletop`), or read from folders that `worlds.tabletop.render` wrote. True
+masks are used, of objects that nothing hides and that the picture's border does not cut. True
+depth is in whole millimetres, as cameras tell it. The truth of a place is the middle of the
+object, the truth of its size the object's own extents along its own axes; both only of convex
+kinds. (A lemon's smallest box lies askew to its own axes: that counts as an error.)
 
 The time is that of the processor (one thread) for everything from mask and depth to box and
 grasps, the best of `--repeats` for each object, so that what else runs on the machine counts
@@ -29,9 +29,14 @@ from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_core.config import GraspConfig
-from segzero_core.depth import CameraModel, border_pixels, depth_in_metres, measure_object
+from segzero_core.depth.measurement import (
+    CameraModel,
+    border_pixels,
+    depth_in_metres,
+    measure_object,
+)
 from segzero_core.errors import InputError
-from tabletop.scene import Scene, SceneObject, load_scene
+from worlds.tabletop.scene import Scene, SceneObject, load_scene
 
 SCENES, SEED, REPEATS = 60, 1_000_000, 5
 TARGET_MM, TARGET_PERCENT, TARGET_MS = 5.0, 5.0, 5.0
@@ -44,8 +49,8 @@ Shot = tuple[Scene, NDArray[np.uint16], NDArray[np.uint16]]
 
 def rendered(seed: int, count: int) -> Iterator[Shot]:
     """Render scenes one after the other."""
-    from tabletop.camera import Camera
-    from tabletop.render import render_scene
+    from worlds.tabletop.camera import Camera
+    from worlds.tabletop.render import render_scene
 
     with Camera() as camera:
         for index in range(count):

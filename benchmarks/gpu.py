@@ -23,20 +23,20 @@ from typing import Any, Final
 import torch
 
 from benchmarks.figures import conclude, new_parser
-from segzero_cli.bench_limits import (
+from segzero_cli.bench.roofline import (
     bytes_per_token,
     encoder_flop,
     matrix_rate,
     read_bandwidth,
     seconds,
 )
-from segzero_core.decode_graph import GraphStepper
-from segzero_core.decoding import EagerStepper, Start
-from segzero_core.encoder_torch import TorchImageEncoder
+from segzero_core.decoding.cuda_graph import GraphStepper
+from segzero_core.decoding.decoder import EagerStepper, Start
+from segzero_core.encoders.torch_encoder import TorchImageEncoder
 from segzero_core.errors import SegZeroError
-from segzero_core.language_model import LanguageModel, multimodal_positions
-from segzero_core.parity import drawn_scene
-from segzero_core.vision_tower import VisionTower
+from segzero_core.qwen_vl.language_model import LanguageModel, multimodal_positions
+from segzero_core.qwen_vl.vision_encoder import VisionTower
+from segzero_core.segmenter.encoder_parity import drawn_scene
 
 MIN_SHARE_OF_LIMIT: Final = 0.6
 MIN_ENCODER_RATIO: Final = 3.0
@@ -254,21 +254,21 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     """Export, build and load an engine, with the comparison of masks that belongs to it."""
     from segzero_cli import export
     from segzero_cli.build_engine import show_progress
-    from segzero_core import trt_engine
-    from segzero_core.backends import tensorrt_encoder
-    from segzero_core.export import onnx_digest, onnx_path
-    from segzero_core.sam2_model import image_side
-    from segzero_core.segmenter import LoadedSegmenter, Sam2Segmenter
+    from segzero_core.checkpoints.sam2_checkpoint import image_side
+    from segzero_core.encoders import tensorrt_engine
+    from segzero_core.encoders.onnx_export import onnx_digest, onnx_path
+    from segzero_core.segmenter.encoder_selection import tensorrt_encoder
+    from segzero_core.segmenter.sam2 import LoadedSegmenter, Sam2Segmenter
 
     try:
-        trt = trt_engine.import_tensorrt()
+        trt = tensorrt_engine.import_tensorrt()
         side = image_side(sam.model)
         graph = onnx_path(sam.weights_hash, side, "fp16")
         export.write(sam, "fp16")
-        key = trt_engine.engine_key(
+        key = tensorrt_engine.engine_key(
             trt, torch.device(device), sam.weights_hash, onnx_digest(graph), "fp16", side
         )
-        trt_engine.build_engine(trt, graph, key, show_progress)
+        tensorrt_engine.build_engine(trt, graph, key, show_progress)
         model = sam.model.to(device)
         on_gpu = LoadedSegmenter(
             TorchImageEncoder(model), Sam2Segmenter(model), sam.name, sam.weights_hash
@@ -277,7 +277,7 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     except SegZeroError as error:
         return {"tensorrt": f"left out: {error}"}
     image, _ = drawn_scene(0)
-    agreement = trt_engine.read_notes(key)["agreement"]
+    agreement = tensorrt_engine.read_notes(key)["agreement"]
     return {
         "tensorrt": f"version {key.tensorrt}, masks as torch's by {min(agreement):.4f} or more",
         "tensorrt_ms": round(1e3 * seconds(lambda: encoder.encode(image), device, 20), 2),

@@ -4,9 +4,9 @@
     python -m benchmarks.grasp --truth --trials 100 --check
     python -m benchmarks.grasp --trials 12 --json grasp.json
 
-Without `--truth`: cluttered tables of `tabletop.render`, one question each, the six kinds in
-turn, answered by a model from the picture; its masks and the depth make the grasps, the client of
-`examples/grasp_client.py` decides and moves. Tables on which the picture's border cuts a thing
+Without `--truth`: cluttered tables of `worlds.tabletop.render`, one question each, the six kinds
+in turn, answered by a model from the picture; its masks and the depth make the grasps, the client
+of `examples/grasp_client.py` decides and moves. Tables on which the picture's border cuts a thing
 that is meant are left out, for such a thing gets no pose (`--cut` keeps them: one in eight things
 is cut). Target: 50 % of all questions.
 
@@ -40,19 +40,19 @@ from examples.grasp_client import Answer, Found, GraspPose, Place, Step, decide,
 from segzero_core import SegZero, SegZeroError
 from segzero_core.ambiguity import is_ambiguous
 from segzero_core.config import GraspConfig, NodeConfig
-from segzero_core.depth import (
+from segzero_core.depth.measurement import (
     MAX_BORDER_PX,
     CameraModel,
     border_pixels,
     depth_in_metres,
     measure_object,
 )
-from tabletop.camera import Camera, Picture
-from tabletop.cell import Cell, Lift
-from tabletop.hand import GRASP_SETTINGS
-from tabletop.render import Stage, stage_scene, stage_single
-from tabletop.scene import Query
-from tabletop.vocabulary import QUERY_KINDS
+from worlds.tabletop.camera import Camera, Picture
+from worlds.tabletop.cell import Cell, Lift
+from worlds.tabletop.hand import GRASP_SETTINGS
+from worlds.tabletop.render import Stage, stage_scene, stage_single
+from worlds.tabletop.scene import Query
+from worlds.tabletop.vocabulary import QUERY_KINDS
 
 TRIALS, SEED = 100, 1_600_000
 TARGET_QUESTIONS, TARGET_TRUTH = 0.50, 0.85

@@ -18,8 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
-from training.prompts import prompts_of_masks
-from training.sources_rle import Rle
+from training.data.mask_prompts import prompts_of_masks
+from training.data.sources.rle import Rle
 
 COUNT = 20_000
 TARGET_S = 180.0

@@ -18,7 +18,7 @@ import sys
 import time
 
 from benchmarks.figures import conclude, new_parser
-from training.rewards import PROTOCOLS, Truth, score
+from training.rewards.terms import PROTOCOLS, Truth, score
 
 TARGET_S = 2.0
 N_OBJECTS = 20

@@ -28,7 +28,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.figures import conclude, new_parser
-from segzero_ros.isolation import isolated_environment
+from segzero_ros.ros_domain import isolated_environment
 
 SIZE_WH: Final = (640, 480)
 RATE_HZ: Final = 30.0
@@ -69,11 +69,11 @@ class TimedPipeline:
 def node_main(log: str) -> None:
     """Run the node with a scripted reasoner and the bundled segmenter."""
     from segzero_core import SegZero
-    from segzero_core.models import find_model
-    from segzero_core.segmenter import load_segmenter
-    from segzero_core.testing import ScriptedReasoner
+    from segzero_core.checkpoints.registry import find_model
+    from segzero_core.segmenter.sam2 import load_segmenter
+    from segzero_core.testing.fakes import ScriptedReasoner
     from segzero_core.types import ModelIdentity
-    from segzero_ros.process import run_process
+    from segzero_ros.main import run_process
 
     def load(_: Any) -> Any:
         sam = load_segmenter(find_model("tabletop").segmenter, "cpu")
@@ -118,8 +118,8 @@ class Client:
 
         from segzero_ros import qos
         from segzero_ros.action import Segment
+        from segzero_ros.executor import Spinner
         from segzero_ros.msg import SegmentationResult, Status
-        from segzero_ros.spinner import Spinner
 
         rclpy.init()
         self.node = Node("bench")
@@ -264,7 +264,7 @@ def run(count: int) -> dict[str, float]:
         commands = {
             "scripted": scripted,
             "reliable": [*scripted, "--ros-args", "-p", RELIABLE],
-            "bundled": [sys.executable, "-m", "segzero_ros.node"],
+            "bundled": [sys.executable, "-m", "segzero_ros.main"],
         }
         try:
             for case, command in commands.items():

@@ -29,23 +29,23 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
-from segzero_core.errors import SegZeroError
-from segzero_core.models import bundled_folder
-from segzero_core.overlay import draw_overlay
-from segzero_core.sam2_model import (
+from segzero_core.checkpoints.registry import bundled_folder
+from segzero_core.checkpoints.sam2_checkpoint import (
     build_sam2,
     find_sam2,
     load_sam2,
     read_state,
     read_tracking_facts,
 )
-from segzero_core.segmenter import load_segmenter
-from segzero_core.tracking import Sam2Tracker
+from segzero_core.errors import SegZeroError
+from segzero_core.images.overlay import draw_overlay
+from segzero_core.segmenter.sam2 import load_segmenter
+from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import RgbImage, Segmentation
-from tabletop.camera import Camera
-from tabletop.clips import RATE_HZ, film
-from training.segmenter_validation import mask_iou
-from training.tracker import TRAINED
+from training.bundle.segmenter.validation import mask_iou
+from training.bundle.tracker.train import TRAINED
+from worlds.tabletop.camera import Camera
+from worlds.tabletop.clips import RATE_HZ, film
 
 SEED = 1_000_000
 CLIPS = 12

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tabletop.camera import Camera, CameraPose, look_at
-from tabletop.world import World
+from worlds.tabletop.camera import Camera, CameraPose, look_at
+from worlds.tabletop.world import World
 
 MAX_BYTES: Final = 3_000_000
 SIZE_WH: Final = (400, 300)

@@ -6,7 +6,7 @@
 
 Colour, depth and calibration of the cell's camera go over ROS to the node, which runs as a process
 of its own; the question and the answer, with its grasps, go over the action `~/segment`. The
-client is that of `examples/grasp_client.py`, and the gripper is `tabletop.cell`.
+client is that of `examples/grasp_client.py`, and the gripper is `worlds.tabletop.cell`.
 
 Exit code 0: a thing that was meant is 10 cm up and stays there for a second, and nothing else
 rose; or nothing fits and nothing moved. 1: not so. 2: it could not be tried. What a question means
@@ -37,18 +37,18 @@ from std_msgs.msg import Header
 from examples.film import Film
 from examples.grasp_client import Client, Place, Step, answer_from_msg, decide, pick
 from segzero_cli.console import printable
-from segzero_cli.demo_graph import NodeProcess
+from segzero_cli.demo.ros_graph import NodeProcess
 from segzero_core.errors import SegZeroError
 from segzero_core.prompt import clean_query
 from segzero_ros import qos
-from segzero_ros.conversions import array_from_msg, msg_from_array
-from segzero_ros.isolation import isolated_environment
+from segzero_ros.conversions.images import array_from_msg, msg_from_array
+from segzero_ros.executor import Spinner
 from segzero_ros.msg import SegmentationResult, Status
-from segzero_ros.spinner import Spinner
-from tabletop.camera import Camera, Picture
-from tabletop.cell import Cell, MotionError
-from tabletop.hand import GRASP_SETTINGS
-from tabletop.render import Stage, stage_scene
+from segzero_ros.ros_domain import isolated_environment
+from worlds.tabletop.camera import Camera, Picture
+from worlds.tabletop.cell import Cell, MotionError
+from worlds.tabletop.hand import GRASP_SETTINGS
+from worlds.tabletop.render import Stage, stage_scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -147,7 +147,7 @@ def _calibration(stage: Stage) -> CameraInfo:
 
 def node_command(model: str | None) -> list[str]:
     """Build the command that starts the node on the cell's camera, with the gripper's sizes."""
-    command = [sys.executable, "-m", "segzero_ros.node", "--ros-args"]
+    command = [sys.executable, "-m", "segzero_ros.main", "--ros-args"]
     for name, topic in TOPICS.items():
         command += ["-r", f"{name}:={topic}"]
     for name, value in GRASP_SETTINGS.items():

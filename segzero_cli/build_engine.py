@@ -29,13 +29,13 @@ def main(argv: Sequence[str]) -> int:
     """Run `segzero build-engine` and return its exit code."""
     arguments = build_parser().parse_args(argv)
     # Everything that can be refused at once is refused before anything is loaded.
-    from segzero_core import trt_engine
-    from segzero_core.backends import tensorrt_encoder
-    from segzero_core.export import onnx_digest, onnx_path
+    from segzero_core.checkpoints.sam2_checkpoint import image_side
+    from segzero_core.encoders import tensorrt_engine
+    from segzero_core.encoders.onnx_export import onnx_digest, onnx_path
     from segzero_core.loading import choose_device
-    from segzero_core.sam2_model import image_side
+    from segzero_core.segmenter.encoder_selection import tensorrt_encoder
 
-    trt = trt_engine.import_tensorrt()
+    trt = tensorrt_engine.import_tensorrt()
     device = choose_device(arguments.device)
     sam = export.load(arguments.model, arguments.segmenter)
     side, precision = image_side(sam.model), arguments.precision
@@ -44,14 +44,14 @@ def main(argv: Sequence[str]) -> int:
         export.write(sam, precision)
     import torch
 
-    key = trt_engine.engine_key(
+    key = tensorrt_engine.engine_key(
         trt, torch.device(device), sam.weights_hash, onnx_digest(graph), precision, side
     )
-    path = trt_engine.build_engine(trt, graph, key, show_progress)
+    path = tensorrt_engine.build_engine(trt, graph, key, show_progress)
     print(f"\nbuilt {path} for {key.gpu} with TensorRT {key.tensorrt}")
     on_gpu = export.load(arguments.model, arguments.segmenter, device)
     tensorrt_encoder(on_gpu, device, precision)
-    agreement = trt_engine.read_notes(key).get("agreement", [])
+    agreement = tensorrt_engine.read_notes(key).get("agreement", [])
     print(f"its masks agree with torch's: IoU {', '.join(f'{v:.4f}' for v in agreement)}")
     return 0
 

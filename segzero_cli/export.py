@@ -12,7 +12,7 @@ from segzero_cli.main import Parser
 from segzero_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from segzero_core.segmenter import LoadedSegmenter
+    from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 
 def build_parser() -> Parser:
@@ -57,8 +57,8 @@ def main(argv: Sequence[str]) -> int:
 
 def load(model: str, segmenter: str | None, device: str = "cpu") -> LoadedSegmenter:
     """Load a segmenter by the model it goes with, or by its own name."""
-    from segzero_core.models import find_model
-    from segzero_core.segmenter import load_segmenter
+    from segzero_core.checkpoints.registry import find_model
+    from segzero_core.segmenter.sam2 import load_segmenter
 
     return load_segmenter(segmenter or find_model(model).segmenter, device)
 
@@ -67,9 +67,9 @@ def random_segmenter(config: str) -> LoadedSegmenter:
     """Build a SAM 2 of the sam2 package's configurations, with random weights."""
     import torch
 
-    from segzero_core.encoder_torch import TorchImageEncoder
-    from segzero_core.sam2_model import build_sam2, package_config
-    from segzero_core.segmenter import LoadedSegmenter, Sam2Segmenter
+    from segzero_core.checkpoints.sam2_checkpoint import build_sam2, package_config
+    from segzero_core.encoders.torch_encoder import TorchImageEncoder
+    from segzero_core.segmenter.sam2 import LoadedSegmenter, Sam2Segmenter
 
     torch.manual_seed(0)
     sam = build_sam2(package_config(config)).requires_grad_(requires_grad=False)
@@ -80,8 +80,8 @@ def random_segmenter(config: str) -> LoadedSegmenter:
 
 def write(sam: LoadedSegmenter, precision: str, out: Path | None = None) -> Path:
     """Export an encoder, say how far it is from torch, and return its path."""
-    from segzero_core.export import export_encoder, onnx_path
-    from segzero_core.sam2_model import image_side
+    from segzero_core.checkpoints.sam2_checkpoint import image_side
+    from segzero_core.encoders.onnx_export import export_encoder, onnx_path
 
     path = out or onnx_path(sam.weights_hash, image_side(sam.model), precision)
     print(f"exporting the image encoder of {sam.name} in {precision}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from segzero_cli import console
-from segzero_cli.packages import prefer_own_packages
+from segzero_cli.training_package import prefer_own_packages
 from segzero_core.errors import SegZeroError
 
 EXIT_ERROR = 2
@@ -25,13 +25,19 @@ EXIT_INTERRUPTED = 130
 # when their command is used, so that `segzero segment` needs neither ROS nor training code.
 COMMANDS = {
     "segment": ("segzero_cli.segment", "find what a query means in a picture"),
-    "doctor": ("segzero_cli.doctor", "check the installation"),
-    "demo": ("segzero_cli.demo", "play a recorded camera to the node and ask it questions"),
+    "doctor": ("segzero_cli.doctor.checks", "check the installation"),
+    "demo": (
+        "segzero_cli.demo.command",
+        "play a recorded camera to the node and ask it questions",
+    ),
     "export": ("segzero_cli.export", "write the image encoder to an ONNX file"),
     "build-engine": ("segzero_cli.build_engine", "build the image encoder for TensorRT"),
-    "bench": ("segzero_cli.bench", "measure against the plain flow, side by side"),
-    "bag": ("segzero_cli.bag", "ask about every picture of a recorded bag"),
-    "evaluate": ("training.evaluate", "score a model on rendered scenes or a benchmark"),
+    "bench": ("segzero_cli.bench.command", "measure against the plain flow, side by side"),
+    "bag": ("segzero_cli.bag.command", "ask about every picture of a recorded bag"),
+    "evaluate": (
+        "training.evaluation.evaluate",
+        "score a model on rendered scenes or a benchmark",
+    ),
 }
 
 

@@ -13,8 +13,8 @@ from segzero_cli import console
 from segzero_cli.main import Parser
 from segzero_core.events import AnswerDelta, Event, Finished, ThinkingDelta
 from segzero_core.geometry import box_from_mask
-from segzero_core.images import check_writable, load_image, save_image
-from segzero_core.overlay import draw_overlay
+from segzero_core.images.files import check_writable, load_image, save_image
+from segzero_core.images.overlay import draw_overlay
 from segzero_core.prompt import TEMPLATES, clean_query
 from segzero_core.types import Result, RgbImage
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from segzero_core.completion.parser import StreamReader, parse_completion
 from segzero_core.errors import (
     AnswerParseError,
     CancelledError,
@@ -37,7 +38,6 @@ from segzero_core.events import (
     PromptFound,
     ThinkingDelta,
 )
-from segzero_core.parser import StreamReader, parse_completion
 from segzero_core.types import (
     Box,
     ModelIdentity,
@@ -52,33 +52,33 @@ from segzero_core.types import (
 )
 
 if TYPE_CHECKING:
-    from segzero_core.description import ModelDescription
-    from segzero_core.encoder import Embedding, ImageEncoder
-    from segzero_core.images import load_image
-    from segzero_core.overlay import draw_overlay
+    from segzero_core.checkpoints.description import ModelDescription
+    from segzero_core.encoders.base import Embedding, ImageEncoder
+    from segzero_core.images.files import load_image
+    from segzero_core.images.overlay import draw_overlay
     from segzero_core.pipeline import SegZero
-    from segzero_core.reasoner import QwenReasoner, Reasoner
-    from segzero_core.segmenter import Sam2Segmenter, Segmenter, load_segmenter
-    from segzero_core.tracking import Sam2Tracker, Track, Tracker, Tracks
-    from segzero_core.tracking_view import View
+    from segzero_core.reasoner.qwen import QwenReasoner, Reasoner
+    from segzero_core.segmenter.sam2 import Sam2Segmenter, Segmenter, load_segmenter
+    from segzero_core.tracking.scene_change import View
+    from segzero_core.tracking.tracker import Sam2Tracker, Track, Tracker, Tracks
 
 _LAZY = {
-    "Embedding": "encoder",
-    "ImageEncoder": "encoder",
-    "ModelDescription": "description",
-    "QwenReasoner": "reasoner",
-    "Reasoner": "reasoner",
-    "Sam2Segmenter": "segmenter",
-    "Sam2Tracker": "tracking",
+    "Embedding": "encoders.base",
+    "ImageEncoder": "encoders.base",
+    "ModelDescription": "checkpoints.description",
+    "QwenReasoner": "reasoner.qwen",
+    "Reasoner": "reasoner.qwen",
+    "Sam2Segmenter": "segmenter.sam2",
+    "Sam2Tracker": "tracking.tracker",
     "SegZero": "pipeline",
-    "Segmenter": "segmenter",
-    "Track": "tracking",
-    "Tracker": "tracking",
-    "Tracks": "tracking",
-    "View": "tracking_view",
-    "draw_overlay": "overlay",
-    "load_image": "images",
-    "load_segmenter": "segmenter",
+    "Segmenter": "segmenter.sam2",
+    "Track": "tracking.tracker",
+    "Tracker": "tracking.tracker",
+    "Tracks": "tracking.tracker",
+    "View": "tracking.scene_change",
+    "draw_overlay": "images.overlay",
+    "load_image": "images.files",
+    "load_segmenter": "segmenter.sam2",
 }
 
 __all__ = [

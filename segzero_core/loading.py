@@ -8,17 +8,17 @@ from typing import Final
 
 import torch
 
-from segzero_core.backends import check_backend, choose_encoder
-from segzero_core.cores import Cores
-from segzero_core.description import ModelDescription
-from segzero_core.encoder import RememberingEncoder
+from segzero_core.checkpoints.description import ModelDescription
+from segzero_core.checkpoints.registry import find_model
+from segzero_core.checkpoints.sam2_checkpoint import find_sam2
+from segzero_core.checkpoints.weights import combined_hash, weights_hash
+from segzero_core.cpu_threads import Cores
+from segzero_core.encoders.base import RememberingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
-from segzero_core.models import find_model
-from segzero_core.reasoner import QwenReasoner
-from segzero_core.sam2_model import find_sam2
-from segzero_core.segmenter import Sam2Segmenter, load_segmenter
+from segzero_core.reasoner.qwen import QwenReasoner
+from segzero_core.segmenter.encoder_selection import check_backend, choose_encoder
+from segzero_core.segmenter.sam2 import Sam2Segmenter, load_segmenter
 from segzero_core.types import ModelIdentity
-from segzero_core.weights import combined_hash, weights_hash
 
 _LOG: Final = logging.getLogger(__name__)
 

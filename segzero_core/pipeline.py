@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from segzero_core.completion.parser import StreamReader
 from segzero_core.errors import (
     AnswerParseError,
     ConfigError,
@@ -26,9 +27,8 @@ from segzero_core.events import (
     PromptFound,
 )
 from segzero_core.geometry import to_image_frame
-from segzero_core.mask_worker import MaskWorker, stop_if
-from segzero_core.parser import StreamReader
 from segzero_core.prompt import clean_query
+from segzero_core.segmenter.mask_worker import MaskWorker, stop_if
 from segzero_core.types import (
     ModelIdentity,
     ObjectPrompt,
@@ -41,11 +41,11 @@ from segzero_core.types import (
 )
 
 if TYPE_CHECKING:
-    from segzero_core.description import ModelDescription
-    from segzero_core.encoder import ImageEncoder
-    from segzero_core.reasoner import Reasoner
-    from segzero_core.segmenter import Segmenter
-    from segzero_core.tracking import Tracker
+    from segzero_core.checkpoints.description import ModelDescription
+    from segzero_core.encoders.base import ImageEncoder
+    from segzero_core.reasoner.qwen import Reasoner
+    from segzero_core.segmenter.sam2 import Segmenter
+    from segzero_core.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class SegZero:
             OutOfMemoryError: The device has too little memory for the weights.
         """
         # Imported here so that a pipeline of fakes, or of a remote reasoner, needs no torch.
-        from segzero_core.cores import in_own_thread
+        from segzero_core.cpu_threads import in_own_thread
         from segzero_core.loading import load_parts
 
         load = partial(

@@ -22,7 +22,7 @@ from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallba
 from rclpy.node import Node
 from rclpy.task import Future
 
-from segzero_ros.spinner import wake
+from segzero_ros.executor import wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable

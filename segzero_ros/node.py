@@ -26,30 +26,30 @@ from std_srvs.srv import Trigger
 
 from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
-from segzero_ros.answering import Answer, Pipeline, answer_query
-from segzero_ros.core_log import CoreLog
-from segzero_ros.goals import SegmentServer
-from segzero_ros.health import Health, resident_mb
-from segzero_ros.inputs import Inputs
-from segzero_ros.jobs import Job, Query
+from segzero_ros.camera.image_buffer import Picture, PictureRing, picture_trouble
+from segzero_ros.camera.subscriptions import Inputs
+from segzero_ros.diagnostics.health import Health, resident_mb
+from segzero_ros.diagnostics.log_bridge import CoreLog
+from segzero_ros.diagnostics.memory import release_memory
+from segzero_ros.diagnostics.status import Reporter
 from segzero_ros.lifecycle import ManagedNode, TransitionRefusedError
-from segzero_ros.measuring import Measurer
-from segzero_ros.memory import release_memory
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
-from segzero_ros.outputs import Outputs
 from segzero_ros.parameters import check_change, declare_parameters, read_config
-from segzero_ros.pictures import Picture, PictureRing, picture_trouble
-from segzero_ros.reporting import Reporter
-from segzero_ros.results import failure_to_msg
-from segzero_ros.traces import TraceWriter
-from segzero_ros.tracks import NOTHING, Beginning, TrackKeeper
-from segzero_ros.worker import MAX_HANGS, Worker
+from segzero_ros.publishers import Outputs
+from segzero_ros.queries.action_server import SegmentServer
+from segzero_ros.queries.answer import Answer, Pipeline, answer_query
+from segzero_ros.queries.job import Job, Query
+from segzero_ros.queries.results import failure_to_msg
+from segzero_ros.queries.trace import TraceWriter
+from segzero_ros.queries.worker import MAX_HANGS, Worker
+from segzero_ros.spatial.pose_estimator import Measurer
+from segzero_ros.tracking import NOTHING, Beginning, TrackKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from segzero_core.config import NodeConfig
-    from segzero_core.tracking import Tracker
+    from segzero_core.tracking.tracker import Tracker
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
@@ -479,9 +479,3 @@ class SegZeroNode(ManagedNode):
         self.outputs.close()
         self._core_log.close()
         return worker is None or not worker.is_alive
-
-
-if __name__ == "__main__":
-    from segzero_ros.process import run_process
-
-    run_process()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segzero_core.depth import CameraModel
+from segzero_core.depth.measurement import CameraModel
 
 Floats = NDArray[np.float64]
 

@@ -72,8 +72,9 @@ class GrpoConfig:
         answer_format: `strict` or `soft` check of the answer's keys.
         parts: What the answer is paid for: `box`, `points`, or both.
         mask_weight: Weight of the mask IoU with the segmenter in the loop; 0 leaves it out.
-        shared_pictures: Compute a picture once for its group (`training.shared_pictures`); for
-            the small reasoner only, in one process.
+        shared_pictures: Compute a picture once for its group
+            (`training.finetune.shared_image_sampling`); for the small reasoner only, in one
+            process.
         vllm: `off`, `server` or `colocate`; where the completions are made.
         vllm_server: `http://host:port` of `trl vllm-serve`, for `server`.
         vllm_memory: Share of the GPU's memory for the rollouts, for `colocate`.
@@ -122,7 +123,7 @@ class TrainConfig:
     Attributes:
         name: What logs and the written description call it.
         model: Named model, folder or Hub id of the reasoner to begin from.
-        data: Folder written by `python -m training.data`.
+        data: Folder written by `python -m training.data.prepare`.
         output: Folder of checkpoints, metrics and the final model.
         template: Prompt template.
         kinds: Kinds of questions to train on; empty: all that the data holds.

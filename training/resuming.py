@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 from transformers import Trainer
 
-from training.checkpoints import CheckpointError
+from training.finetune.checkpoints import CheckpointError
 
 
 class ResumesByHubNames(Trainer):

@@ -12,9 +12,9 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.depth import CONVEX, Shot, main, measure_scene, summary
-from segzero_cli.clip import TOPICS
+from segzero_cli.demo.clip import TOPICS
 from segzero_core.config import GraspConfig
-from tabletop.scene import Scene, save_scene
+from worlds.tabletop.scene import Scene, save_scene
 
 CLIP = Path(__file__).parents[2] / "demo" / "clip.mcap"
 

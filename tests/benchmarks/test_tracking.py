@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.tracking import Scores, draw_clip, main, missed, watch
 from segzero_core import load_segmenter
-from segzero_core.models import bundled_folder
-from tabletop.camera import Camera
+from segzero_core.checkpoints.registry import bundled_folder
+from worlds.tabletop.camera import Camera
 
 
 def _figures(**changes: Any) -> dict[str, Any]:

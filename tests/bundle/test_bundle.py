@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from segzero_cli.clip import Shot, read_clip
+from segzero_cli.demo.clip import Shot, read_clip
 from segzero_cli.demo_score import MIN_IOU, iou
 from segzero_core import SegZero
-from segzero_core.weights import file_digest, read_sums
-from segzero_ros.conversions import array_from_msg
+from segzero_core.checkpoints.weights import file_digest, read_sums
+from segzero_ros.conversions.images import array_from_msg
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "models" / "tabletop"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segzero_core.sam2_model import read_tracking_facts
-from segzero_core.segmenter import load_segmenter
+from segzero_core.checkpoints.sam2_checkpoint import read_tracking_facts
+from segzero_core.segmenter.sam2 import load_segmenter
 
 SEGMENTER = Path(__file__).parents[2] / "models" / "tabletop" / "segmenter"
 CLIPS = 3

@@ -38,14 +38,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from segzero_core.testing_models import save_tiny_model
+    from segzero_core.testing.tiny_models import save_tiny_model
 
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    from segzero_core.images import save_image
+    from segzero_core.images.files import save_image
 
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     save_image(tmp_path / "table.png", pixels)

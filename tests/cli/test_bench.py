@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from segzero_cli import bench, bench_limits, bench_report
-from segzero_cli.bench_flows import STAGES, OurFlow, PlainFlow, Run
+from segzero_cli.bench import command, report, roofline
+from segzero_cli.bench.flows import STAGES, OurFlow, PlainFlow, Run
 from segzero_core import ConfigError, SegZero
-from segzero_core.images import save_image
+from segzero_core.images.files import save_image
 
 
 def answered(first_mask_ms: float, completion: str = "x", pixels: int = 50) -> Run:
@@ -39,12 +39,12 @@ def runs(count: int = 20, second_ms: float = 10.0, **ours: Any) -> dict[str, lis
 
 
 def test_figures_are_medians_and_their_ratios() -> None:
-    found = bench_report.figures(runs())
+    found = report.figures(runs())
 
     assert (found["first_ratio"], found["second_ratio"]) == (2.5, 5.0)
     assert found["flows"]["ours first"]["tokens_per_s"] == 1000.0
     assert found["flows"]["plain first"]["first_mask"] == {"p50": 50.0, "p95": 50.0}
-    assert bench_report.misses(found) == []
+    assert report.misses(found) == []
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_figures_are_medians_and_their_ratios() -> None:
     ],
 )
 def test_a_missed_target_is_named(given: dict[str, list[Run]], words: str) -> None:
-    (missed,) = bench_report.misses(bench_report.figures(given))
+    (missed,) = report.misses(report.figures(given))
 
     assert missed.startswith(words)
 
 
 def test_a_table_has_a_row_for_every_flow() -> None:
-    lines = bench_report.table(bench_report.figures(runs())).splitlines()
+    lines = report.table(report.figures(runs())).splitlines()
 
     assert len(lines) == 6
     assert {line.count("|") for line in lines} == {len(STAGES) + 3}
@@ -75,7 +75,7 @@ def test_a_table_has_a_row_for_every_flow() -> None:
 
 def test_a_plot_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    bench_report.plot(bench_report.figures(runs()), tmp_path / "plot.png")
+    report.plot(report.figures(runs()), tmp_path / "plot.png")
 
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -99,8 +99,8 @@ def test_both_flows_give_the_same_answer(tiny_model: Path) -> None:
 def test_a_run_without_masks_counts_to_its_end() -> None:
     nothing = replace(answered(5.0), masks=np.zeros((0, 10, 10), np.bool_))
 
-    assert bench_report._iou(nothing, nothing) == 1.0
-    assert bench_report._iou(nothing, answered(5.0)) == 0.0
+    assert report._iou(nothing, nothing) == 1.0
+    assert report._iou(nothing, answered(5.0)) == 0.0
 
 
 def test_the_weights_of_one_token_are_counted(tiny_model: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_weights_of_one_token_are_counted(tiny_model: Path) -> None:
     everything = sum(p.numel() for p in (*tower.parameters(), *model.lm_head.parameters()))
     embedding = tower.embed_tokens.weight.numel()
 
-    assert bench_limits.bytes_per_token(model) == 4 * (everything - embedding)
+    assert roofline.bytes_per_token(model) == 4 * (everything - embedding)
 
 
 def test_the_work_of_an_encoder_is_counted() -> None:
@@ -123,15 +123,15 @@ def test_the_work_of_an_encoder_is_counted() -> None:
         def forward_image(self, x: torch.Tensor) -> torch.Tensor:
             return self.conv(x)
 
-    assert bench_limits.encoder_flop(Encoder()) == 2 * 3 * 5 * 8 * 8
+    assert roofline.encoder_flop(Encoder()) == 2 * 3 * 5 * 8 * 8
 
 
 def test_the_command_measures_and_writes(
     run: Callable, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_limits, "_READ_BYTES", {"cpu": 1 << 16})
-    monkeypatch.setattr(bench, "_rendered", lambda _count: [])
-    monkeypatch.setattr(bench_limits, "_MATRIX_SIDE", {"cpu": 16})
+    monkeypatch.setattr(roofline, "_READ_BYTES", {"cpu": 1 << 16})
+    monkeypatch.setattr(command, "_rendered", lambda _count: [])
+    monkeypatch.setattr(roofline, "_MATRIX_SIDE", {"cpu": 16})
     told = run("bench", "--model", tiny_model, "--device", "cpu", "--runs", 2, "--backend",
                "torch", "--json", tmp_path / "bench.json", "--check")  # fmt: skip
 
@@ -168,19 +168,19 @@ def test_questions_about_named_pictures_alternate(tmp_path: Path) -> None:
     for path in paths:
         save_image(path, np.zeros((4, 6, 3), np.uint8))
 
-    asked = bench.load_questions(paths, ["a", "b", "c"], 4)
+    asked = command.load_questions(paths, ["a", "b", "c"], 4)
 
     assert [(first, second) for _, first, second in asked] == [("a", "b"), ("b", "c")]
     with pytest.raises(ConfigError):
-        bench.load_questions([], None, 4)
+        command.load_questions([], None, 4)
 
 
 @pytest.mark.parametrize("rendered", [True, False])
 def test_without_pictures_there_are_some(rendered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not rendered:
-        monkeypatch.setattr(bench, "_rendered", lambda _count: [])
+        monkeypatch.setattr(command, "_rendered", lambda _count: [])
 
-    asked = bench.load_questions(None, None, 3)
+    asked = command.load_questions(None, None, 3)
 
     assert len(asked) >= 2
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image, _, _ in asked)

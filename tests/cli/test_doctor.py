@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segzero_cli import doctor
-from segzero_cli.doctor import Finding, Mark
+from segzero_cli.doctor import checks
+from segzero_cli.doctor.checks import Finding, Mark
 from segzero_core import ModelLoadError
 
 
@@ -16,7 +16,7 @@ from segzero_core import ModelLoadError
 def test_only_what_is_needed_fails_the_check(
     run: Callable, monkeypatch: pytest.MonkeyPatch, mark: Mark, code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "CHECKS", (lambda: Finding(mark, "thing", "is so"),))
+    monkeypatch.setattr(checks, "CHECKS", (lambda: Finding(mark, "thing", "is so"),))
 
     told = run("doctor")
 
@@ -25,27 +25,29 @@ def test_only_what_is_needed_fails_the_check(
 
 
 def test_what_is_installed_is_named_with_its_version() -> None:
-    checks = (doctor.check_python, doctor.check_torch, doctor._needed("numpy", "numpy"))
+    chosen = (checks.check_python, checks.check_torch, checks._needed("numpy", "numpy"))
 
-    assert {check().mark for check in checks} == {Mark.OK}
+    assert {check().mark for check in chosen} == {Mark.OK}
 
 
 def test_what_is_missing_comes_with_advice() -> None:
-    finding = doctor.check_module("no_such_module", "thing", "pip install thing")
+    finding = checks.check_module("no_such_module", "thing", "pip install thing")
 
     assert str(finding) == "FAIL thing        No module named 'no_such_module'; pip install thing"
 
 
 @pytest.fixture
 def bundle(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("segzero_core.models._bundled_places", lambda name: iter([tiny_model]))
+    monkeypatch.setattr(
+        "segzero_core.checkpoints.registry._bundled_places", lambda name: iter([tiny_model])
+    )
     return tiny_model
 
 
 def test_the_bundle_is_named_by_the_hash_of_its_results(bundle: Path) -> None:
     from segzero_core import SegZero
 
-    finding = doctor.check_bundle()
+    finding = checks.check_bundle()
 
     assert finding.mark is Mark.OK
     assert finding.text.startswith(SegZero.load("tabletop", device="cpu").identity.weights_hash)
@@ -53,9 +55,11 @@ def test_the_bundle_is_named_by_the_hash_of_its_results(bundle: Path) -> None:
 
 
 def test_a_missing_bundle_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segzero_core.models._bundled_places", lambda name: iter([Path("/no")]))
+    monkeypatch.setattr(
+        "segzero_core.checkpoints.registry._bundled_places", lambda name: iter([Path("/no")])
+    )
 
-    finding = doctor.check_bundle()
+    finding = checks.check_bundle()
 
     assert finding.mark is Mark.FAILED
     assert "Install the package again" in finding.text
@@ -65,16 +69,16 @@ def test_a_damaged_bundle_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     def damaged(paths: object) -> str:
         raise ModelLoadError("model.safetensors is damaged")
 
-    monkeypatch.setattr(doctor, "weights_hash", damaged)
+    monkeypatch.setattr(checks, "weights_hash", damaged)
 
-    assert doctor.check_bundle().mark is Mark.FAILED
+    assert checks.check_bundle().mark is Mark.FAILED
 
 
 def test_a_renderer_that_crashes_is_only_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.setattr(doctor, "_RENDER", "import os; os.abort()")
+    monkeypatch.setattr(checks, "_RENDER", "import os; os.abort()")
 
-    finding = doctor.check_renderer()
+    finding = checks.check_renderer()
 
     assert finding.mark is Mark.ABSENT
     assert "libosmesa6" in finding.text
@@ -82,9 +86,9 @@ def test_a_renderer_that_crashes_is_only_absent(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_renderer_that_works_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "egl")
-    monkeypatch.setattr(doctor, "_RENDER", "import os; assert os.environ['MUJOCO_GL'] == 'egl'")
+    monkeypatch.setattr(checks, "_RENDER", "import os; assert os.environ['MUJOCO_GL'] == 'egl'")
 
-    assert doctor.check_renderer() == Finding(Mark.OK, "renderer", "mujoco with MUJOCO_GL=egl")
+    assert checks.check_renderer() == Finding(Mark.OK, "renderer", "mujoco with MUJOCO_GL=egl")
 
 
 def test_tensorrt_is_not_touched_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +96,7 @@ def test_tensorrt_is_not_touched_without_a_gpu(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    finding = doctor.check_tensorrt()
+    finding = checks.check_tensorrt()
 
     assert finding.mark is Mark.ABSENT
     assert "no GPU" in finding.text

@@ -119,8 +119,9 @@ def test_help_does_not_load_torch() -> None:
 
 
 def test_our_own_training_is_found_before_that_of_sam2(tmp_path: Path) -> None:
-    code = "from segzero_cli.main import available_commands; from segzero_cli import packages;"
-    code += "packages.prefer_own_packages(); print(available_commands());"
+    code = "from segzero_cli.main import available_commands;"
+    code += "from segzero_cli import training_package;"
+    code += "training_package.prefer_own_packages(); print(available_commands());"
     code += "import training; print(training.__path__[0])"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

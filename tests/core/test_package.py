@@ -24,7 +24,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_package_and_its_fakes_need_no_torch() -> None:
     code = (
-        "import sys, segzero_core, segzero_core.testing, segzero_core.images;"
+        "import sys, segzero_core, segzero_core.testing.fakes, segzero_core.images.files;"
         "segzero_core.SegZero, segzero_core.draw_overlay;"
         "print([m for m in ('torch', 'transformers', 'sam2', 'rclpy') if m in sys.modules])"
     )

@@ -34,15 +34,15 @@ from segzero_core import (
     ThinkingDelta,
     TruncatedReplyError,
 )
-from segzero_core.encoder import RememberingEncoder
-from segzero_core.testing import (
+from segzero_core.encoders.base import RememberingEncoder
+from segzero_core.testing.fakes import (
     BoxSegmenter,
     FakeEncoder,
     ScriptedReasoner,
     fake_description,
     fake_segzero,
 )
-from segzero_core.testing_models import TINY_REPLY
+from segzero_core.testing.tiny_models import TINY_REPLY
 
 MUG = '{"bbox_2d": [10, 20, 30, 40], "point_2d": [15, 25]}'
 REPLY = f"<think>It is red.</think><answer>[{MUG}]</answer>"

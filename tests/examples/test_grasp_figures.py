@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.grasp import cause_of, summary, thing_under
 from examples.grasp_client import Step
-from tabletop.cell import Lift
-from tabletop.scene import Query
+from worlds.tabletop.cell import Lift
+from worlds.tabletop.scene import Query
 
 ONE = Query("name", "the red mug", (2,))
 MANY = Query("many", "all the tools", (1, 2))

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from segzero_core import QwenReasoner, RgbImage, SegZero, load_image, load_segmenter
-from segzero_core.backends import choose_encoder
+from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import is_out_of_memory
-from segzero_core.language_model import MEMORY_STEP
-from segzero_core.models import find_model
-from segzero_core.parity import mask_agreement
-from segzero_core.testing_models import TINY_REPLY, save_tiny_model
+from segzero_core.qwen_vl.language_model import MEMORY_STEP
+from segzero_core.segmenter.encoder_parity import mask_agreement
+from segzero_core.segmenter.encoder_selection import choose_encoder
+from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

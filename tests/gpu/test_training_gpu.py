@@ -10,8 +10,8 @@ import torch
 
 from segzero_core import SegZero
 from tests.training.conftest import write_prepared
-from training import train
-from training.checkpoints import METRICS
+from training.finetune import train
+from training.finetune.checkpoints import METRICS
 
 pytestmark = [
     pytest.mark.gpu,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from segzero_ros.isolation import isolated_environment
+from segzero_ros.ros_domain import isolated_environment
 
 TIMEOUT_S = 30.0
 
@@ -26,12 +26,12 @@ try:
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Header, String
 
-    from segzero_core.testing import fake_segzero
+    from segzero_core.testing.fakes import fake_segzero
     from segzero_ros import qos
-    from segzero_ros.conversions import msg_from_array
+    from segzero_ros.conversions.images import msg_from_array
+    from segzero_ros.executor import Spinner
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
     from segzero_ros.node import SegZeroNode
-    from segzero_ros.spinner import Spinner
     from tests.ros.scripted import TWO_OBJECTS
 except ModuleNotFoundError as error:
     if os.environ.get("CI") or (error.name or "").startswith("segzero_core"):

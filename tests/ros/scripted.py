@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from segzero_core import SegZero
-from segzero_core.testing import BoxSegmenter, FakeEncoder, fake_description
+from segzero_core.testing.fakes import BoxSegmenter, FakeEncoder, fake_description
 from segzero_core.types import ModelIdentity
 
 THINKING = "I see a red mug on the left and a blue one; the query names the red one."

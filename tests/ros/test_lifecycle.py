@@ -12,8 +12,8 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
 from segzero_core.errors import ModelLoadError
-from segzero_core.testing import ScriptedReasoner, fake_segzero
-from segzero_ros.health import resident_mb
+from segzero_core.testing.fakes import ScriptedReasoner, fake_segzero
+from segzero_ros.diagnostics.health import resident_mb
 from segzero_ros.msg import SegmentationResult, Status
 from tests.ros.scripted import SIZE_WH, TWO_OBJECTS, GatedReasoner, pipeline_of
 

@@ -13,8 +13,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from segzero_core import SegZero
-from segzero_core.testing import fake_segzero
-from segzero_ros.conversions import array_from_msg
+from segzero_core.testing.fakes import fake_segzero
+from segzero_ros.conversions.images import array_from_msg
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from tests.ros.scripted import (
     NOTHING,
@@ -323,7 +323,7 @@ def test_the_real_model_code_answers_on_the_graph(
     start_node: Callable[..., Any], client: Any, tmp_path: Path
 ) -> None:
     """Qwen2.5-VL and SAM 2 of a few thousand weights, through the loader that users get."""
-    from segzero_core.testing_models import TINY_REPLY, save_tiny_model
+    from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_model
     from segzero_ros.node import load_pipeline
 
     node = start_node(load_pipeline, model=str(save_tiny_model(tmp_path)), device="cpu")

@@ -14,9 +14,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from segzero_core import SegZero
-from segzero_core.encoder import Embedding
+from segzero_core.encoders.base import Embedding
 from segzero_core.errors import ModelLoadError
-from segzero_core.testing import ScriptedReasoner, fake_segzero
+from segzero_core.testing.fakes import ScriptedReasoner, fake_segzero
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from tests.ros.scripted import SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
 
@@ -229,7 +229,7 @@ def test_the_real_loader_refuses_a_missing_folder(
 def test_the_real_loader_refuses_a_damaged_weight_file(
     start_node: Callable[..., Any], client: Any, tmp_path: Path
 ) -> None:
-    from segzero_core.testing_models import save_tiny_model
+    from segzero_core.testing.tiny_models import save_tiny_model
     from segzero_ros.node import load_pipeline
 
     model = save_tiny_model(tmp_path)
@@ -288,7 +288,7 @@ def test_a_defect_beyond_the_model_is_a_result_too(
 
     client.send_picture(node, SIZE_WH)
     with monkeypatch.context() as patch:
-        patch.setattr("segzero_ros.outputs.instances_to_msg", broken)
+        patch.setattr("segzero_ros.publishers.instances_to_msg", broken)
         result = client.ask_and_wait("the mugs", SegmentationResult.INTERNAL_ERROR)
     assert "a defect" in result.error_msg
     assert still_answers(node, client)

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from segzero_core.config import NodeConfig, bounds_of, check_settings
 from segzero_core.errors import ConfigError
-from segzero_core.testing import fake_segzero
+from segzero_core.testing.fakes import fake_segzero
 from segzero_ros.node import load_pipeline
 from segzero_ros.parameters import parameter_table, read_config
 

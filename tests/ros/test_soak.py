@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from lifecycle_msgs.msg import Transition
 
-from segzero_core.testing import fake_segzero
-from segzero_ros.health import resident_mb
-from segzero_ros.memory import release_memory
+from segzero_core.testing.fakes import fake_segzero
+from segzero_ros.diagnostics.health import resident_mb
+from segzero_ros.diagnostics.memory import release_memory
 from segzero_ros.msg import SegmentationResult
+from tests.ros.queries.test_action_server import Sender
 from tests.ros.scripted import SIZE_WH, TWO_OBJECTS
-from tests.ros.test_goals import Sender
 
 SHORT, WHOLE = 60, int(os.environ.get("SOAK_QUERIES", "1000"))
 SETTLED = 100

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tabletop.scene import Query, Scene, SceneObject, save_scene
-from training.data import main as prepare
+from training.data.prepare import main as prepare
+from worlds.tabletop.scene import Query, Scene, SceneObject, save_scene
 
 WIDTH, HEIGHT = 160, 120
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.intervals import RESAMPLES, SEED, Interval, difference_over_seeds
+from training.evaluation.bootstrap import RESAMPLES, SEED, Interval, difference_over_seeds
 from training.study.plan import NONE, TRAINED_KINDS, Arm
 from training.study.results import (
     Cases,

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from segzero_core.checkpoints.registry import find_model
+from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import InputError, SegZeroError
-from segzero_core.models import find_model
-from segzero_core.weights import weights_hash
-from training.checkpoints import COMPLETE, METRICS
-from training.samples import read_samples, write_whole
+from training.evaluation.predictions import read_samples, write_whole
+from training.finetune.checkpoints import COMPLETE, METRICS
 from training.study.plan import (
     ASKED_KINDS,
     BASE,
@@ -195,11 +195,11 @@ def _prepare(study: Study) -> None:
         folder = study.work / name
         if len(list(folder.glob("*/scene.json"))) < count:
             arguments = ["--seed", str(seed), "--count", str(count), "--out", str(folder)]
-            _command(study.work / "render.log", "tabletop.render", *arguments)
+            _command(study.work / "render.log", "worlds.tabletop.render", *arguments)
     for name, out in (("train", "prepared"), ("test", HELD_OUT)):
         arguments = ["--source", "tabletop", "--root", str(study.work / name), "--split", name]
         arguments += ["--seen-size", "336", "--out", str(study.work / out)]
-        _command(study.work / "prepare.log", "training.data", *arguments)
+        _command(study.work / "prepare.log", "training.data.prepare", *arguments)
 
 
 def _in_parallel(study: Study, jobs: Iterable[tuple[Arm, int]]) -> None:
@@ -249,7 +249,14 @@ def _trained(study: Study, arm: Arm, seed: int) -> str:
             f"seed={seed}",
         )
         sets = [word for setting in settings for word in ("--set", setting)]
-        _command(folder / "train.log", "training.train", arm.method, "--config", "tabletop", *sets)
+        _command(
+            folder / "train.log",
+            "training.finetune.train",
+            arm.method,
+            "--config",
+            "tabletop",
+            *sets,
+        )
     return str(folder / "model")
 
 
@@ -274,7 +281,8 @@ def _warm_up_small(study: Study) -> None:
     shared = ("--run", str(run_folder), "--layers", str(SMALL_LAYERS))
     steps = str(study.scale.small_steps)
     _command(
-        study.work / "small.log", "training.reasoner", "train", *shared, "--stage", "text",
+        study.work / "small.log", "training.bundle.reasoner.train", "train", *shared,
+        "--stage", "text",
         "--init", str(files.reasoner), "--data", str(study.work / "train"), "--steps", steps,
         "--cool", steps, "--warm", "10", "--heads-first", "20", "--lr", "1e-3",
         "--words-weight", "5", "--questions", "6", "--save-every", "20", "--no-muon",
@@ -282,7 +290,7 @@ def _warm_up_small(study: Study) -> None:
     )  # fmt: skip
     if not (model / "reasoner" / "segzero.json").is_file():
         export = ("export", *shared, "--out", str(model / "reasoner"))
-        _command(study.work / "small.log", "training.reasoner", *export)
+        _command(study.work / "small.log", "training.bundle.reasoner.train", *export)
     if not (model / "segmenter").exists():
         shutil.copytree(files.segmenter, model / "segmenter")
 
@@ -293,7 +301,7 @@ def _ask(study: Study, arm: Arm, model: str, scenes: str, folder: Path) -> None:
         arguments = ["--data", str(study.work / scenes), "--model", model]
         arguments += ["--template", arm.template, "--batch", str(study.scale.batch)]
         arguments += ["--samples", str(samples), "--device", "cpu"]
-        _command(folder / f"{scenes}.log", "training.evaluate", *arguments)
+        _command(folder / f"{scenes}.log", "training.evaluation.evaluate", *arguments)
 
 
 def _ask_words(study: Study, model: str, folder: Path) -> None:
@@ -301,7 +309,13 @@ def _ask_words(study: Study, model: str, folder: Path) -> None:
     if not samples.is_file():
         arguments = ["--benchmark", "tabletop", "--root", str(study.work / "test")]
         arguments += ["--model", model, "--batch", "12", "--device", "cpu"]
-        _command(folder / "words.log", "training.retention", *arguments, "--samples", str(samples))
+        _command(
+            folder / "words.log",
+            "training.evaluation.retention",
+            *arguments,
+            "--samples",
+            str(samples),
+        )
 
 
 def _sample_rewards(study: Study, arm: Arm, model: str, folder: Path) -> None:
@@ -313,7 +327,7 @@ def _sample_rewards(study: Study, arm: Arm, model: str, folder: Path) -> None:
         arguments += ["--questions", str(study.scale.reward_questions)]
         arguments += ["--replies", str(study.scale.reward_replies), "--samples", str(samples)]
         arguments += [word for setting in settings for word in ("--set", setting)]
-        _command(folder / "rewards.log", "training.sampled_rewards", *arguments)
+        _command(folder / "rewards.log", "training.finetune.reward_statistics", *arguments)
 
 
 def _keep(study: Study, arm: Arm, seed: int) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from segzero_core.completion.parser import parse_completion
 from segzero_core.errors import InputError
-from segzero_core.parser import parse_completion
 from training.study import figures
 from training.study.figures import SEEN, UNSEEN, Estimate, Trainings, load_trainings
 from training.study.jobs import CHOICE

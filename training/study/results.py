@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import InputError
-from training.samples import SamplesFile, read_samples, write_whole
+from training.evaluation.predictions import SamplesFile, read_samples, write_whole
 
 CASES: Final = "cases.json"
 METRICS: Final = "metrics.jsonl"
@@ -97,7 +97,8 @@ def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases)
         seed: Of the training.
         base_hash: Weights that it began from.
         folder: Holds `test.jsonl` of `segzero evaluate --samples`, `words.jsonl` of
-            `python -m training.retention` and `rewards.jsonl` of `training.sampled_rewards`.
+            `python -m training.evaluation.retention` and `rewards.jsonl` of
+            `training.finetune.reward_statistics`.
         cases: What must have been asked.
 
     Raises:

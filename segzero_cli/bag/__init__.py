@@ -1,0 +1,1 @@
+"""`segzero bag`: one query about every image of a recorded bag."""

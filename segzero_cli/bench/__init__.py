@@ -1,0 +1,1 @@
+"""`segzero bench`: measures the pipeline against the plain flow."""

@@ -1,0 +1,124 @@
+"""What a benchmark has found, as a table, as JSON, as a plot, and as a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from segzero_cli.bench.flows import STAGES, Run
+
+MIN_RUNS: Final = 20
+MIN_FIRST_RATIO: Final = 2.0
+MIN_SECOND_RATIO: Final = 3.0
+MIN_IOU: Final = 0.99
+
+Runs = Mapping[str, Sequence[Run]]
+"""By flow and question: `plain first`, `ours first`, `plain second`, `ours second`."""
+
+
+def figures(runs: Runs) -> dict[str, Any]:
+    """Reduce runs to what is reported.
+
+    Args:
+        runs: As many of every kind; runs of the same index answered the same question.
+    """
+    pairs = [
+        pair
+        for turn in ("first", "second")
+        for pair in zip(runs[f"plain {turn}"], runs[f"ours {turn}"], strict=True)
+    ]
+    return {
+        "runs": len(runs["ours first"]),
+        "identical_completions": sum(a.completion == b.completion for a, b in pairs),
+        "compared": len(pairs),
+        "least_mask_iou": min(_iou(a, b) for a, b in pairs),
+        "first_ratio": _ratio(runs, "first"),
+        "second_ratio": _ratio(runs, "second"),
+        "flows": {name: _stages(kind) for name, kind in runs.items()},
+    }
+
+
+def misses(found: Mapping[str, Any]) -> list[str]:
+    """Return the targets that were missed, in words."""
+    wanted = [
+        (found["runs"] >= MIN_RUNS, f"only {found['runs']} runs, {MIN_RUNS} count"),
+        (
+            found["identical_completions"] == found["compared"],
+            f"{found['compared'] - found['identical_completions']} replies differ",
+        ),
+        (
+            found["least_mask_iou"] >= MIN_IOU,
+            f"masks agree by {found['least_mask_iou']:.3f}, {MIN_IOU} is wanted",
+        ),
+        (
+            found["first_ratio"] >= MIN_FIRST_RATIO,
+            f"first question {found['first_ratio']:.2f} times faster, {MIN_FIRST_RATIO} is wanted",
+        ),
+        (
+            found["second_ratio"] >= MIN_SECOND_RATIO,
+            f"second question {found['second_ratio']:.2f} times faster,"
+            f" {MIN_SECOND_RATIO} is wanted",
+        ),
+    ]
+    return [words for met, words in wanted if not met]
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Write the stages of every flow below each other; p50 and p95 in milliseconds."""
+    head = "| | " + " | ".join(stage.replace("_", " ") for stage in STAGES) + " | tokens/s |"
+    lines = [head, "|---" * (len(STAGES) + 2) + "|"]
+    for name, stages in found["flows"].items():
+        cells = [f"{stages[stage]['p50']:.0f} ({stages[stage]['p95']:.0f})" for stage in STAGES]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {stages['tokens_per_s']:.0f} |")
+    return "\n".join(lines)
+
+
+def plot(found: Mapping[str, Any], path: Path) -> None:
+    """Draw the time to the first mask of every flow into a picture file."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 2.6))
+    names = list(found["flows"])[::-1]
+    middle = [found["flows"][name]["first_mask"]["p50"] for name in names]
+    late = [found["flows"][name]["first_mask"]["p95"] for name in names]
+    colors = ["tab:green" if name.startswith("ours") else "tab:gray" for name in names]
+    axes.barh(names, middle, color=colors)
+    axes.plot(late, names, "k|", markersize=14)
+    axes.set_xlabel("from the question to the first mask [ms], median, and 95th percentile as |")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _stages(runs: Sequence[Run]) -> dict[str, Any]:
+    stages: dict[str, Any] = {
+        stage: {
+            f"p{percent}": round(float(np.percentile([r.ms[stage] for r in runs], percent)), 2)
+            for percent in (50, 95)
+        }
+        for stage in STAGES
+    }
+    stages["tokens_per_s"] = round(float(np.nanmedian([run.tokens_per_s for run in runs])), 2)
+    stages["tokens"] = sum(run.tokens for run in runs)
+    return stages
+
+
+def _ratio(runs: Runs, turn: str) -> float:
+    plain, ours = (
+        float(np.median([run.ms["first_mask"] for run in runs[f"{flow} {turn}"]]))
+        for flow in ("plain", "ours")
+    )
+    return plain / ours
+
+
+def _iou(a: Run, b: Run) -> float:
+    """Compare the union of masks; where the replies differ, so may their number."""
+    first, second = a.masks.any(0), b.masks.any(0)
+    union = int((first | second).sum())
+    return 1.0 if union == 0 else int((first & second).sum()) / union

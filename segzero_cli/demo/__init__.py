@@ -1,0 +1,1 @@
+"""`segzero demo`: plays a recorded camera to the node and asks it questions."""

@@ -1,0 +1,153 @@
+"""The demo's two ends of the graph: the node as a process, and a camera with a person."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
+
+from segzero_cli.demo.clip import TOPICS
+from segzero_ros import qos
+from segzero_ros.executor import Spinner
+from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
+
+if TYPE_CHECKING:
+    from segzero_cli.demo.clip import Shot
+
+FRAME_RATE_HZ: Final = 10.0
+FRAME_TIMEOUT_S: Final = 60.0
+NODE_END_TIMEOUT_S: Final = 60.0
+
+
+class NodeProcess:
+    """The segzero node, started apart and interrupted at the end.
+
+    Args:
+        command: What starts it.
+        env: Its environment variables.
+        log: File for everything it prints.
+    """
+
+    def __init__(self, command: Sequence[str], env: dict[str, str], log: Path) -> None:
+        self._log_path = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                list(command), env=env, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it does not run any more."""
+        return self._process.poll() is not None
+
+    def last_lines(self, count: int = 5) -> str:
+        """Return the end of what it printed."""
+        lines = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-count:])
+
+    def end(self) -> int:
+        """Interrupt it as a person would, and return its exit code; it never outlives this."""
+        try:
+            if not self.has_ended:
+                self._process.send_signal(signal.SIGINT)
+                self._process.wait(NODE_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass  # its exit code will tell
+        finally:  # also when a second Ctrl-C ends the waiting
+            self._process.kill()
+        return self._process.wait()
+
+
+class CameraAndPerson:
+    """Plays one shot of the clip at a time, publishes queries, and hears the node.
+
+    A context manager: its executor runs in a thread between enter and exit.
+    """
+
+    def __init__(self) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = Node("segzero_demo", context=self._context)
+        self.heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._shot: Shot | None = None
+        self._frames = threading.Condition()
+        self._frame_count = 0
+        self._cameras = {
+            key: self._node.create_publisher(kind, TOPICS[key], 1)
+            for key, kind in (("color", Image), ("depth", Image), ("info", CameraInfo))
+        }
+        self._queries = self._node.create_publisher(String, "/segzero/query", qos.QUERY)
+        # A node learns of subscriptions in the order in which they were made. The state comes
+        # last: whoever has heard it knows that the node publishes nothing past the others.
+        for topic, kind, profile in (
+            ("reasoning", ReasoningTrace, qos.TRACE),
+            ("mask", Image, qos.RESULT),
+            ("overlay", Image, qos.RESULT),
+            ("result", SegmentationResult, qos.RESULT),
+            ("status", Status, qos.LATCHED),
+        ):
+            self._node.create_subscription(
+                kind,
+                f"/segzero/{topic}",
+                lambda msg, topic=topic: self.heard.put((topic, msg)),
+                profile,
+            )
+        self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish_frame)
+        self._spinner: Spinner | None = None
+
+    def __enter__(self) -> CameraAndPerson:
+        self._spinner = Spinner(self._node)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def is_heard(self) -> bool:
+        """Wait for somebody who hears queries and the camera.
+
+        Returns:
+            Whether there is somebody.
+        """
+        publishers = (self._queries, self._cameras["color"])
+        return self._wait(lambda: all(each.get_subscription_count() for each in publishers))
+
+    def play(self, shot: Shot) -> None:
+        """Hold the camera on a shot, and return when two frames of it are out."""
+        self._shot = shot
+        enough = self._frame_count + 3  # the first may have been taken of the shot before
+        self._wait(lambda: self._frame_count >= enough)
+
+    def ask(self, text: str) -> None:
+        """Publish a query."""
+        self._queries.publish(String(data=text))
+
+    def _wait(self, condition: Callable[[], Any]) -> bool:
+        """Look after every frame whether something holds."""
+        with self._frames:
+            return bool(self._frames.wait_for(condition, FRAME_TIMEOUT_S))
+
+    def _publish_frame(self) -> None:
+        if self._shot is not None:
+            for key, publisher in self._cameras.items():
+                publisher.publish(self._shot.camera[key])
+        with self._frames:
+            self._frame_count += 1
+            self._frames.notify_all()

@@ -1,0 +1,1 @@
+"""`segzero doctor`: checks the installation and the running ROS graph."""

@@ -1,0 +1,224 @@
+"""`segzero doctor`: one line for each thing the installation needs, with advice.
+
+With `--ros` it examines a running node instead; see `doctor_ros`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from segzero_cli.main import Parser
+from segzero_core.checkpoints.registry import BUNDLED, find_model
+from segzero_core.checkpoints.weights import combined_hash, read_sums, weights_hash
+from segzero_core.errors import SegZeroError
+
+_RENDERERS = ("osmesa", "egl")
+_RENDER_TIMEOUT_S = 60
+_RENDER = "import mujoco; c = mujoco.GLContext(16, 16); c.make_current(); c.free()"
+
+
+class Mark(Enum):
+    """How a check went."""
+
+    OK = "ok"
+    ABSENT = "--"
+    """Missing, and only some commands need it."""
+    FAILED = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    mark: Mark
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.mark.value:<4} {self.subject:<12} {self.text}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero doctor`; the exit code is 1 when something that is needed fails."""
+    parser = Parser(
+        prog="segzero doctor",
+        description="Check the installation, or with --ros a running node and the graph around "
+        "it. FAIL must be repaired; -- limits what can be done.",
+    )
+    parser.add_argument("--ros", action="store_true", help="look at the live ROS 2 graph")
+    parser.add_argument("--node", default="/segzero", help="with --ros: the node to examine")
+    parser.add_argument(
+        "--patience", type=float, default=3.0, help="with --ros: wait so long for each thing [s]"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.ros:
+        from segzero_cli.doctor import ros_graph
+
+        return int(not ros_graph.run(arguments.node, arguments.patience))
+    failed = False
+    for check in CHECKS:
+        finding = check()
+        failed |= finding.mark is Mark.FAILED
+        print(finding, flush=True)
+    return int(failed)
+
+
+def check_python() -> Finding:
+    """Name the interpreter; the package installs on no older one than it needs."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(Mark.OK, "python", f"{version} at {sys.executable}")
+
+
+def check_module(
+    module: str, distribution: str, advice: str, otherwise: Mark = Mark.FAILED
+) -> Finding:
+    """Import a module, because a version number does not show that its libraries load.
+
+    Args:
+        module: What to import.
+        distribution: Its name in the package index.
+        advice: What to do if that fails.
+        otherwise: How bad a failure is.
+    """
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a broken library raises anything
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        return Finding(otherwise, distribution, f"{line}; {advice}")
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = "version unknown"
+    return Finding(Mark.OK, distribution, version)
+
+
+def check_torch() -> Finding:
+    """Look at torch and the device that `auto` means."""
+    finding = check_module("torch", "torch", "pip install torch torchvision")
+    if finding.mark is not Mark.OK:
+        return finding
+    import torch
+
+    if torch.cuda.is_available():
+        device = f"GPU {torch.cuda.get_device_name()}"
+    else:
+        device = f"no GPU, {torch.get_num_threads()} CPU threads"
+    return Finding(Mark.OK, "torch", f"{torch.__version__}, {device}")
+
+
+def check_bundle() -> Finding:
+    """Look for the model that comes with the package, and at its bytes."""
+    (name,) = BUNDLED
+    try:
+        files = find_model(name)
+        weights = sorted(files.reasoner.glob("*.safetensors"))
+        masks = sorted(Path(files.segmenter).glob("*.safetensors"))
+        if not weights or not masks:
+            return Finding(
+                Mark.FAILED, name, f"{files.reasoner.parent} lacks weights; fetch again"
+            )
+        # The same digest as in every result of this model.
+        digest = combined_hash([weights_hash(weights), weights_hash(masks)])
+    except SegZeroError as error:
+        return Finding(Mark.FAILED, name, str(error))
+    size_mb = sum(path.stat().st_size for path in (*weights, *masks)) / 1e6
+    listed = all(read_sums(path.parent).get(path.name) for path in (*weights, *masks))
+    checked = "as listed" if listed else "not listed in a SHA256SUMS"
+    where = files.reasoner.parent
+    return Finding(Mark.OK, name, f"{digest} ({checked}), {size_mb:.1f} MB at {where}")
+
+
+def check_onnxruntime() -> Finding:
+    """Look for ONNX Runtime, which runs image encoder and reasoner faster on a CPU."""
+    advice = "all models run on torch; pip install segzero[onnx], then segzero export"
+    return check_module("onnxruntime", "onnxruntime", advice, Mark.ABSENT)
+
+
+def check_tensorrt() -> Finding:
+    """Look for TensorRT, but only where there is a GPU: without one it can end the process."""
+    from segzero_core.encoders.tensorrt_engine import import_tensorrt
+    from segzero_core.errors import ConfigError
+
+    try:
+        return Finding(Mark.OK, "tensorrt", str(import_tensorrt().__version__))
+    except ConfigError as error:
+        return Finding(Mark.ABSENT, "tensorrt", str(error))
+
+
+def check_rclpy() -> Finding:
+    """Look for ROS 2 and our compiled interfaces."""
+    finding = check_module(
+        "rclpy",
+        "rclpy",
+        "without it there is no node; source ROS 2 or run make setup",
+        Mark.ABSENT,
+    )
+    if finding.mark is not Mark.OK:
+        return finding
+    try:
+        importlib.import_module("segzero_ros.msg")
+    except Exception as error:  # generated code raises anything
+        text = f"the interfaces of segzero_ros are not built ({error}); run make setup or colcon"
+        return Finding(Mark.ABSENT, "rclpy", text)
+    return Finding(Mark.OK, "rclpy", f"{finding.text}, interfaces of segzero_ros built")
+
+
+def check_renderer() -> Finding:
+    """Open an off-screen picture, in another process because a bad driver may crash it."""
+    chosen = os.environ.get("MUJOCO_GL")
+    faults = []
+    for name in (chosen,) if chosen else _RENDERERS:
+        fault = _render_fault(name)
+        if fault is None:
+            return Finding(Mark.OK, "renderer", f"mujoco with MUJOCO_GL={name}")
+        faults.append(f"{name}: {fault}")
+    advice = "needed to render scenes; install mujoco and libosmesa6 (or libegl1 libgl1-mesa-dri)"
+    return Finding(Mark.ABSENT, "renderer", f"{'; '.join(faults)}; {advice}")
+
+
+def _render_fault(name: str) -> str | None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _RENDER],
+            env={**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name},
+            capture_output=True,
+            text=True,
+            timeout=_RENDER_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"exit code {done.returncode}"
+
+
+def _needed(module: str, distribution: str) -> Callable[[], Finding]:
+    return lambda: check_module(module, distribution, f"pip install {distribution}")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    check_python,
+    _needed("numpy", "numpy"),
+    _needed("PIL.Image", "pillow"),
+    check_torch,
+    _needed("torchvision.ops", "torchvision"),
+    _needed("transformers", "transformers"),
+    _needed("safetensors.torch", "safetensors"),
+    _needed("hydra", "hydra-core"),
+    _needed("sam2.modeling.sam2_base", "sam2"),
+    check_bundle,
+    check_onnxruntime,
+    check_tensorrt,
+    check_rclpy,
+    check_renderer,
+)

@@ -1,0 +1,1 @@
+"""Finds, checks and loads model folders and their weights."""

@@ -1,0 +1,172 @@
+"""From a model's name to the folder that holds it.
+
+A name is `tabletop` (comes with the package), a local folder, or a Hub id. Folders hold the
+formats in which the models are published, so a download and a folder go through the same code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from segzero_core.checkpoints.description import BUILT_IN, FILE_NAME, ModelDescription
+from segzero_core.errors import ConfigError, ModelLoadError, shown
+
+BUNDLED: Final = ("tabletop",)
+"""Models that come with the package."""
+
+REASONER_FILES: Final = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# Seconds until the Hub must have answered.
+_HUB_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model lies and how it is asked.
+
+    Attributes:
+        name: What the model was called by.
+        reasoner: Folder with the reasoner's weights, configuration and processor.
+        description: How the reasoner is asked.
+        segmenter: Folder or Hub id of the segmenter that goes with it.
+    """
+
+    name: str
+    reasoner: Path
+    description: ModelDescription
+    segmenter: str
+
+
+def find_model(model: str) -> ModelFiles:
+    """Find a model by name, fetching it from the Hub where it must come from there.
+
+    Raises:
+        ConfigError: Its `segzero.json` is missing or wrong.
+        ModelLoadError: It is nowhere.
+    """
+    if model in BUNDLED:
+        return _from_folder(model, bundled_folder(model))
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return _from_folder(model, folder)
+    if not is_hub_id(model):
+        raise ModelLoadError(
+            f"model {shown(model)}: there is no such folder, and it is neither a bundled model"
+            f" ({', '.join(BUNDLED)}) nor a Hub id such as Ricky06662/VisionReasoner-7B"
+        )
+    reasoner = fetch_from_hub(model, REASONER_FILES)
+    if (reasoner / FILE_NAME).is_file() or model not in BUILT_IN:
+        description = ModelDescription.from_file(reasoner / FILE_NAME)
+    else:
+        description = BUILT_IN[model]
+    return ModelFiles(model, reasoner, description, _segmenter_of(reasoner, description))
+
+
+def bundled_folder(name: str) -> Path:
+    """Return the folder of a model that comes with the package.
+
+    Raises:
+        ModelLoadError: The package was installed without it.
+    """
+    places = list(_bundled_places(name))
+    for place in places:
+        if (place / "reasoner").is_dir():
+            return place
+    listed = ", ".join(str(place) for place in places)
+    raise ModelLoadError(
+        f"model {name!r} comes with the package but is not there; looked in {listed}."
+        " Install the package again, or name a folder or a Hub id"
+    )
+
+
+def _bundled_places(name: str) -> Iterator[Path]:
+    package = Path(__file__).resolve().parents[1]
+    yield package.parent / "models" / name  # the source tree
+    yield package / "_bundled" / name  # installed by pip
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    for prefix in filter(None, prefixes):  # installed by CMake
+        yield Path(prefix) / "share" / "segzero_ros" / "models" / name
+
+
+def _from_folder(name: str, folder: Path) -> ModelFiles:
+    reasoner = folder / "reasoner" if (folder / "reasoner").is_dir() else folder
+    description = ModelDescription.from_file(reasoner / FILE_NAME)
+    return ModelFiles(name, reasoner, description, _segmenter_of(reasoner, description))
+
+
+def _segmenter_of(reasoner: Path, description: ModelDescription) -> str:
+    """Read the description's segmenter as a folder beside the reasoner, else as a Hub id."""
+    beside = reasoner / description.segmenter
+    if beside.is_dir():
+        return str(beside.resolve())
+    if is_hub_id(description.segmenter):
+        return description.segmenter
+    raise ConfigError(
+        f"{reasoner / FILE_NAME}: segmenter {shown(description.segmenter)} is neither a folder"
+        " relative to it nor a Hub id such as facebook/sam2-hiera-large"
+    )
+
+
+def is_hub_id(name: str) -> bool:
+    """Say whether a name has the form owner/name."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def fetch_from_hub(repo_id: str, patterns: Sequence[str]) -> Path:
+    """Return the local folder of a Hub repository; the network is asked only if it must be.
+
+    Args:
+        repo_id: Owner and name.
+        patterns: Which of its files are needed.
+
+    Raises:
+        ModelLoadError: It is not in the cache and cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+
+    wanted = list(patterns)
+    try:
+        cached = Path(snapshot_download(repo_id, allow_patterns=wanted, local_files_only=True))
+        if _is_complete(cached, wanted):
+            return cached
+    except (OSError, ValueError):
+        pass  # not in the cache
+    reason = "The download is incomplete."
+    try:
+        # Without network this may return what the cache has.
+        fetched = Path(
+            snapshot_download(repo_id, allow_patterns=wanted, etag_timeout=_HUB_TIMEOUT_S)
+        )
+        if _is_complete(fetched, wanted):
+            return fetched
+    except Exception as error:  # the Hub's client raises those of its HTTP library as well
+        reason = _first_line(error)
+    raise ModelLoadError(
+        f"{repo_id} is neither a folder here nor whole in the Hub's cache, and cannot be fetched:"
+        f" {reason} Download it on a machine with network, and name its folder"
+    )
+
+
+def _is_complete(folder: Path, patterns: Sequence[str]) -> bool:
+    """Say whether a cached snapshot has all files; an interrupted download lacks some."""
+    if not all(any(folder.glob(pattern)) for pattern in patterns if "*" not in pattern):
+        return False
+    if "*.safetensors" not in patterns:
+        return True
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    names = set(re.findall(r'"([^"/]+\.safetensors)"', index.read_text(encoding="utf-8")))
+    return all((folder / name).is_file() for name in names)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."

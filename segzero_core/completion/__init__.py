@@ -1,0 +1,1 @@
+"""Parses completions, whole or as a growing token stream."""

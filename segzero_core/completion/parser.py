@@ -1,0 +1,255 @@
+"""The only reader of a reasoner's replies: node, command line, reward and evaluation use it.
+
+A reply is `<think>…</think><answer>…</answer>`; the tags in any case, the thinking optional,
+other text around them ignored. The answer is the last complete one. An answer that stands in a
+closed thinking block is a draft, and counts only when there is no other.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from segzero_core.completion.answer import AnswerReader, AnswerRuleError, read_answer
+from segzero_core.errors import AnswerParseError, TruncatedReplyError, shown
+from segzero_core.events import AnswerDelta, PromptFound, ThinkingDelta
+from segzero_core.types import Reasoning
+
+THINK_OPEN: Final = "<think>"
+THINK_CLOSE: Final = "</think>"
+ANSWER_OPEN: Final = "<answer>"
+ANSWER_CLOSE: Final = "</answer>"
+TAGS: Final = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
+
+_TAG = re.compile("|".join(TAGS), re.IGNORECASE | re.ASCII)
+_LONGEST_TAG = max(map(len, TAGS))
+
+# Beyond this length an answer is no longer read while it grows, only at its end.
+_LIVE_ANSWER_CHARS = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Block:
+    """A piece of thinking: its text is [inner_start, inner_end)."""
+
+    start: int
+    inner_start: int
+    inner_end: int
+    end: int
+
+
+def parse_completion(text: str) -> Reasoning:
+    """Read a whole reply of the reasoner.
+
+    Args:
+        text: The reply, of any content and length.
+
+    Returns:
+        The thinking and the prompts, in the coordinates written in the text. No prompts means
+        that the answer was an empty list: nothing matched.
+
+    Raises:
+        TruncatedReplyError: `<answer>` was opened and no answer is complete.
+        AnswerParseError: There is no answer, or it breaks a rule.
+    """
+    tags = [_Tag(m.group().lower(), m.start(), m.end()) for m in _TAG.finditer(text)]
+    blocks, open_think = _thinking_blocks(tags)
+    opened, answer = _last_answer(_tags_outside(tags, blocks))
+    if not opened:
+        opened, answer = _last_answer(tags)
+    if not opened:
+        raise AnswerParseError(
+            f"no {ANSWER_OPEN} in the reply of {len(text)} characters, which ends in"
+            f" {shown(text[-40:])}; if it stops in the middle, raise max_new_tokens",
+            text,
+        )
+    if answer is None:
+        raise TruncatedReplyError(
+            f"{ANSWER_OPEN} was opened and never closed; the reply ends in {shown(text[-40:])};"
+            " raise max_new_tokens",
+            text,
+        )
+    start, end = answer
+    try:
+        prompts = read_answer(text[start:end])
+    except AnswerRuleError as error:
+        raise AnswerParseError(
+            f"unusable answer {shown(text[start:end])}: {error}", text
+        ) from None
+    if open_think is not None:
+        blocks.append(_Block(open_think.start, open_think.end, len(text), len(text)))
+    return Reasoning(_thinking_text(text, blocks, start - len(ANSWER_OPEN)), prompts, text)
+
+
+def _thinking_blocks(tags: list[_Tag]) -> tuple[list[_Block], _Tag | None]:
+    """Return the closed blocks of thinking, and the tag of one that was never closed.
+
+    A second `</think>` shows that the first was only spoken of, and moves the end of the block.
+    """
+    blocks: list[_Block] = []
+    opening: _Tag | None = None
+    for tag in tags:
+        if tag.name == THINK_OPEN and opening is None:
+            opening = tag
+        elif tag.name == THINK_CLOSE and opening is not None:
+            blocks.append(_Block(opening.start, opening.end, tag.start, tag.end))
+            opening = None
+        elif tag.name == THINK_CLOSE and blocks:
+            blocks[-1].inner_end, blocks[-1].end = tag.start, tag.end
+    return blocks, opening
+
+
+def _tags_outside(tags: list[_Tag], blocks: list[_Block]) -> list[_Tag]:
+    outside: list[_Tag] = []
+    remaining = iter(blocks)
+    block = next(remaining, None)
+    for tag in tags:
+        while block is not None and block.end <= tag.start:
+            block = next(remaining, None)
+        if block is None or tag.start < block.start:
+            outside.append(tag)
+    return outside
+
+
+def _last_answer(tags: list[_Tag]) -> tuple[bool, tuple[int, int] | None]:
+    """Say whether an answer was opened, and where the text of the last complete one stands."""
+    opened = False
+    opening: _Tag | None = None
+    span: tuple[int, int] | None = None
+    for tag in tags:
+        if tag.name == ANSWER_OPEN:
+            opened, opening = True, tag
+        elif tag.name == ANSWER_CLOSE and opening is not None:
+            span, opening = (opening.end, tag.start), None
+    return opened, span
+
+
+def _thinking_text(text: str, blocks: list[_Block], answer_start: int) -> str:
+    """Join the blocks; one that the answer stands in ends where the answer begins."""
+    parts: list[str] = []
+    for block in blocks:
+        holds_answer = block.inner_start <= answer_start < block.inner_end
+        end = answer_start if holds_answer else block.inner_end
+        parts.append(text[block.inner_start : end].strip())
+    return "\n\n".join(part for part in parts if part)
+
+
+class _State(Enum):
+    OUTSIDE = auto()
+    THINKING = auto()
+    ANSWERING = auto()
+
+
+class StreamReader:
+    """Reads a reply while it grows, in pieces that may be split anywhere.
+
+    What `feed` returns is the live view: it takes `<answer>` within open thinking for a mention,
+    and stops telling objects when the answer breaks. `finish` has the last word; it equals
+    `parse_completion` of the whole text. Not safe for use by two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._held_back = ""
+        self._state = _State.OUTSIDE
+        self._answer_pieces: list[str] = []
+        self._answer_chars = 0
+        self._reader: AnswerReader | None = None
+        self._found = 0
+        self._answer_closed = False
+
+    @property
+    def text(self) -> str:
+        """Everything that was fed."""
+        return "".join(self._pieces)
+
+    @property
+    def answer_closed(self) -> bool:
+        """Whether an answer after the thinking is complete, so that the model may stop."""
+        return self._answer_closed
+
+    def feed(self, piece: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
+        """Take the next piece of the reply and return what it tells."""
+        self._pieces.append(piece)
+        text = self._held_back + piece
+        self._held_back = ""
+        events: list[ThinkingDelta | AnswerDelta | PromptFound] = []
+        position = 0
+        for tag in _TAG.finditer(text):
+            if self._is_boundary(tag.group().lower()):
+                events += self._tell(text[position : tag.start()])
+                self._enter(tag.group().lower())
+                position = tag.end()
+        rest = text[position:]
+        kept = len(rest) - _length_of_tag_beginning(rest)
+        self._held_back = rest[kept:]
+        return events + self._tell(rest[:kept])
+
+    def finish(self) -> Reasoning:
+        """Read the whole reply, now that it has ended.
+
+        Raises:
+            TruncatedReplyError: As `parse_completion`.
+            AnswerParseError: As `parse_completion`.
+        """
+        return parse_completion(self.text)
+
+    def _is_boundary(self, tag: str) -> bool:
+        """Say whether a tag means something here; any other is part of the text."""
+        if self._state is _State.THINKING:
+            return tag == THINK_CLOSE
+        if self._state is _State.ANSWERING:
+            return tag in (ANSWER_OPEN, ANSWER_CLOSE)
+        return True
+
+    def _enter(self, tag: str) -> None:
+        if tag == THINK_OPEN:
+            self._state = _State.THINKING
+        elif tag == ANSWER_OPEN:
+            self._state = _State.ANSWERING
+            self._answer_pieces, self._answer_chars = [], 0
+            self._reader, self._found = AnswerReader(), 0
+        else:
+            self._answer_closed |= self._state is _State.ANSWERING
+            self._state = _State.OUTSIDE
+
+    def _tell(self, text: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
+        if not text or self._state is _State.OUTSIDE:
+            return []
+        if self._state is _State.THINKING:
+            return [ThinkingDelta(text)]
+        self._answer_pieces.append(text)
+        self._answer_chars += len(text)
+        return [AnswerDelta(text), *self._new_prompts(text)]
+
+    def _new_prompts(self, text: str) -> list[PromptFound]:
+        """Read on in the answer; only a closing bracket can complete an object."""
+        if self._answer_chars > _LIVE_ANSWER_CHARS:
+            self._reader = None
+        if self._reader is None or not ("}" in text or "]" in text):
+            return []
+        try:
+            prompts = self._reader.advance("".join(self._answer_pieces))
+        except AnswerRuleError:
+            self._reader = None  # `finish` tells the rule
+            return []
+        events = [PromptFound(self._found + i, prompt) for i, prompt in enumerate(prompts)]
+        self._found += len(prompts)
+        return events
+
+
+def _length_of_tag_beginning(text: str) -> int:
+    """Return how many characters at the end of the text may be the beginning of a tag."""
+    start = text.rfind("<", max(0, len(text) - _LONGEST_TAG + 1))
+    if start < 0 or not any(tag.startswith(text[start:].lower()) for tag in TAGS):
+        return 0
+    return len(text) - start

@@ -1,0 +1,1 @@
+"""Token generation: KV cache, CUDA graph, speculative and constrained decoding."""

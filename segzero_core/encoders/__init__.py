@@ -1,0 +1,1 @@
+"""Image encoders by PyTorch, ONNX Runtime and TensorRT."""

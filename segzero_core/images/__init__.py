@@ -1,0 +1,1 @@
+"""Image files, ROS image encodings and overlays."""

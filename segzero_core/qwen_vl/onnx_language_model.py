@@ -1,0 +1,173 @@
+"""The language tower's step over text by ONNX Runtime: about twice as fast as torch on a CPU.
+
+A small model spends more time on starting operations than on its products, and torch's products
+of few rows are slow. The prompt with its picture is still read by torch; both write into the same
+memory, so either may go on where the other was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segzero_core.qwen_vl.language_model import LanguageModel
+from segzero_core.qwen_vl.onnx_graph import step_graph
+
+MOST_BYTES: Final = 64 * 2**20
+"""Largest tower that is taken over. ONNX Runtime holds its weights a second time, and reading
+them, which takes the same time in both, is what a larger model's step consists of."""
+
+_LOG: Final = logging.getLogger(__name__)
+# Of the largest score. Sums in another order differ by a hundredth of that.
+_TOLERANCE: Final = 1e-4
+
+
+class OnnxLanguageModel(LanguageModel):
+    """A language tower whose text is read by ONNX Runtime, in the calling thread.
+
+    Should that fail while it runs, torch goes on with one warning; the memory is the same.
+
+    Args:
+        model: See `LanguageModel`; `why_not` must have no objection.
+
+    Raises:
+        Exception: ONNX Runtime cannot run the step, or makes other scores than torch.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self._vocabulary = int(model.lm_head.out_features)
+        self._session: Any = _session(step_graph(model))
+        self._bound: Any = None
+        self._tables: tuple[Tensor, ...] = ()
+        self._check()
+
+    @property
+    def backend(self) -> str:
+        """What reads text now."""
+        return super().backend if self._session is None else "onnxruntime"
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for so many tokens; what is remembered stays."""
+        before = self.capacity
+        super().reserve(tokens)
+        if self.capacity != before and self._session is not None:
+            self._bind()
+
+    def read_each(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
+        """Read several tokens of text; see `LanguageModel`."""
+        if self._session is not None:
+            try:
+                return self._run(tokens, position, start)
+            except Exception as error:  # the runtime's own errors have no common root
+                _LOG.warning("onnxruntime failed, torch goes on with the text: %s", error)
+                self._session = self._bound = None
+        return super().read_each(tokens, position, start)
+
+    def _bind(self) -> None:
+        """Show the session where the memory lies now; it writes new columns in place."""
+        self._bound = self._session.io_binding()
+        cos, sin = self.turns
+        half = cos.shape[1] // 2
+        # Kept: the session knows only where they lie. The first half of `sin` has the other sign.
+        self._tables = (cos[:, :half].contiguous(), sin[:, half:].contiguous())
+        for name, table in zip(("cos", "sin"), self._tables, strict=True):
+            self._bound.bind_input(name, *_place(table, tuple(table.shape)))
+        for index, layer in enumerate(self.memory):
+            for name, tensor in zip(("keys", "values"), layer, strict=True):
+                place = _place(tensor, (1, *tensor.shape))
+                self._bound.bind_input(f"{name}_{index}", *place)
+                self._bound.bind_output(f"{name}_{index}_after", *place)
+
+    def _run(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
+        count = len(tokens)
+        if max(start, position) + count > self.capacity:
+            raise ValueError(f"{count} tokens behind {start} others: no room ({self.capacity})")
+        scores = torch.empty(count, self._vocabulary)
+        inputs = {
+            "tokens": np.array([tokens], np.int64),
+            "positions": np.arange(position, position + count)[None],
+            "last": np.array([start + count - 1], np.int32),
+            "length": np.array([start + count], np.int32),
+        }
+        for name, array in inputs.items():
+            self._bound.bind_cpu_input(name, array)
+        self._bound.bind_output("scores", *_place(scores, (1, *scores.shape)))
+        self._session.run_with_iobinding(self._bound)
+        return scores
+
+    @torch.inference_mode()
+    def _check(self) -> None:
+        """Compare a few scores with torch's: not every version has the operators as meant here."""
+        self.reserve(1)
+        self.read(self.embed([0, 1, 2]), torch.arange(3).expand(3, -1), 0)
+        for tokens, position, start in (([3], 2, 3), ([1, 0], 4, 4)):
+            expected = super().read_each(tokens, position, start)
+            found = self._run(tokens, position, start)
+            error = (found - expected).abs().max() / expected.abs().max()
+            if not error <= _TOLERANCE:  # nor where it is no number
+                raise RuntimeError(f"its scores are others than torch's, by {float(error):.2g}")
+
+
+def choose_language_model(model: Any) -> LanguageModel:
+    """Return the tower of a model with the fastest reader of text that is there; say which.
+
+    Args:
+        model: See `LanguageModel`.
+    """
+    language: LanguageModel
+    if reason := why_not(model):
+        language = LanguageModel(model)
+    else:
+        try:
+            language, reason = OnnxLanguageModel(model), "the fastest that is there"
+        except Exception as error:  # onnx, its runtime and torch share no root
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            _LOG.warning("onnxruntime does not read text, torch does: %s", line)
+            language, reason = LanguageModel(model), f"onnxruntime: {line}"
+    _LOG.info("text step %s: %s", language.backend, reason)
+    return language
+
+
+def why_not(model: Any) -> str:
+    """Return why ONNX Runtime is not asked to read a model's text; "" if nothing speaks against.
+
+    Args:
+        model: See `LanguageModel`.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        return f"onnxruntime: {error}"
+    tower = model.model.language_model
+    weights = [*tower.parameters(), model.lm_head.weight]
+    kinds = {(weight.device.type, weight.dtype) for weight in weights}
+    if kinds != {("cpu", torch.float32)}:
+        return "onnxruntime: it reads text for a CPU in float32"
+    if (activation := model.config.text_config.hidden_act) != "silu":
+        return f"onnxruntime: the activation is {activation}, not silu"
+    size = sum(weight.numel() * weight.element_size() for weight in weights)
+    if size > MOST_BYTES:
+        return f"onnxruntime: {size / 2**20:.0f} MB of weights, {MOST_BYTES >> 20} MB are the most"
+    return ""
+
+
+def _session(graph: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Two threads would wait for each other at every small product.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _place(tensor: Tensor, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return what a binding is told about memory of torch's."""
+    return "cpu", 0, np.float32, shape, tensor.data_ptr()

@@ -1,0 +1,1 @@
+"""Reasoners: vision-language models that answer with boxes and points."""

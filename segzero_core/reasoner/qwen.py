@@ -1,0 +1,333 @@
+"""Reasoners: they look at a picture and think aloud about a query."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from PIL import Image
+
+from segzero_core.checkpoints.description import ABSOLUTE, ModelDescription
+from segzero_core.completion.parser import TAGS
+from segzero_core.config import PRECISIONS
+from segzero_core.decoding.token_stream import Reply
+from segzero_core.errors import (
+    CancelledError,
+    ConfigError,
+    InputError,
+    ModelLoadError,
+    OutOfMemoryError,
+    ReasoningError,
+    SegZeroError,
+    is_out_of_memory,
+    shown,
+)
+from segzero_core.prompt import build_messages
+from segzero_core.types import RgbImage, SizeWH, check_rgb_image
+
+if TYPE_CHECKING:
+    from segzero_core.cpu_threads import Cores
+    from segzero_core.decoding.decoder import Decoder, Question
+
+# How long a thread may take to notice that it shall stop: one token of a large model on a CPU.
+_JOIN_TIMEOUT_S: Final = 30.0
+# How often a wait looks for a cancellation [s].
+_CANCEL_CHECK_S: Final = 0.05
+
+
+DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
+"""How the tokens of a reply are made.
+
+`plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL: `eager` runs
+anywhere, and so does `drafts`, in which the model checks several guessed tokens at once, on a CPU
+by ONNX Runtime where that is installed (see `choose_language_model`); on a GPU, `graph` captures
+the step of a token as a CUDA graph, and `compiled` compiles it before.
+`auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
+"""
+
+
+_QUANTISED: Final = ("int8", "int4")
+
+
+class Reasoner(Protocol):
+    """Answers about one image at a time, in text that `parse_completion` reads."""
+
+    @property
+    def description(self) -> ModelDescription:
+        """How this reasoner is asked, and the frame of its numbers."""
+
+    def stream(
+        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
+    ) -> Iterator[str]:
+        """Reply in pieces of text, as they come.
+
+        One piece per token where the reasoner knows its tokens; a piece may be empty. The reply
+        ends with `</answer>`, or where the reasoner has no more to say. Closing the iterator
+        stops the work, and so does `cancel`, between two tokens.
+
+        Args:
+            image: uint8 [H, W, 3], RGB, of any size; it is not changed.
+            query: What to find, such as "the red mug".
+            cancel: Set by any thread to stop.
+
+        Raises:
+            InputError: The image or the query cannot be used.
+            CancelledError: `cancel` was set.
+            ReasoningError: The model failed; carries the reply so far.
+            OutOfMemoryError: The device has too little memory.
+        """
+
+
+def squash(image: RgbImage, size_wh: SizeWH) -> Image.Image:
+    """Resize an image to the size a model sees, without keeping its aspect ratio.
+
+    Source: Seg-Zero's inference code (PIL, bilinear).
+    """
+    return Image.fromarray(check_rgb_image(image)).resize(size_wh, Image.Resampling.BILINEAR)
+
+
+class QwenReasoner:
+    """A Qwen2.5-VL model of any size, through transformers; greedy.
+
+    Safe to call from any thread; replies are made one after the other, because the model keeps
+    the positions of the reply it is making.
+
+    Args:
+        model_dir: Folder in the format of the Hub: configuration, safetensors, processor.
+        description: How the model is asked; may name another template or limit than the
+            folder's `segzero.json`.
+        device: A torch device.
+        dtype: One of `PRECISIONS`.
+        max_new_tokens: Longest reply, in place of the description's.
+        decode: How tokens are made; see `DECODE_MODES`.
+        grammar: Only let well-formed replies be said, and fill in their fixed characters
+            without asking the model.
+        cores: Shared with the image encoder, where both work on the processor.
+
+    Raises:
+        ConfigError: The processor would resize the picture that the description promises, or
+            the model or the device cannot be decoded in that way.
+        ModelLoadError: Weights or processor are missing, damaged or do not fit.
+        OutOfMemoryError: The device has too little memory.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        description: ModelDescription,
+        device: str = "cpu",
+        dtype: str | None = None,
+        max_new_tokens: int | None = None,
+        *,
+        decode: str = "auto",
+        grammar: bool = False,
+        cores: Cores | None = None,
+    ) -> None:
+        if decode not in DECODE_MODES:
+            raise ConfigError(f"decode: {shown(str(decode))} is none of {', '.join(DECODE_MODES)}")
+        if max_new_tokens is not None:
+            description = replace(description, max_new_tokens=max_new_tokens)
+        self._description = description
+        self._device = device
+        self._precision = dtype or "auto"
+        options = _weight_options(self._precision, device)
+        self._model, self._processor = _load(Path(model_dir), device, options)
+        self._turn = threading.Lock()
+        self._reserved = _reserved_texts(self._processor.tokenizer)
+        self._check_seen_size()
+        self._cores = cores
+        self._decoder = self._choose_decoder(decode, grammar=grammar)
+
+    @property
+    def description(self) -> ModelDescription:
+        """How this model is asked."""
+        return self._description
+
+    def stream(
+        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
+    ) -> Iterator[str]:
+        """Generate a reply token by token; see `Reasoner`."""
+        picture = squash(image, self._description.seen_size_wh)
+        asked = query.lower() if self._description.lowercase_query else query
+        messages = build_messages(self._description.prompt_template, asked)
+        if taken := next((text for text in self._reserved if text in query), None):
+            raise InputError(
+                f"query: {shown(taken)} is a special token of the model; leave it out"
+            )
+        from segzero_core.decoding.decoder import Question
+
+        text = self._processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return self._reply(Question(picture, text), cancel)
+
+    def _reply(self, question: Question, cancel: threading.Event | None) -> Iterator[str]:
+        from segzero_core.decoding.decoder import end_ids
+
+        tokenizer = self._processor.tokenizer
+        reply = Reply(tokenizer, end_ids(self._model, tokenizer))
+        limit = self._description.max_new_tokens
+        thread = threading.Thread(
+            target=reply.run,
+            args=(lambda take: self._decoder.run(question, limit, take), self._turn),
+            name="segzero-reasoner",
+            daemon=True,
+        )
+        thread.start()
+        try:
+            while (piece := _next_piece(reply.pieces, cancel)) is not None:
+                yield piece
+        finally:
+            reply.stop.set()
+            thread.join(_JOIN_TIMEOUT_S)
+        if reply.error is not None:
+            raise _as_segzero_error(reply.error, reply.text) from reply.error
+
+    def _choose_decoder(self, decode: str, *, grammar: bool) -> Decoder:
+        from segzero_core.decoding.constrained import Constraint
+        from segzero_core.decoding.decoder import LeanDecoder, PlainDecoder, is_lean
+        from segzero_core.decoding.grammar import grammar_of
+
+        on_gpu = not self._device.startswith("cpu")
+        lean = is_lean(self._model)
+        if decode == "auto" and lean:
+            # The kernels of quantised weights are not made for being captured.
+            graph = on_gpu and self._precision not in _QUANTISED
+            decode = "graph" if graph else "drafts"
+        elif decode == "auto":
+            decode = "plain"
+        if decode != "plain" and not lean:
+            raise ConfigError(
+                f"decode: {decode} is made for Qwen2.5-VL with greedy settings, and this is"
+                f" {type(self._model).__name__}; use auto or plain"
+            )
+        if decode in ("graph", "compiled") and not on_gpu:
+            raise ConfigError(f"decode: {decode} needs a GPU; on a CPU use auto, eager or drafts")
+        if decode == "plain":
+            if grammar:
+                raise ConfigError("grammar: it does not go together with decode plain")
+            return PlainDecoder(self._model, self._processor)
+        limits = None
+        if grammar:
+            limits = Constraint(
+                self._processor.tokenizer,
+                grammar_of(self._description.prompt_template, self._description.frame_wh),
+            )
+        seen_wh = self._description.seen_size_wh
+        return LeanDecoder(self._model, self._processor, seen_wh, decode, limits, self._cores)
+
+    def _check_seen_size(self) -> None:
+        """Refuse a processor that resizes again: the model would speak in another frame."""
+        width, height = self._description.seen_size_wh
+        blank = Image.fromarray(np.zeros((height, width, 3), np.uint8))
+        processor = self._processor.image_processor
+        try:
+            grid = processor(images=[blank], return_tensors="pt")["image_grid_thw"][0].tolist()
+        except Exception as error:  # the processor's own errors have no common root
+            raise ConfigError(
+                f"seen_size_wh: the processor cannot take {width}x{height}: {error}"
+            ) from error
+        seen = (int(grid[2]) * processor.patch_size, int(grid[1]) * processor.patch_size)
+        if self._description.coordinates == ABSOLUTE and seen != (width, height):
+            raise ConfigError(
+                f"seen_size_wh: the description says {width}x{height}, but the model's processor"
+                f" makes {seen[0]}x{seen[1]} of it; both must agree, in multiples of"
+                f" {processor.patch_size * processor.merge_size}"
+            )
+
+
+def _weight_options(precision: str, device: str) -> dict[str, Any]:
+    """Return what `from_pretrained` is told about the weights.
+
+    Raises:
+        ConfigError: There is no such precision, or the device cannot have it.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: {shown(precision)} is none of {', '.join(PRECISIONS)}")
+    on_cpu = device.startswith("cpu")
+    if precision not in _QUANTISED:
+        return {
+            "dtype": ("float32" if on_cpu else "bfloat16") if precision == "auto" else precision
+        }
+    if on_cpu:
+        raise ConfigError(f"precision: {precision} needs a GPU; on a CPU use auto")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"precision: {precision} needs bitsandbytes; pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_8bit=precision == "int8",
+        load_in_4bit=precision == "int4",
+        bnb_4bit_compute_dtype="bfloat16",
+        llm_int8_skip_modules=["visual", "lm_head"],
+    )
+    return {"dtype": "bfloat16", "quantization_config": config, "device_map": {"": device}}
+
+
+def _load(model_dir: Path, device: str, weights: dict[str, Any]) -> tuple[Any, Any]:
+    """Load model and processor from a folder, as data: no code of the folder is run."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    options = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        processor = AutoProcessor.from_pretrained(model_dir, **options)
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            model_dir,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported, and refused by the next line
+            **options,
+            **weights,
+        )
+        _check_report(model_dir, report)
+        if "device_map" not in weights:
+            model.to(device)
+        return model.eval().requires_grad_(requires_grad=False), processor
+    except SegZeroError:
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors share no root
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"not enough memory on {device} for {model_dir}") from error
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(
+            f"{model_dir} holds no reasoner that can be loaded: {line[:300]}"
+        ) from error
+
+
+def _check_report(model_dir: Path, report: dict[str, Any]) -> None:
+    """Refuse weights that do not fit; transformers would fill the gaps with random numbers."""
+    for fault in ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs"):
+        if found := sorted(map(str, report.get(fault) or ())):
+            raise ModelLoadError(
+                f"{model_dir}: the weights do not fit the configuration: {len(found)}"
+                f" {fault.replace('_', ' ')}, such as {found[0]}"
+            )
+
+
+def _next_piece(
+    pieces: queue.SimpleQueue[str | None], cancel: threading.Event | None
+) -> str | None:
+    """Wait for the next piece, but not longer than until the caller cancels."""
+    while True:
+        if cancel is not None and cancel.is_set():
+            raise CancelledError("cancelled by the caller")
+        with contextlib.suppress(queue.Empty):
+            return pieces.get(timeout=None if cancel is None else _CANCEL_CHECK_S)
+
+
+def _reserved_texts(tokenizer: Any) -> list[str]:
+    """Return the special tokens as text; in a query they would act as markup."""
+    return [text for text in tokenizer.all_special_tokens if text not in TAGS]
+
+
+def _as_segzero_error(error: BaseException, completion: str) -> SegZeroError:
+    if is_out_of_memory(error):
+        return OutOfMemoryError(f"not enough memory for the reasoner: {error}")
+    return ReasoningError(f"the reasoner failed: {error!r}", completion)

@@ -1,0 +1,1 @@
+"""SAM 2: from prompts to masks, in a worker beside the reasoner."""

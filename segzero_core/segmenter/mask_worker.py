@@ -1,0 +1,156 @@
+"""The segmenter's half of one answer, in a second thread beside the reasoner's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import (
+    CancelledError,
+    OutOfMemoryError,
+    SegmentationError,
+    SegZeroError,
+    is_out_of_memory,
+)
+from segzero_core.types import ObjectPrompt, RgbImage, Segmentation
+
+if TYPE_CHECKING:
+    from segzero_core.encoders.base import Embedding, ImageEncoder
+    from segzero_core.segmenter.sam2 import Segmenter
+
+# How often a wait looks for a cancellation [s].
+_CANCEL_CHECK_S: Final = 0.02
+
+_T = TypeVar("_T")
+
+
+class MaskWorker:
+    """Encodes an image at once, and makes masks as soon as boxes are known.
+
+    Used by one thread; the work is done in another.
+
+    Args:
+        encoder: Encodes the image.
+        segmenter: Makes the masks.
+        image: uint8 [H, W, 3].
+    """
+
+    def __init__(self, encoder: ImageEncoder, segmenter: Segmenter, image: RgbImage) -> None:
+        self.encoder_ms = 0.0
+        self.decoder_ms = 0.0
+        self._encoder = encoder
+        self._segmenter = segmenter
+        self._size_wh = (int(image.shape[1]), int(image.shape[0]))
+        self._lock = threading.Lock()
+        self._pending: list[ObjectPrompt] = []
+        self._asked: set[ObjectPrompt] = set()
+        self._masks: dict[ObjectPrompt, tuple[NDArray[np.bool_], np.float32]] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="segzero-encoder")
+        self._encoding = self._pool.submit(self._encode, image)
+        self._jobs: list[Future[None]] = []
+
+    def ask(self, prompts: Sequence[ObjectPrompt]) -> None:
+        """Have masks made, unless they were asked for before; does not wait."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._asked]
+        if not new:
+            return
+        self._asked.update(new)
+        with self._lock:
+            self._pending += new
+        # The pool's only thread takes jobs in their order, so the encoder is done by then.
+        self._jobs.append(self._pool.submit(self._decode))
+
+    def mask(self, prompt: ObjectPrompt) -> tuple[NDArray[np.bool_], float] | None:
+        """Return the mask bool [H, W] and score of a prompt, or None if it is not there yet."""
+        made = self._masks.get(prompt)
+        return None if made is None else (made[0], float(made[1]))
+
+    def raise_failure(self) -> None:
+        """Raise the encoder's error if it has failed: then thinking on is of no use."""
+        if self._encoding.done():
+            self._encoding.result()
+
+    def finish(
+        self, prompts: Sequence[ObjectPrompt], cancel: threading.Event | None
+    ) -> Segmentation:
+        """Wait for the masks of these prompts, in their order.
+
+        Raises:
+            SegmentationError: The encoder or the decoder failed.
+            OutOfMemoryError: The device has too little memory.
+            CancelledError: `cancel` was set while waiting.
+        """
+        self.ask(prompts)
+        _settle(self._encoding, cancel)
+        self._encoding.result()
+        for job in self._jobs:
+            _settle(job, cancel)
+        if missing := [prompt for prompt in prompts if prompt not in self._masks]:
+            # Perhaps a draft of the answer spoilt the batch that they were in.
+            self._asked.difference_update(missing)
+            self.ask(missing)
+            _settle(self._jobs[-1], cancel)
+            self._jobs[-1].result()
+        width, height = self._size_wh
+        masks = np.zeros((len(prompts), height, width), np.bool_)
+        scores = np.zeros(len(prompts), np.float32)
+        for index, prompt in enumerate(prompts):
+            masks[index], scores[index] = self._masks[prompt]
+        return Segmentation(masks, scores)
+
+    def close(self) -> None:
+        """Begin nothing more. An encoder cannot be stopped half-way; nobody waits for it."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _encode(self, image: RgbImage) -> Embedding:
+        start = time.perf_counter()
+        try:
+            return _translated("image encoder", lambda: self._encoder.encode(image))
+        finally:
+            self.encoder_ms = (time.perf_counter() - start) * 1e3
+
+    def _decode(self) -> None:
+        """Make all masks that are asked for by now, together."""
+        with self._lock:
+            prompts, self._pending = self._pending, []
+        if not prompts or self._encoding.exception() is not None:
+            return
+        embedding = self._encoding.result()
+        start = time.perf_counter()
+        made = _translated("mask decoder", lambda: self._segmenter.segment(embedding, prompts))
+        for prompt, mask, score in zip(prompts, made.masks, made.scores, strict=True):
+            self._masks[prompt] = (mask, score)
+        self.decoder_ms += (time.perf_counter() - start) * 1e3
+
+
+def _translated(what: str, work: Callable[[], _T]) -> _T:
+    """Run part of the segmenter; errors that are not ours become ours."""
+    try:
+        return work()
+    except SegZeroError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"not enough memory for the {what}: {error}") from error
+        raise SegmentationError(f"the {what} failed: {error!r}") from error
+
+
+def _settle(future: Future[_T], cancel: threading.Event | None) -> None:
+    """Wait for the end of a job, but not longer than until the caller cancels."""
+    while cancel is not None and not future.done():
+        stop_if(cancel)
+        wait([future], timeout=_CANCEL_CHECK_S)
+    stop_if(cancel)
+    future.exception()
+
+
+def stop_if(cancel: threading.Event | None) -> None:
+    """Raise if the caller has cancelled."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("cancelled by the caller")

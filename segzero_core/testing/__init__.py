@@ -1,0 +1,1 @@
+"""Public fakes and tiny models for tests."""

@@ -1,0 +1,1 @@
+"""Follows the objects of an answer over later images."""

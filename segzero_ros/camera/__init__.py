@@ -1,0 +1,1 @@
+"""Subscriptions to the camera and the buffer of its latest images."""

@@ -1,0 +1,107 @@
+"""Images as messages and as arrays, with at most one copy of the pixels either way.
+
+Eight encodings are converted here; any other goes to cv_bridge where it is installed.
+"""
+
+from __future__ import annotations
+
+import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sensor_msgs.msg import Image
+
+from segzero_core.errors import InputError, shown
+from segzero_core.images import encodings
+from segzero_core.images.encodings import ENCODINGS, array_from_msg, rgb_from_compressed_msg
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from std_msgs.msg import Header
+
+
+__all__ = [
+    "ENCODINGS",
+    "array_from_msg",
+    "mask_to_msg",
+    "msg_from_array",
+    "rgb_from_compressed_msg",
+    "rgb_from_msg",
+]
+
+
+def rgb_from_msg(msg: Image) -> NDArray[np.uint8]:
+    """Convert a camera picture to what a model sees; see the core's function of this name.
+
+    Encodings that it does not know go to cv_bridge.
+
+    Raises:
+        InputError: The picture cannot be read; the message says why and what to do.
+    """
+    if msg.encoding not in ENCODINGS:
+        return _rgb_by_cv_bridge(msg)
+    return encodings.rgb_from_msg(msg)
+
+
+def _rgb_by_cv_bridge(msg: Image) -> NDArray[np.uint8]:
+    """Let cv_bridge convert an encoding that is not converted here."""
+    known = (
+        f"{shown(msg.encoding)} is none of the encodings converted here ({', '.join(ENCODINGS)})"
+    )
+    try:
+        from cv_bridge import CvBridge
+    except (ImportError, AttributeError) as error:  # AttributeError: built for another numpy
+        raise InputError(
+            f"image encoding {known}, and cv_bridge, which knows more, cannot be imported "
+            f"({error}); publish rgb8, or install ros-${{ROS_DISTRO}}-cv-bridge"
+        ) from error
+    try:
+        rgb = CvBridge().imgmsg_to_cv2(msg, desired_encoding="rgb8")
+    except Exception as error:  # CvBridgeError, cv2.error and whatever a broken picture brings
+        raise InputError(
+            f"image encoding {known}, and cv_bridge refused it too ({error}); publish rgb8"
+        ) from error
+    return np.ascontiguousarray(rgb, dtype=np.uint8)
+
+
+def msg_from_array(pixels: NDArray[np.generic], encoding: str, header: Header) -> Image:
+    """Build a message from an array, with one copy.
+
+    Args:
+        pixels: [H, W] or [H, W, C] in the encoding's type and channel order.
+        encoding: A key of `ENCODINGS`.
+        header: Of the picture that the pixels belong to.
+
+    Raises:
+        InputError: The array does not have the type or shape of the encoding.
+    """
+    layout = ENCODINGS.get(encoding)
+    if layout is None:
+        raise InputError(f"image encoding {encoding!r} is none of {', '.join(ENCODINGS)}")
+    tail = (layout.channels,) if layout.channels > 1 else ()
+    native = pixels.dtype.newbyteorder("=")
+    if native != np.dtype(layout.dtype) or pixels.ndim < 2 or pixels.shape[2:] != tail:
+        raise InputError(
+            f"an image {encoding} takes {np.dtype(layout.dtype)} {['H', 'W', *tail]}, "
+            f"got {pixels.dtype} {list(pixels.shape)}"
+        )
+    height, width = pixels.shape[:2]
+    data = array.array("B")
+    if pixels.size:
+        little = np.dtype(layout.dtype).newbyteorder("<")
+        # Assigning bytes or a list to the field instead is up to a hundred times slower.
+        data.frombytes(memoryview(np.ascontiguousarray(pixels, dtype=little)).cast("B"))
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=width * layout.bytes_per_pixel,
+        data=data,
+    )
+
+
+def mask_to_msg(mask: NDArray[np.bool_], header: Header) -> Image:
+    """Build a mono8 message, 255 on the object and 0 elsewhere."""
+    return msg_from_array(mask.astype(np.uint8) * np.uint8(255), "mono8", header)

@@ -1,0 +1,1 @@
+"""Status, diagnostics, logging and memory of the node."""

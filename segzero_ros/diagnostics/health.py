@@ -1,0 +1,208 @@
+"""What /diagnostics tells: counters that any thread may feed, and the message made of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from segzero_ros.diagnostics.memory import loaded_cuda
+from segzero_ros.msg import SegmentationResult, Status
+
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
+
+    from segzero_ros.camera.image_buffer import Picture
+    from segzero_ros.messages.poses import Scene3D
+
+LATENCIES_KEPT: Final = 200
+RATE_WINDOW: Final = 60
+CODES: Final = {
+    getattr(SegmentationResult, name): name
+    for name in dir(SegmentationResult)
+    if name.isupper() and isinstance(getattr(SegmentationResult, name), int)
+}
+STATES: Final = {
+    getattr(Status, name): name
+    for name in ("UNCONFIGURED", "LOADING", "READY", "BUSY", "INACTIVE", "ERROR")
+}
+LEVELS: Final = {
+    Status.ERROR: DiagnosticStatus.ERROR,
+    Status.UNCONFIGURED: DiagnosticStatus.WARN,
+    Status.INACTIVE: DiagnosticStatus.WARN,
+}
+
+
+def resident_mb() -> float:
+    """Return the process's resident memory [MB]."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def gpu_mb() -> float:
+    """Return the memory that torch holds on GPUs [MB]; 0 where torch is not loaded."""
+    cuda = loaded_cuda()
+    if cuda is None:
+        return 0.0
+    return float(sum(cuda.memory_reserved(i) for i in range(cuda.device_count()))) / 1e6
+
+
+class Health:
+    """Counters of one node; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._results: Counter[str] = Counter()
+        self._mismatches: dict[str, str] = {}
+        self._last_error = ""
+        self._without_stamp = 0
+        self._poses: Counter[str] = Counter()
+        self._depth_trouble = ""
+
+    def picture_arrived(self, picture: Picture) -> None:
+        """Count a picture."""
+        with self._lock:
+            self._arrivals.append(picture.arrived_s)
+            self._without_stamp += picture.stamp_ns == 0
+
+    def result_published(self, msg: SegmentationResult) -> None:
+        """Count a result."""
+        with self._lock:
+            self._results[CODES.get(msg.error_code, str(msg.error_code))] += 1
+            if msg.error_code == SegmentationResult.OK:
+                self._latencies_ms.append(msg.total_ms)
+            else:
+                self._last_error = f"query {msg.query_id}: {msg.error_msg}"
+
+    def measured(self, scene: Scene3D | None, trouble: str) -> None:
+        """Count the objects of an answer that have a pose, and keep why others have none."""
+        with self._lock:
+            objects = scene.objects if scene is not None else ()
+            self._poses["told"] += sum(each is not None for each in objects)
+            self._poses["answers_with_trouble"] += bool(trouble)
+            self._depth_trouble = trouble
+
+    def failed(self, what: str) -> None:
+        """Keep the last error."""
+        with self._lock:
+            self._last_error = what
+
+    def mismatched(self, topic: str, advice: str) -> None:
+        """Keep what is wrong with the quality of service of a topic."""
+        with self._lock:
+            self._mismatches[topic] = advice
+
+    def rate_hz(self) -> float:
+        """Return the rate of pictures over the last ones; 0 when they have stopped."""
+        with self._lock:
+            times = list(self._arrivals)
+        if len(times) < 2:
+            return 0.0
+        # Until now, so that a camera that stops is seen to slow down.
+        return (len(times) - 1) / max(times[-1] - times[0], time.monotonic() - times[0], 1e-9)
+
+    def age_s(self) -> float | None:
+        """Return how long ago the last picture arrived [s]."""
+        with self._lock:
+            return time.monotonic() - self._arrivals[-1] if self._arrivals else None
+
+    def to_msg(
+        self, name: str, stamp: Time, status: Status, max_age_s: float, extra: dict[str, Any]
+    ) -> DiagnosticArray:
+        """Build the message.
+
+        Args:
+            name: Full name of the node.
+            stamp: Now.
+            status: What ~/status last told.
+            max_age_s: At which age pictures are stale; 0 is never.
+            extra: More values of the model, and `clock_jumps` and `image_topic` of the camera.
+        """
+        return DiagnosticArray(
+            header=Header(stamp=stamp),
+            status=[
+                self._camera(
+                    name, status, max_age_s, extra.pop("clock_jumps"), extra.pop("image_topic")
+                ),
+                self._model(name, status, extra),
+                self._depth(name),
+                self._connections(name),
+            ],
+        )
+
+    def _camera(
+        self, name: str, status: Status, max_age_s: float, jumps: int, topic: str
+    ) -> DiagnosticStatus:
+        age_s, rate_hz = self.age_s(), self.rate_hz()
+        level, text = DiagnosticStatus.OK, f"{rate_hz:.1f} Hz"
+        if status.state not in (Status.READY, Status.BUSY):
+            text = "pictures are not taken while the node is not active"
+        elif age_s is None:
+            level, text = DiagnosticStatus.WARN, "no picture has arrived yet"
+        elif max_age_s and age_s > max_age_s:
+            level, text = DiagnosticStatus.ERROR, f"the last picture came {age_s:.1f} s ago"
+        elif self._without_stamp:
+            level, text = DiagnosticStatus.WARN, "pictures have no stamp: depth is not paired"
+        values = {
+            "topic": topic,
+            "rate_hz": f"{rate_hz:.2f}",
+            "age_s": "" if age_s is None else f"{age_s:.3f}",
+            "without_stamp": self._without_stamp,
+            "clock_jumps_back": jumps,
+        }
+        return _status(f"{name}: camera", level, text, values)
+
+    def _model(self, name: str, status: Status, extra: dict[str, Any]) -> DiagnosticStatus:
+        with self._lock:
+            latencies, results = list(self._latencies_ms), dict(self._results)
+            last_error = self._last_error
+        p50, p95 = np.percentile(latencies, [50, 95]) if latencies else (0.0, 0.0)
+        level = LEVELS.get(status.state, DiagnosticStatus.OK)
+        values = {
+            "state": STATES[status.state],
+            "model": status.model,
+            "encoder_backend": status.encoder_backend,
+            "latency_p50_ms": f"{p50:.1f}",
+            "latency_p95_ms": f"{p95:.1f}",
+            "memory_mb": f"{resident_mb():.0f}",
+            "gpu_memory_mb": f"{gpu_mb():.0f}",
+            "last_error": last_error,
+            **{f"results_{key.lower()}": count for key, count in sorted(results.items())},
+            **extra,
+        }
+        return _status(f"{name}: model", level, status.detail, values)
+
+    def _depth(self, name: str) -> DiagnosticStatus:
+        with self._lock:
+            poses, trouble = dict(self._poses), self._depth_trouble
+        told = poses.get("told", 0)
+        values = {
+            "poses": told,
+            "answers_with_trouble": poses.get("answers_with_trouble", 0),
+            "last_trouble": trouble,
+        }
+        level = DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK
+        text = f"no pose: {trouble}" if trouble else f"{told} poses told"
+        return _status(f"{name}: depth", level, text, values)
+
+    def _connections(self, name: str) -> DiagnosticStatus:
+        with self._lock:
+            mismatches = dict(self._mismatches)
+        level = DiagnosticStatus.WARN if mismatches else DiagnosticStatus.OK
+        text = f"{len(mismatches)} topics with incompatible QoS" if mismatches else "QoS fits"
+        return _status(f"{name}: connections", level, text, mismatches)
+
+
+def _status(name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    return DiagnosticStatus(
+        level=level, name=name.lstrip("/"), message=text, hardware_id="segzero", values=pairs
+    )

@@ -1,0 +1,1 @@
+"""Builds the messages that the node publishes."""

@@ -1,0 +1,135 @@
+"""An answer as markers for RViz: the boxes as frames before the camera, the thinking as text.
+
+What the picture alone tells is drawn on a plane one metre before the camera, where it covers in
+the camera's view what it covers in the picture. What depth tells stands where it is: a box around
+each object, and a gripper at its best grasp.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from geometry_msgs.msg import Point
+from visualization_msgs.msg import Marker, MarkerArray
+
+from segzero_core.images.overlay import PALETTE
+from segzero_ros.queries.results import valid_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sensor_msgs.msg import CameraInfo
+    from std_msgs.msg import Header
+
+    from segzero_core.depth.measurement import Grasp, OrientedBox
+    from segzero_core.types import Box, Result
+    from segzero_ros.messages.poses import Scene3D
+
+PLANE_M: Final = 1.0
+LINE_M: Final = 0.004
+TEXT_M: Final = 0.03
+TEXT_ABOVE_M: Final = 0.4
+WRAP_CHARS: Final = 60
+MAX_LINES: Final = 12
+EDGE_M: Final = 0.002
+FINGER_M: Final = 0.05
+"""How long the fingers of a gripper are drawn."""
+
+
+def markers_to_msg(result: Result, header: Header, info: CameraInfo | None) -> MarkerArray:
+    """Build the markers of an answer; they take the place of those of the answer before.
+
+    Args:
+        result: The answer.
+        header: Of its picture: frame and time of the markers.
+        info: Calibration of its picture; without it there are no frames around the objects.
+    """
+    markers = [Marker(header=header, action=Marker.DELETEALL), _thinking(result, header)]
+    if info is not None and info.k[0] > 0 and info.k[4] > 0:
+        prompts = enumerate(result.reasoning.prompts, start=1)
+        markers += [_frame(index, prompt.box, header, info) for index, prompt in prompts]
+    return MarkerArray(markers=markers)
+
+
+def _thinking(result: Result, header: Header) -> Marker:
+    text = result.reasoning.thinking or "(no thinking)"
+    lines = textwrap.wrap(text, WRAP_CHARS, max_lines=MAX_LINES, placeholder=" …")
+    marker = Marker(header=header, ns="reasoning", id=0, type=Marker.TEXT_VIEW_FACING)
+    marker.text = valid_text("\n".join([f"“{result.query}”", *lines]))
+    marker.pose.position = Point(x=0.0, y=-TEXT_ABOVE_M, z=PLANE_M)
+    marker.pose.orientation.w = 1.0
+    marker.scale.z = TEXT_M
+    _colour(marker, (255, 255, 255))
+    return marker
+
+
+def _frame(index: int, box: Box, header: Header, info: CameraInfo) -> Marker:
+    marker = Marker(header=header, ns="boxes", id=index, type=Marker.LINE_STRIP)
+    x_min, y_min, x_max, y_max = box.xyxy
+    corners = ((x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max), (x_min, y_min))
+    marker.points = [
+        Point(
+            x=(x - info.k[2]) / info.k[0] * PLANE_M,
+            y=(y - info.k[5]) / info.k[4] * PLANE_M,
+            z=PLANE_M,
+        )
+        for x, y in corners
+    ]
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = LINE_M
+    _colour(marker, PALETTE[(index - 1) % len(PALETTE)])
+    return marker
+
+
+def markers_in_space(scene: Scene3D | None) -> list[Marker]:
+    """Build the markers of what depth tells; none without it."""
+    if scene is None:
+        return []
+    markers = []
+    for index, found in enumerate(scene.objects, start=1):
+        if found is None:
+            continue
+        colour = PALETTE[(index - 1) % len(PALETTE)]
+        markers.append(_lines(scene, "objects", index, _edges(found.box), colour))
+        if found.grasps:
+            gripper = _gripper(found.grasps[0])
+            markers.append(_lines(scene, "grasps", index, gripper, (255, 255, 255)))
+    return markers
+
+
+def _edges(box: OrientedBox) -> NDArray[np.float64]:
+    """Return float64 [24, 3]: both ends of each edge in the camera frame."""
+    corners = box.corners_m()
+    pairs = [(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]
+    return corners[np.array(pairs).ravel()]
+
+
+def _gripper(grasp: Grasp) -> NDArray[np.float64]:
+    """Return float64 [8, 3]: two fingers, the palm between them and the wrist behind."""
+    half = grasp.width_m / 2
+    left, right = (-half, 0.0, 0.0), (half, 0.0, 0.0)
+    left_up, right_up = (-half, 0.0, -FINGER_M), (half, 0.0, -FINGER_M)
+    palm, wrist = (0.0, 0.0, -FINGER_M), (0.0, 0.0, -2 * FINGER_M)
+    lines = np.array([left, left_up, right, right_up, left_up, right_up, palm, wrist])
+    return grasp.position_m + lines @ grasp.rotation.T
+
+
+def _lines(
+    scene: Scene3D,
+    namespace: str,
+    index: int,
+    ends_m: NDArray[np.float64],
+    colour: tuple[int, int, int],
+) -> Marker:
+    marker = Marker(header=scene.header, ns=namespace, id=index, type=Marker.LINE_LIST)
+    marker.points = [Point(x=x, y=y, z=z) for x, y, z in scene.place.moved(ends_m).tolist()]
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = EDGE_M
+    _colour(marker, colour)
+    return marker
+
+
+def _colour(marker: Marker, rgb: tuple[int, int, int]) -> None:
+    marker.color.r, marker.color.g, marker.color.b = (each / 255.0 for each in rgb)
+    marker.color.a = 1.0

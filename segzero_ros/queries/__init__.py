@@ -1,0 +1,1 @@
+"""A query's way from its arrival to its result."""

@@ -1,0 +1,139 @@
+"""The action ~/segment: a goal is a query that can be followed, cancelled and limited in time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.task import Future
+
+from segzero_ros.action import Segment
+from segzero_ros.camera.image_buffer import Picture, is_empty
+from segzero_ros.executor import wake
+from segzero_ros.msg import ReasoningTrace, SegmentationResult
+from segzero_ros.queries.job import Job, Query
+
+if TYPE_CHECKING:
+    from rclpy.action.server import ServerGoalHandle
+
+    from segzero_ros.node import SegZeroNode
+
+RESULT_KEPT_S: Final = 10
+"""How long a client may take to fetch a result. rclpy's own 15 minutes keep every mask so long."""
+
+
+@dataclass(eq=False)
+class Run:
+    """A goal that was accepted.
+
+    Attributes:
+        job: What is done about it.
+        result: Set when it has its result.
+    """
+
+    job: Job
+    result: Future
+
+
+class SegmentServer:
+    """Turns goals into jobs, and jobs' traces and results into feedback and results.
+
+    All states of goals change in the executor's thread, so that a cancellation and an answer that
+    come at the same time cannot collide.
+
+    Args:
+        node: Who does the jobs.
+    """
+
+    def __init__(self, node: SegZeroNode) -> None:
+        self._node = node
+        self._runs: dict[bytes, Run] = {}
+        self._server = ActionServer(
+            node,
+            Segment,
+            "~/segment",
+            self._execute,
+            goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted,
+            cancel_callback=self._on_cancel,
+            callback_group=ReentrantCallbackGroup(),
+            result_timeout=RESULT_KEPT_S,
+        )
+
+    @property
+    def open_goals(self) -> int:
+        """How many goals have no result yet."""
+        return len(self._runs)
+
+    def close(self) -> None:
+        """Take no further goal."""
+        self._server.destroy()
+
+    def _on_goal(self, goal: Segment.Goal) -> GoalResponse:
+        try:
+            if not 0.0 <= goal.timeout_s < math.inf:
+                self._node.get_logger().warning(
+                    f"goal rejected: timeout_s is {goal.timeout_s}; use 0 or more seconds"
+                )
+                return GoalResponse.REJECT
+            refusal = self._node.why_refused(goal.query)
+            if refusal is None:
+                return GoalResponse.ACCEPT
+            # The protocol has no reason for a rejection: it is told on ~/result.
+            self._node.refuse(self._node.new_job(goal.query), *refusal)
+        except Exception:
+            self._node.log_defect("while looking at a goal")
+        return GoalResponse.REJECT
+
+    def _on_accepted(self, handle: ServerGoalHandle) -> None:
+        goal, key = handle.request, bytes(handle.goal_id.uuid)
+        future = Future(executor=self._node.executor)
+        job = self._node.new_job(
+            goal.query,
+            picture=None if is_empty(goal.image) else Picture(goal.image),
+            timeout_s=goal.timeout_s,
+            on_trace=lambda trace: self._tell(handle, trace, query),
+            on_result=lambda msg: self._wake_with(future, msg),
+        )
+        query = job.query
+        self._runs[key] = Run(job, future)
+        handle.execute()
+        try:
+            self._node.submit(job)
+        except Exception:
+            self._node.log_defect("while taking a goal")
+            reason = "the node could not take the goal; its log has the traceback"
+            self._node.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
+
+    def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        run = self._runs.get(bytes(handle.goal_id.uuid))
+        if run is None or run.job.is_concluded:
+            return CancelResponse.REJECT
+        self._node.cancel(run.job, "cancelled by the client of the goal")
+        return CancelResponse.ACCEPT
+
+    async def _execute(self, handle: ServerGoalHandle) -> Segment.Result:
+        key = bytes(handle.goal_id.uuid)
+        msg = await self._runs[key].result
+        del self._runs[key]
+        if msg.error_code == SegmentationResult.OK:
+            handle.succeed()
+        elif handle.is_cancel_requested:
+            handle.canceled()
+        else:
+            handle.abort()
+        return Segment.Result(result=msg)
+
+    def _wake_with(self, future: Future, msg: SegmentationResult) -> None:
+        future.set_result(msg)
+        wake(self._node.executor)
+
+    def _tell(self, handle: ServerGoalHandle, trace: ReasoningTrace, query: Query) -> None:
+        feedback: Any = Segment.Feedback(
+            stage=trace.stage, thinking=trace.thinking, elapsed_s=query.age_ms() / 1000.0
+        )
+        if self._node.context.ok():
+            handle.publish_feedback(feedback)

@@ -1,0 +1,154 @@
+"""A query on its way from arrival to its one result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from segzero_ros.msg import SegmentationResult
+from segzero_ros.queries.trace import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from segzero_ros.camera.image_buffer import Picture
+    from segzero_ros.msg import ReasoningTrace
+
+FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as it arrived.
+
+    Attributes:
+        id: Unique while the node runs.
+        text: The words.
+        arrived_s: When, on the monotonic clock [s].
+    """
+
+    id: str
+    text: str
+    arrived_s: float = field(default_factory=time.monotonic)
+
+    def age_ms(self) -> float:
+        """Milliseconds since the query arrived."""
+        return (time.monotonic() - self.arrived_s) * 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a query is to stop.
+
+    Attributes:
+        code: Of the result.
+        reason: In words.
+    """
+
+    code: int
+    reason: str
+
+
+class Job:
+    """A query, what it is about, and the promise of exactly one result.
+
+    Safe to use from several threads: a model that hangs may come back long after its query was
+    answered by somebody else.
+
+    Args:
+        query: The question.
+        picture: What it is about; None takes the camera's newest when work begins.
+        timeout_s: From the arrival [s]; 0 is no limit.
+        on_trace: Called with every trace, besides its topic.
+        on_result: Called once with the result, besides its topic.
+
+    Attributes:
+        cancel: Set when the model is to stop.
+        done: Set when the model has let go of it.
+        notify: Called whenever one of the two is set; the worker's.
+        trace: Of its thinking; silent until somebody puts another in its place.
+        began_s: When work began, on the monotonic clock [s]; None while it waits.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        *,
+        picture: Picture | None = None,
+        timeout_s: float = 0.0,
+        on_trace: Callable[[ReasoningTrace], None] | None = None,
+        on_result: Callable[[SegmentationResult], None] | None = None,
+    ) -> None:
+        self.query = query
+        self.picture = picture
+        self.deadline_s = query.arrived_s + timeout_s if timeout_s else FOREVER
+        self.timeout_s = timeout_s
+        self.on_trace = on_trace
+        self.on_result = on_result
+        self.cancel = threading.Event()
+        self.done = threading.Event()
+        self.notify: Callable[[], None] = lambda: None
+        self.began_s: float | None = None
+        self.trace = TraceWriter(query.id, lambda _: None)
+        self._lock = threading.Lock()
+        self._stop: Stop | None = None
+        self._concluded = False
+
+    @property
+    def stopped(self) -> Stop | None:
+        """Why it is to stop, once it is."""
+        return self._stop
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether it has its result."""
+        return self._concluded
+
+    @property
+    def wait_ms(self) -> float:
+        """From the arrival until work began; until now while it waits."""
+        until_s = time.monotonic() if self.began_s is None else self.began_s
+        return max(0.0, (until_s - self.query.arrived_s) * 1000.0)
+
+    def stop(self, code: int, reason: str) -> bool:
+        """Tell the model to stop; the first reason counts.
+
+        Returns:
+            Whether this was the first.
+        """
+        with self._lock:
+            if self._stop is not None or self._concluded:
+                return False
+            self._stop = Stop(code, reason)
+        self.cancel.set()
+        self.notify()
+        return True
+
+    def finish(self) -> None:
+        """Say that the model has let go."""
+        self.done.set()
+        self.notify()
+
+    def seconds_left(self) -> float:
+        """Return the time until it is late [s]; infinite without a limit."""
+        return self.deadline_s - time.monotonic()
+
+    def check_deadline(self) -> bool:
+        """Stop when the time is over, and say whether it is."""
+        if self.seconds_left() > 0:
+            return False
+        reason = f"no answer within {self.timeout_s:g} s (timeout_s of the goal or the node)"
+        self.stop(SegmentationResult.TIMEOUT, reason)
+        return True
+
+    def conclude(self) -> bool:
+        """Claim the right to give the result.
+
+        Returns:
+            True for the first who asks, and for nobody after.
+        """
+        with self._lock:
+            first, self._concluded = not self._concluded, True
+            return first

@@ -1,0 +1,1 @@
+"""Transforms, and the poses and grasps of an answer's objects."""

@@ -1,9 +1,0 @@
-"""A synthetic table with everyday things: pictures, depth, true masks, and questions about them.
-
-Stands alone (MuJoCo, numpy, Pillow); training, tests and the demo use it. Importing it loads no
-renderer.
-"""
-
-from tabletop.scene import Query, Scene, SceneObject, load_scene
-
-__all__ = ["Query", "Scene", "SceneObject", "load_scene"]

@@ -1,0 +1,184 @@
+"""Our own loop says what `generate` says, token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from segzero_core import ConfigError, QwenReasoner, RgbImage, load_image
+from segzero_core.checkpoints.registry import find_model
+from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, build_messages
+from segzero_core.reasoner.qwen import squash
+from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_reasoner
+
+ROOT = Path(__file__).parents[3]
+QUESTIONS = ("the red mug", "every mug", "something to drive a nail with")
+
+
+def pictures() -> list[RgbImage]:
+    """Of the tabletop, drawn, and without any sense."""
+    rng = np.random.default_rng(3)
+    drawn = Image.new("RGB", (640, 480), "burlywood")
+    pen = ImageDraw.Draw(drawn)
+    for x, y, color in ((100, 90, "red"), (300, 250, "blue"), (480, 330, "yellow")):
+        pen.ellipse((x, y, x + 110, y + 90), fill=color)
+    return [
+        load_image(ROOT / "docs" / "demo.png")[:, :640],
+        np.asarray(drawn),
+        rng.integers(0, 256, (50, 70, 3), dtype=np.uint8),
+    ]
+
+
+def bundled(template: str = MULTI_OBJECT, **options: Any) -> QwenReasoner:
+    files = find_model("tabletop")
+    description = dataclasses.replace(files.description, prompt_template=template)
+    return QwenReasoner(files.reasoner, description, **options)
+
+
+def pieces(reasoner: QwenReasoner, image: RgbImage, query: str) -> list[str]:
+    return list(reasoner.stream(image, query))
+
+
+@pytest.fixture(scope="module")
+def lean() -> QwenReasoner:
+    return bundled()
+
+
+@pytest.mark.parametrize(
+    ("template", "mode", "backend"),
+    [
+        (MULTI_OBJECT, "auto", "onnxruntime"),
+        (SINGLE_OBJECT, "auto", "onnxruntime"),
+        (MULTI_OBJECT, "drafts", "torch"),
+        (SINGLE_OBJECT, "drafts", "torch"),
+        (MULTI_OBJECT, "eager", "torch"),
+    ],
+)
+def test_first_and_second_questions_get_the_replies_of_generate(
+    template: str, mode: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend == "torch":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    else:
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+    plain, lean = bundled(template, decode="plain"), bundled(template, decode=mode)
+    assert lean._decoder._language.backend == backend
+
+    for image in pictures():
+        for query in QUESTIONS:  # the first about this picture, and two more
+            assert pieces(lean, image, query) == pieces(plain, image, query)
+    # Back to an earlier picture, whose memory was given up.
+    assert pieces(lean, pictures()[0], QUESTIONS[0]) == pieces(plain, pictures()[0], QUESTIONS[0])
+    assert lean._decoder._language.backend == backend
+
+
+def test_a_repetition_penalty_in_the_models_settings_counts() -> None:
+    plain, lean = bundled(decode="plain", max_new_tokens=40), bundled(max_new_tokens=40)
+    image = pictures()[0]
+    usual = pieces(lean, image, "the red mug")
+    plain._model.generation_config.repetition_penalty = 1.4
+    lean._decoder._penalty = 1.4
+
+    spoken = pieces(plain, image, "the red mug")
+
+    assert spoken != usual
+    assert pieces(lean, image, "the red mug") == spoken
+
+
+def test_the_picture_is_read_once(lean: QwenReasoner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    see = lean._decoder._see
+    monkeypatch.setattr(lean._decoder, "_see", lambda p: seen.append(p) or see(p))
+    image = pictures()[1]
+
+    pieces(lean, image, "the red mug")
+    pieces(lean, image, "every mug")
+    pieces(lean, image.copy(), "the red mug")
+    assert len(seen) == 1
+
+    changed = image.copy()
+    changed[100:300, 100:300] = 0
+    pieces(lean, changed, "the red mug")
+    assert len(seen) == 2
+
+
+def test_an_image_that_was_changed_in_place_is_another_one(lean: QwenReasoner) -> None:
+    buffer = pictures()[0].copy()
+    changed = pictures()[1][: len(buffer)]
+    expected = pieces(bundled(decode="plain"), changed, "the largest thing")
+    assert pieces(lean, buffer, "the largest thing") != expected
+    buffer[:] = changed
+
+    assert pieces(lean, buffer, "the largest thing") == expected
+
+
+def test_a_reply_that_was_stopped_does_not_change_the_next(lean: QwenReasoner) -> None:
+    image = pictures()[0]
+    whole = pieces(lean, image, "the red mug")
+    stream: Any = lean.stream(image, "every mug")
+    next(stream)
+    stream.close()
+
+    assert pieces(lean, image, "the red mug") == whole
+
+
+def test_the_prompt_is_the_processors(lean: QwenReasoner) -> None:
+    picture = squash(pictures()[0], lean.description.seen_size_wh)
+    for query in ("the red mug", 'a "Mug", é ☕'):
+        text = lean._processor.apply_chat_template(
+            build_messages(MULTI_OBJECT, query), tokenize=False, add_generation_prompt=True
+        )
+        batch = lean._processor(text=[text], images=[picture])
+        assert lean._decoder.tokens_of(text) == list(batch["input_ids"][0])
+
+
+def test_generate_stops_with_the_answer_too(tmp_path: Path) -> None:
+    folder = save_tiny_reasoner(tmp_path, f"{TINY_REPLY} And so on.", segmenter="a/b")
+    files = find_model(str(folder))
+    plain = QwenReasoner(files.reasoner, files.description, decode="plain")
+
+    reply = "".join(pieces(plain, pictures()[0], "the red mug"))
+
+    assert "</answer>" in reply
+    assert "so on" not in reply
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decode": "fast"}, "none of auto, plain"),
+        ({"decode": "graph"}, "needs a GPU"),
+        ({"decode": "compiled"}, "needs a GPU"),
+        ({"decode": "plain", "grammar": True}, "does not go together"),
+        ({"dtype": "int2"}, "none of auto, float32"),
+        ({"dtype": "int4"}, "needs a GPU"),
+        ({"dtype": "int8", "device": "cuda"}, "bitsandbytes"),
+    ],
+    ids=str,
+)
+def test_a_way_that_cannot_be_is_refused(
+    tiny_model: Path, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    files = find_model(str(tiny_model))
+    with pytest.raises(ConfigError, match=message):
+        QwenReasoner(files.reasoner, files.description, **options)
+
+
+def test_settings_that_the_loop_does_not_know_are_left_to_generate(tiny_model: Path) -> None:
+    from segzero_core.decoding.decoder import is_lean
+
+    files = find_model(str(tiny_model))
+    reasoner = QwenReasoner(files.reasoner, files.description)
+    assert is_lean(reasoner._model)
+
+    reasoner._model.generation_config.no_repeat_ngram_size = 3
+    assert not is_lean(reasoner._model)
+    assert not is_lean(object())

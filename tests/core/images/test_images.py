@@ -1,0 +1,141 @@
+"""Reading, writing and drawing pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segzero_core import (
+    Box,
+    InputError,
+    ObjectPrompt,
+    Point,
+    RgbImage,
+    Segmentation,
+    ShapeError,
+    draw_overlay,
+    load_image,
+)
+from segzero_core.images.files import check_writable, save_image
+
+
+def test_what_was_saved_is_loaded(image: RgbImage, tmp_path: Path) -> None:
+    save_image(tmp_path / "a.png", image)
+
+    assert np.array_equal(load_image(tmp_path / "a.png"), image)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "expected"),
+    [
+        ("L", 100, (100, 100, 100)),
+        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
+        ("I;16", 257 * 9, (9, 9, 9)),
+        ("1", 1, (255, 255, 255)),
+    ],
+)
+def test_every_kind_of_picture_becomes_rgb(
+    tmp_path: Path, mode: str, pixel: object, expected: tuple[int, int, int]
+) -> None:
+    Image.new(mode, (3, 2), pixel).save(tmp_path / "a.png")  # type: ignore[arg-type]
+
+    loaded = load_image(tmp_path / "a.png")
+
+    assert loaded.shape == (2, 3, 3)
+    assert tuple(loaded[0, 0]) == expected
+
+
+def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
+
+    assert load_image(tmp_path / "a.jpg").shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(None, "no such file", id="missing"),
+        pytest.param(b"", "no picture format", id="empty"),
+        pytest.param(b"hello", "no picture format", id="text"),
+        pytest.param("cut", "cannot be read", id="cut off"),
+        pytest.param("bad", "cannot be read|no picture format", id="damaged"),
+    ],
+)
+def test_an_unreadable_picture_is_refused(
+    tmp_path: Path, image: RgbImage, data: bytes | str | None, message: str
+) -> None:
+    path = tmp_path / "a.png"
+    if isinstance(data, str):
+        save_image(path, image)
+        good = path.read_bytes()
+        data = good[: len(good) // 2] if data == "cut" else good[:40] + b"\0" * 99 + good[139:]
+    if data is not None:
+        path.write_bytes(data)
+
+    with pytest.raises(InputError, match=message):
+        load_image(path)
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no/such/a.png", "no folder"), ("", "is a folder"), ("a.xyz", "format"), ("a", "suffix")],
+)
+def test_a_place_that_cannot_be_written_is_refused(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_writable(tmp_path / name)
+
+
+PROMPT = ObjectPrompt(Box(10, 10, 40, 40), (Point(20, 20),))
+
+
+def some_masks(count: int) -> Segmentation:
+    masks = np.zeros((count, 60, 80), np.bool_)
+    masks[:, 10:40, 10:40] = True
+    return Segmentation(masks, np.ones(count, np.float32))
+
+
+def test_the_overlay_changes_the_object_and_nothing_else(image: RgbImage) -> None:
+    before = image.copy()
+
+    drawn = draw_overlay(image, some_masks(1), [PROMPT])
+
+    changed = (drawn != image).any(axis=2)
+    assert changed[10:40, 10:40].mean() > 0.95
+    assert not changed[:, 50:].any()
+    assert not changed[50:].any()
+    assert drawn.dtype == np.uint8
+    assert np.array_equal(image, before)
+
+
+def test_nothing_found_draws_nothing(image: RgbImage) -> None:
+    assert np.array_equal(draw_overlay(image, Segmentation.empty((80, 60))), image)
+
+
+def test_an_overlay_of_any_size_is_drawn() -> None:
+    one = Segmentation(np.ones((1, 1, 1), np.bool_), np.ones(1, np.float32))
+    prompt = ObjectPrompt(Box(0, 0, 0.5, 0.5), (Point(0, 0),))
+
+    assert draw_overlay(np.zeros((1, 1, 3), np.uint8), one, [prompt]).shape == (1, 1, 3)
+
+
+def test_more_objects_than_colours_are_drawn(image: RgbImage) -> None:
+    assert draw_overlay(image, some_masks(20), [PROMPT] * 20).shape == image.shape
+
+
+def test_parts_that_do_not_belong_together_are_refused(image: RgbImage) -> None:
+    with pytest.raises(ShapeError, match="60, 80"):
+        draw_overlay(image, Segmentation.empty((60, 80)))
+    with pytest.raises(InputError, match="1 prompts for 2 masks"):
+        draw_overlay(image, some_masks(2), [PROMPT])

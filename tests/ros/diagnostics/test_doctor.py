@@ -1,0 +1,84 @@
+"""`segzero doctor --ros`: each thing that can be wrong on a graph is named with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
+
+from segzero_cli.doctor.ros_graph import run
+from segzero_core.testing.fakes import fake_segzero
+from tests.ros.scripted import SIZE_WH, TWO_OBJECTS
+
+PATIENCE_S = 4.0
+
+
+def examine(
+    capsys: pytest.CaptureFixture[str], target: str = "/segzero", patience_s: float = PATIENCE_S
+) -> tuple[bool, str]:
+    well = run(target, patience_s)
+    return well, capsys.readouterr().out
+
+
+def test_a_missing_node_is_told(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    well, said = examine(capsys, "/nobody")
+    assert not well
+    assert "no /nobody in this domain" in said
+
+
+def test_a_node_that_is_not_active_is_told_with_the_command_that_helps(
+    start_node: Callable[..., Any], client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start_node(fake_segzero(TWO_OBJECTS), autostart=False)
+    client.connect()
+    well, said = examine(capsys)
+    assert not well
+    assert "unconfigured: not configured; ros2 lifecycle set /segzero configure" in said
+
+
+def test_a_camera_under_another_name_is_told_with_the_remapping(
+    graph: Any,
+    start_node: Callable[..., Any],
+    make_client: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start_node(fake_segzero(TWO_OBJECTS))
+    client = make_client(camera_topic="/cam/image_raw")
+    client.connect()
+    well, said = examine(capsys)
+    assert not well
+    assert "nobody publishes /image" in said
+    assert "/cam/image_raw" in said
+
+
+def test_a_healthy_graph_passes_and_tells_what_was_asked(
+    answering: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, client = answering
+    client.send_picture(node, SIZE_WH)
+    client.ask_and_wait("the mugs", 0)
+    timer = client.node.create_timer(0.05, client.publish_picture)
+    well, said = examine(capsys, patience_s=20.0)  # nothing is missing, so nothing is waited for
+    client.node.destroy_timer(timer)
+    assert well, said
+    assert "100x100 rgb8" in said or "64x48 rgb8" in said
+    assert "1 ok" in said
+    assert "clocks that differ" in said  # the stamps of the test are of 1970
+
+
+def test_a_publisher_of_queries_that_cannot_be_heard_is_told(
+    answering: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node, client = answering
+    profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    client.node.create_publisher(String, "/segzero/query", profile)
+    client.wait_until(lambda: node.count_publishers("/segzero/query") == 2)
+    well = run("/segzero", 2 * PATIENCE_S)
+    said = capfd.readouterr()
+    assert not well
+    fix = "qos_overrides./segzero/query.subscription.reliability:=best_effort"
+    assert fix in said.out
+    assert fix in said.err  # and in the node's own log

@@ -1,0 +1,1 @@
+"""Makes the bundled models and their model card."""

@@ -1,0 +1,158 @@
+"""Makes the tokenizer and the processor of the small reasoner.
+
+A byte-level BPE whose words are those of the table's world: a word that it does not hold falls
+into fragments, and that is how the model notices what it does not know. Every number that can
+stand in an answer, and every fixed part of prompt and answer, is one token.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from segzero_core.prompt import TEMPLATES
+from training.bundle.reasoner.text import FIXED_PIECES, Prompt, write_completion
+from worlds.tabletop.queries import ask
+from worlds.tabletop.scene import SceneObject
+from worlds.tabletop.vocabulary import NAMES, QUERY_KINDS, UNKNOWN, UNKNOWN_USES
+
+SEEN_SIZE = 336
+PATCH, MERGE = 14, 2
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Qwen's own way of cutting text into words before BPE.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def template_parts() -> list[str]:
+    """The texts before and after the question in every prompt template."""
+    return [part for text in TEMPLATES.values() for part in text.split("{Question}")]
+
+
+def corpus(objects_of_scenes: list[tuple[SceneObject, ...]], seed: int) -> list[str]:
+    """Questions and thoughts without the unknown words, to learn the merges from."""
+    rng = np.random.default_rng(seed)
+    unknown = {*UNKNOWN.train, *UNKNOWN.test, *UNKNOWN_USES.train, *UNKNOWN_USES.test}
+    nothing = Prompt((0, 0, 1, 1), ((0, 0), (0, 0)))
+    texts = []
+    for objects in objects_of_scenes:
+        for kind in QUERY_KINDS:
+            query = ask(rng, objects, kind)
+            if query is None or any(word in query.text for word in unknown):
+                continue
+            pieces = write_completion(
+                objects, query, {o.id: nothing for o in objects}, (640, 480), "multi_object"
+            )
+            thoughts = "".join(p.text for p in pieces).split("</think>")[0].removeprefix("<think>")
+            texts += [query.text, thoughts]
+    return texts + [f" {name}s" for names in NAMES.values() for name in names] * 50
+
+
+def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Train the merges and add the one-token parts."""
+    core = Tokenizer(BPE())
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_tokenizers_regex(), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=1200,
+        min_frequency=20,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=list(SPECIAL),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    core.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
+    core.add_tokens(_one_token_parts())
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        additional_special_tokens=list(SPECIAL[3:]),
+    )
+
+
+def extend_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Add the one-token parts that an older tokenizer lacks; no token changes its number."""
+    tokenizer.add_tokens(_one_token_parts())
+    return tokenizer
+
+
+def _one_token_parts() -> list[AddedToken]:
+    parts = [
+        "user\n",
+        "assistant\n",
+        *FIXED_PIECES,
+        *template_parts(),
+        *(str(n) for n in range(SEEN_SIZE + 1)),
+    ]
+    return [AddedToken(text, normalized=False, special=False) for text in parts]
+
+
+def _tokenizers_regex():
+    from tokenizers import Regex
+
+    return Regex(_WORDS)
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
+    """A processor that leaves a picture of the seen size as it is."""
+    pixels = SEEN_SIZE * SEEN_SIZE
+    size = {"shortest_edge": pixels, "longest_edge": pixels}
+    common = {
+        "patch_size": PATCH,
+        "merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.25, 0.25, 0.25],
+        "size": size,
+    }
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**common),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**common),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def save_processor(processor: Qwen2_5_VLProcessor, folder: Path) -> None:
+    """Write tokenizer, processor and chat template."""
+    processor.save_pretrained(folder)

@@ -1,0 +1,227 @@
+"""Make the bundled model from nothing, in one command: scenes, warm-up, segmenter, memory, GRPO.
+
+    python -m training.bundle.recipe --work runs/tabletop --out runs/tabletop/bundle
+
+Each step is a command of its own, which is shown, and goes on where it was stopped; one that is
+done is not done again. `--scale 0.01` does a hundredth of everything: it makes no useful model,
+and shows that all steps fit together. On processors without bfloat16 add `--plain`.
+
+The committed weights came by a longer way, on which this one was found; their card tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.bundle.tracker.initialization import MARKER_STEPS
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: Of its mark in the work folder.
+        arguments: Of `python -m`, the module first.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything is done.
+
+    Attributes:
+        share: Of scenes, steps and minutes.
+    """
+
+    share: float
+
+    def count(self, whole: int, least: int = 1) -> str:
+        """Return a number of scenes or steps; never none."""
+        return str(max(least, round(whole * self.share)))
+
+    def minutes(self, whole: float) -> str:
+        """Return a time."""
+        return f"{whole * self.share:g}"
+
+
+def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
+    """Return all commands, in their order.
+
+    Args:
+        work: Where scenes, checkpoints and logs go.
+        out: The bundle: `reasoner/` and `segmenter/`.
+        scale: How much is done.
+        plain: Train in float32, by AdamW alone: for processors without bfloat16.
+    """
+    return (
+        *_scenes(work / "data", scale),
+        *_reasoner(work, out / "reasoner", scale, plain=plain),
+        *_segmenter(work, out / "segmenter", scale),
+        *_reinforcement(work, out, scale),
+    )
+
+
+def _scenes(data: Path, scale: Scale) -> tuple[Step, ...]:
+    def render(name: str, seed: int, count: int, least: int = 1) -> Step:
+        some = scale.count(count, least)
+        place = ("--seed", str(seed), "--count", some, "--out", str(data / name))
+        return Step(name, ("worlds.tabletop.render", *place))
+
+    def film(name: str, seed: int, count: int, frames: int) -> Step:
+        place = ("--seed", str(seed), "--count", scale.count(count), "--out", str(data / name))
+        return Step(
+            name, ("worlds.tabletop.clips", *place, "--frames", str(frames), "--rate", "5")
+        )
+
+    return (
+        render("train", 0, 6600),
+        render("val", 800_000, 200),
+        render("grpo", 300_000, 600, least=3),  # questions for one step
+        film("clips", 0, 500, 10),
+        film("clips-val", 800_000, 4, 30),
+    )
+
+
+def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
+    shared = ("--data", str(work / "data" / "train"))
+    shared += ("--no-muon", "--no-bf16") if plain else ("--muon", "--bf16")
+
+    def train(run: str, stage: str, count: int, cool: int, rate: str, *more: str) -> Step:
+        schedule = ("--steps", scale.count(count), "--cool", scale.count(cool), "--lr", rate)
+        place = ("--stage", stage, "--run", str(work / run))
+        return Step(
+            run, ("training.bundle.reasoner.train", "train", *place, *schedule, *shared, *more)
+        )
+
+    def after(run: str, stage: str) -> tuple[str, str]:
+        return "--init", str(work / run / f"{stage}.safetensors")
+
+    fast, slow = ("1e-3", "6e-4") if plain else ("3e-3", "1.2e-3")
+    text = ("--words-weight", "6", "--deciding-weight", "6", "--questions", "6")
+    choices = ("--batch", "8", "--questions", "48", "--deciding-weight", "6")
+    return (
+        train("dense", "dense", 2000, 900, fast, "--batch", "16"),
+        train("text", "text", 900, 300, fast, *after("dense", "dense"), *text),
+        train("choices", "choices", 120, 80, slow, *after("text", "text"), *choices),
+        train("last", "text", 200, 150, slow, *after("choices", "choices"), *text),
+        *(
+            Step(
+                name,
+                (
+                    "training.bundle.reasoner.train",
+                    "export",
+                    "--run",
+                    str(work / "last"),
+                    "--out",
+                    to,
+                ),
+            )
+            for name, to in (("reasoner", str(out)), ("warmed-up", str(work / "warmed-up")))
+        ),
+    )
+
+
+def _segmenter(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
+    data, single = work / "data", work / "single"
+    return (
+        Step(
+            "single",
+            (
+                *("training.bundle.segmenter.train", "train", "--data", str(data / "train")),
+                *("--val", str(data / "val"), "--work", str(work / "segmenter-work")),
+                *("--out", str(single), "--minutes", scale.minutes(92)),
+            ),
+        ),
+        Step(
+            "segmenter",
+            (
+                *("training.bundle.tracker.train", "train", "--data", str(data / "clips")),
+                *("--val", str(data / "clips-val"), "--base", str(single)),
+                *("--work", str(work / "tracker-work"), "--out", str(out)),
+                *("--minutes", scale.minutes(60), "--mark-steps", scale.count(MARKER_STEPS)),
+            ),
+        ),
+    )
+
+
+def _reinforcement(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
+    """GRPO from the end of the warm-up; at least one step of it."""
+    data, run = work / "data", work / "grpo"
+    settings = {
+        "model": out,
+        "data": data / "grpo-prepared",
+        "output": run,
+        "max_steps": scale.count(180),
+        "epochs": 1000,
+        "save_steps": scale.count(20),
+        "grpo.learning_rate": 5e-5,
+        "grpo.accuracy": "soft",
+        "grpo.scale_by_std": "false",
+    }
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    prepare = ("--source", "tabletop", "--root", str(data / "grpo"), "--seen-size", "336")
+    # The mean with the weights of before, these twice: those of GRPO alone refuse too little.
+    before, after = (str(d / "model.safetensors") for d in (work / "warmed-up", run / "model"))
+    repack = ("--init", str(work / "warmed-up"), "--out", str(out / "reasoner"))
+    return (
+        Step(
+            "grpo-prepared",
+            ("training.data.prepare", *prepare, "--out", str(data / "grpo-prepared")),
+        ),
+        Step("grpo-trained", ("training.finetune.train", "grpo", "--config", "tabletop", *sets)),
+        Step(
+            "grpo-mean",
+            (
+                "training.bundle.reasoner.train",
+                "repack",
+                *repack,
+                "--checkpoints",
+                before,
+                before,
+                after,
+            ),
+        ),
+    )
+
+
+def run(work: Path, todo: tuple[Step, ...]) -> int:
+    """Do what is not done yet; return the exit code of the first step that fails, or 0."""
+    done = work / "done"
+    done.mkdir(parents=True, exist_ok=True)
+    for number, step in enumerate(todo, start=1):
+        mark, command = done / step.name, shlex.join(("python", "-m", *step.arguments))
+        if mark.exists() and mark.read_text() == command:
+            continue
+        print(f"recipe: {number} of {len(todo)}: {command}", flush=True)
+        code = subprocess.run([sys.executable, "-m", *step.arguments], check=False).returncode
+        if code:
+            print(f"recipe: {step.name} ended with exit code {code}; the same command goes on")
+            return code
+        mark.write_text(command)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.bundle.recipe", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="scenes, checkpoints, logs")
+    parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of everything")
+    parser.add_argument("--plain", action="store_true", help="float32 and AdamW alone")
+    args = parser.parse_args(argv)
+    if not 0 < args.scale <= 1:
+        parser.error(f"--scale: expected a share above 0 and at most 1, got {args.scale:g}")
+    return run(args.work, steps(args.work, args.out, Scale(args.scale), plain=args.plain))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

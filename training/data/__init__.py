@@ -1,0 +1,1 @@
+"""Prepares training data: one schema for all sources."""

@@ -1,0 +1,140 @@
+"""From a true mask to the prompt that a perfect reasoner would give: its box and points inside it.
+
+The points are the centres of the two largest inscribed circles, as in Seg-Zero's training data:
+far from every edge, and apart from each other, because the second circle is sought outside the
+first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.parallel import map_in_order
+
+if TYPE_CHECKING:
+    from training.data.sources.rle import Rle
+
+CIRCLES: Final = "circles"
+REFERENCE: Final = "reference"
+POINT_POLICIES: Final = (CIRCLES, REFERENCE)
+"""The second circle outside the first | the second point as Seg-Zero's public code finds it."""
+
+_MASKS_PER_BATCH = 32
+
+
+class MaskPrompt(NamedTuple):
+    """Box and points of one mask, in pixels of the mask's picture; unpacks as `box, points`.
+
+    Attributes:
+        box_xyxy: Half-open corners: x_max and y_max are one past the last pixel [px].
+        points: Pixel centres inside the mask, that of the largest inscribed circle first [px].
+    """
+
+    box_xyxy: tuple[int, int, int, int]
+    points: tuple[tuple[float, float], ...]
+
+
+def mask_to_prompt(
+    mask: NDArray[np.bool_], max_points: int = 2, policy: str = CIRCLES
+) -> MaskPrompt:
+    """Read the tight box and the centres of the largest inscribed circles off a mask.
+
+    Args:
+        mask: bool [H, W], with at least one pixel set.
+        max_points: How many circles to look for. Fewer points come back when the circles already
+            found cover the whole mask.
+        policy: One of `POINT_POLICIES`; `REFERENCE` gives two points at most.
+
+    Returns:
+        The prompt, in pixels of the mask.
+
+    Raises:
+        ValueError: The mask is not two-dimensional, or empty.
+    """
+    if mask.ndim != 2 or not mask.any():
+        raise ValueError(f"mask: expected a non-empty [H, W] array, got shape {mask.shape}")
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    x_min, x_end = int(columns[0]), int(columns[-1]) + 1
+    y_min, y_end = int(rows[0]), int(rows[-1]) + 1
+    # Everything else happens inside the box. The border of zeros makes the picture's edge an edge
+    # of the object too.
+    inside = np.pad(mask[y_min:y_end, x_min:x_end], 1).astype(np.uint8)
+    find = _reference_points if policy == REFERENCE else _circle_centres
+    points = tuple((x_min + x - 0.5, y_min + y - 0.5) for x, y in find(inside, max_points))
+    return MaskPrompt((x_min, y_min, x_end, y_end), points)
+
+
+def prompts_of_masks(
+    masks: Iterable[Rle], processes: int, policy: str = CIRCLES
+) -> Iterator[MaskPrompt]:
+    """Read the prompts of many masks in several processes, in the order of the masks.
+
+    Args:
+        masks: Encoded, because they travel to other processes; none of them empty.
+        processes: How many.
+        policy: See `mask_to_prompt`.
+    """
+    batches = _batches(masks, policy)
+    for prompts in map_in_order(_prompts_of_batch, batches, processes, cv2.setNumThreads, (1,)):
+        yield from prompts
+
+
+def _batches(masks: Iterable[Rle], policy: str) -> Iterator[tuple[list[Rle], str]]:
+    rest = iter(masks)
+    while batch := list(islice(rest, _MASKS_PER_BATCH)):
+        yield batch, policy
+
+
+def _prompts_of_batch(work: tuple[list[Rle], str]) -> list[MaskPrompt]:
+    masks, policy = work
+    return [mask_to_prompt(mask.decode(), policy=policy) for mask in masks]
+
+
+def _circle_centres(rest: NDArray[np.uint8], count: int) -> Iterator[tuple[int, int]]:
+    """Give pixels x, y: each the centre of the largest circle outside the ones before."""
+    for _ in range(count):
+        if not rest.any():
+            return
+        squares = _squared_distance_to_edge(rest)
+        row, column = _highest(squares)
+        yield column, row
+        radius = max(1, math.isqrt(int(squares[row, column])))
+        cv2.circle(rest, (column, row), radius, color=0, thickness=-1)
+
+
+def _reference_points(inside: NDArray[np.uint8], count: int) -> Iterator[tuple[int, int]]:
+    """Give pixels x, y: the largest circle, then the best pixel of the farther half of the mask.
+
+    Source: the data notebook of Seg-Zero's public code; differs: the picture's edge counts as an
+    edge.
+    """
+    if count < 1:
+        return
+    squares = _squared_distance_to_edge(inside)
+    row, column = _highest(squares)
+    yield column, row
+    rows, columns = np.nonzero(inside)
+    away = np.hypot(rows - row, columns - column)
+    far = away > np.median(away)
+    if count > 1 and far.any():
+        best = int(np.where(far, squares[rows, columns], -1).argmax())
+        yield int(columns[best]), int(rows[best])
+
+
+def _squared_distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Whole numbers, so that equal distances are equal: OpenCV errs in the last bit by chance."""
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.rint(np.square(distance, dtype=np.float32))
+
+
+def _highest(values: NDArray[np.float32]) -> tuple[int, int]:
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    return int(row), int(column)

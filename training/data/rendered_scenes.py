@@ -1,0 +1,105 @@
+"""Rendered scenes as the evaluation reads them, with one clear error for whatever is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import InputError
+from segzero_core.types import Box, RgbImage
+from training.data.mask_prompts import mask_to_prompt
+from worlds.tabletop.scene import Query, Scene, load_scene
+
+QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationScene:
+    """One picture with its questions and true masks.
+
+    Attributes:
+        folder: Where it was read from.
+        image: uint8 [H, W, 3], RGB.
+        instances: uint16 [H, W]: 0 is background, else an object's id.
+        object_kinds: What each object is, by id.
+        questions: Everything that can be asked about it.
+    """
+
+    folder: Path
+    image: RgbImage
+    instances: NDArray[np.uint16]
+    object_kinds: dict[int, str]
+    questions: tuple[Query, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> EvaluationScene:
+        """Read a rendered folder.
+
+        Raises:
+            InputError: A file is missing or damaged, or the files contradict one another.
+        """
+        try:
+            scene, image, _, instances = load_scene(folder)
+        except (OSError, ValueError, TypeError, SyntaxError) as error:
+            raise InputError(f"{folder} is not a rendered scene: {error}") from error
+        if instances.shape != image.shape[:2]:
+            raise InputError(f"{folder}: color.png and instances.png differ in size")
+        kinds = {thing.id: thing.kind for thing in scene.objects}
+        visible = set(np.unique(instances).tolist())
+        for question in scene.queries:
+            if missing := [index for index in question.ids if index not in visible]:
+                raise InputError(
+                    f"{folder}: {question.text!r} means {missing}, not in the picture"
+                )
+        return cls(folder, np.ascontiguousarray(image), instances, kinds, scene.queries)
+
+    @property
+    def visible_ids(self) -> list[int]:
+        """Ids of the objects with at least one pixel, in order."""
+        return [int(index) for index in np.unique(self.instances) if index]
+
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """Give the visible pixels of an object: bool [H, W]."""
+        return np.asarray(self.instances == index, np.bool_)
+
+    def union(self, ids: Iterable[int]) -> NDArray[np.bool_]:
+        """Give the visible pixels of several objects: bool [H, W]."""
+        return np.asarray(np.isin(self.instances, list(ids)), np.bool_)
+
+    def boxes(self, ids: Iterable[int]) -> list[Box]:
+        """Give the tight boxes of objects, in their order [px]."""
+        return [Box(*mask_to_prompt(self.mask(index), max_points=0).box_xyxy) for index in ids]
+
+
+def open_scenes(data: Path) -> list[Path]:
+    """List the scene folders of a rendered data set, in order.
+
+    Raises:
+        InputError: There is no such folder, or no scene in it.
+    """
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder; make one with python -m worlds.tabletop.render")
+    folders = sorted(path.parent for path in data.glob("*/scene.json"))
+    if not folders:
+        raise InputError(f"{data} holds no rendered scenes (*/scene.json)")
+    return folders
+
+
+def read_record(folder: Path) -> Scene:
+    """Read what is known about a scene, without its pictures.
+
+    Raises:
+        InputError: Its scene.json is missing or damaged, or has a query of an unknown kind.
+    """
+    try:
+        scene = Scene.from_json((folder / "scene.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder} is not a rendered scene: {error}") from error
+    for query in scene.queries:
+        if query.kind not in QUERY_KINDS:
+            raise InputError(f"{folder}: unknown kind of query {query.kind!r}")
+    return scene

@@ -1,0 +1,261 @@
+"""From a sample to a row of the training data: boxes and points in the frame the model sees.
+
+Boxes and points are found in the original mask, moved to the seen frame and rounded to whole
+pixels, halves up, because a model writes whole numbers. A box that would lose its area is rounded
+outwards. A point takes the nearest whole pixel that still lies on the mask, and stays unrounded
+where none does (objects thinner than a pixel of the seen picture).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from segzero_core.types import RgbImage, SizeWH
+from training.data.mask_prompts import CIRCLES, MaskPrompt, mask_to_prompt
+from training.data.parallel import map_in_order
+from training.data.sources.base import (
+    IMAGE_DAMAGED,
+    IMAGE_MISSING,
+    IMAGE_SIZE,
+    UNREADABLE_PICTURE,
+    BadSample,
+    Sample,
+    SampleError,
+)
+
+if TYPE_CHECKING:
+    from training.data.sam_filter import SamAgreement
+
+Row = dict[str, Any]
+"""One row by the columns of `training.data.shards.FEATURES`."""
+
+KEEP: Final = "keep"
+PICTURES: Final = (KEEP, "jpeg", "png")
+"""The file's bytes as they are | squashed to the seen size, in this format."""
+
+POINTS_PER_OBJECT = 2
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """How rows are made.
+
+    Attributes:
+        seen_size_wh: The frame of boxes and points [px]; None is the picture's own size.
+        picture: One of `PICTURES`.
+        points: How the second point is found, one of `POINT_POLICIES`.
+        sam: Hub id or folder of a SAM 2 that must agree with the masks; None asks none.
+        device: Where that SAM 2 runs.
+    """
+
+    seen_size_wh: SizeWH | None = (840, 840)
+    picture: str = KEEP
+    points: str = CIRCLES
+    sam: str | None = None
+    device: str = "cpu"
+
+
+class RowMaker:
+    """Makes rows of samples.
+
+    Args:
+        options: How.
+        sam: Must agree with the masks; None asks none.
+    """
+
+    def __init__(self, options: RowOptions, sam: SamAgreement | None = None) -> None:
+        self._options = options
+        self._sam = sam
+
+    @classmethod
+    def load(cls, options: RowOptions) -> RowMaker:
+        """Make one with the SAM 2 that the options name.
+
+        Raises:
+            SegZeroError: It cannot be loaded.
+        """
+        if not options.sam:
+            return cls(options)
+        from training.data.sam_filter import SamAgreement
+
+        return cls(options, SamAgreement.load(options.sam, options.device))
+
+    def __call__(self, sample: Sample) -> Row | BadSample:
+        """Return the sample's row, or the reason why there is none."""
+        try:
+            return self._row(sample)
+        except SampleError as error:
+            return BadSample(sample.source_id, error.reason, str(error))
+
+    def _row(self, sample: Sample) -> Row:
+        content, pixels = read_picture(sample)
+        masks = [rle.decode() for rle in sample.masks]
+        prompts = [mask_to_prompt(mask, POINTS_PER_OBJECT, self._options.points) for mask in masks]
+        if self._sam is not None:
+            self._sam.check(pixels, masks, prompts)
+        seen_wh = self._options.seen_size_wh or sample.size_wh
+        name = sample.image.name if isinstance(sample.image, Path) else None
+        if self._options.picture != KEEP:
+            content, name = squash(pixels, seen_wh, self._options.picture), None
+        placed = [seen_prompt(*pair, seen_wh) for pair in zip(masks, prompts, strict=True)]
+        return {
+            "image": {"bytes": content, "path": name},
+            "query": sample.query,
+            "kind": sample.kind,
+            "source_id": sample.source_id,
+            "split": sample.split,
+            "size_wh": list(sample.size_wh),
+            "seen_size_wh": list(seen_wh),
+            "masks": [rle.to_coco() for rle in sample.masks],
+            "ignore": sample.ignore.to_coco() if sample.ignore else None,
+            "boxes_xyxy": [list(prompt.box_xyxy) for prompt in placed],
+            "points": [[list(point) for point in prompt.points] for prompt in placed],
+        }
+
+
+def read_picture(sample: Sample) -> tuple[bytes, RgbImage]:
+    """Read a sample's picture whole, so that a damaged one is noticed.
+
+    Returns:
+        The encoded bytes, and the upright pixels uint8 [H, W, 3].
+
+    Raises:
+        SampleError: The picture is missing, damaged, or not of the size that it should have.
+    """
+    try:
+        content = sample.image if isinstance(sample.image, bytes) else sample.image.read_bytes()
+        with Image.open(BytesIO(content)) as picture:
+            pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except FileNotFoundError:
+        raise SampleError(IMAGE_MISSING, f"{sample.image!s}: there is no such picture") from None
+    except UNREADABLE_PICTURE as error:
+        where = sample.image if isinstance(sample.image, Path) else sample.source_id
+        raise SampleError(IMAGE_DAMAGED, f"{where}: {error}") from error
+    if pixels.shape[1::-1] != sample.size_wh:
+        raise SampleError(
+            IMAGE_SIZE, f"the picture is {pixels.shape[1::-1]}, its masks are {sample.size_wh}"
+        )
+    return content, pixels
+
+
+def squash(pixels: RgbImage, size_wh: SizeWH, picture: str) -> bytes:
+    """Squash a picture as the reasoner does before it looks, and encode it as JPEG or PNG."""
+    small = Image.fromarray(pixels).resize(size_wh, Image.Resampling.BILINEAR)
+    encoded = BytesIO()
+    if picture == "png":
+        small.save(encoded, "PNG")
+    else:
+        small.save(encoded, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return encoded.getvalue()
+
+
+@dataclass(frozen=True)
+class SeenPrompt:
+    """Box and two points of an object, in pixels of the seen picture.
+
+    Attributes:
+        box_xyxy: Half-open, whole pixels.
+        points: Two; the first again where the mask has no second circle.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    points: tuple[tuple[float, float], ...]
+
+
+def seen_prompt(mask: NDArray[np.bool_], prompt: MaskPrompt, seen_wh: SizeWH) -> SeenPrompt:
+    """Move a prompt into the seen frame and round it; the policy stands above.
+
+    Args:
+        mask: bool [H, W] of the original picture.
+        prompt: Box and points in pixels of the mask.
+        seen_wh: Width and height of the seen picture [px].
+    """
+    height, width = mask.shape
+    scale = (seen_wh[0] / width, seen_wh[1] / height)
+    x_min, y_min, x_max, y_max = prompt.box_xyxy
+    left, right = _round_span(x_min * scale[0], x_max * scale[0])
+    top, bottom = _round_span(y_min * scale[1], y_max * scale[1])
+    points = [_round_point(mask, point, scale) for point in prompt.points]
+    return SeenPrompt((left, top, right, bottom), tuple((points * 2)[:POINTS_PER_OBJECT]))
+
+
+def _round_span(low: float, high: float) -> tuple[float, float]:
+    rounded = math.floor(low + 0.5), math.floor(high + 0.5)
+    if rounded[0] == rounded[1]:
+        rounded = math.floor(low), math.ceil(high)
+    return float(rounded[0]), float(rounded[1])
+
+
+def _round_point(
+    mask: NDArray[np.bool_], point: tuple[float, float], scale: tuple[float, float]
+) -> tuple[float, float]:
+    x, y = point[0] * scale[0], point[1] * scale[1]
+    corners = [(float(i), float(j)) for i in _around(x) for j in _around(y)]
+    on_mask = [corner for corner in corners if covers(mask, corner, scale)]
+    return min(on_mask, key=lambda corner: math.dist(corner, (x, y)), default=(x, y))
+
+
+def _around(value: float) -> tuple[int, int]:
+    """The two whole numbers beside a value; halves up comes first."""
+    return math.floor(value) + 1, math.floor(value)
+
+
+def covers(
+    mask: NDArray[np.bool_], point: tuple[float, float], scale: tuple[float, float]
+) -> bool:
+    """Say whether a point of the seen frame lies on a mask.
+
+    Args:
+        mask: bool [H, W] of the original picture.
+        point: x and y in the seen picture [px].
+        scale: Seen pixels per original pixel, along x and y.
+    """
+    column, row = int(point[0] / scale[0]), int(point[1] / scale[1])
+    return row < mask.shape[0] and column < mask.shape[1] and bool(mask[row, column])
+
+
+def make_rows(
+    samples: Iterable[Sample | BadSample], options: RowOptions, processes: int
+) -> Iterator[Row | BadSample]:
+    """Make the rows of samples, in their order; bad samples pass through.
+
+    Raises:
+        SegZeroError: The SAM 2 cannot be loaded, or a process ran out of memory.
+    """
+    if processes == 1:
+        maker = RowMaker.load(options)
+        return (s if isinstance(s, BadSample) else maker(s) for s in samples)
+    return map_in_order(_make, samples, processes, _start_worker, (options,))
+
+
+# The maker of this process: loading a SAM 2 once per process is enough.
+_maker: RowMaker | None = None
+
+
+def _start_worker(options: RowOptions) -> None:
+    global _maker
+    # One core per process; more threads would fight over them.
+    cv2.setNumThreads(1)
+    if options.sam:
+        import torch
+
+        torch.set_num_threads(1)
+    _maker = RowMaker.load(options)
+
+
+def _make(sample: Sample | BadSample) -> Row | BadSample:
+    if isinstance(sample, BadSample):
+        return sample
+    assert _maker is not None  # _start_worker ran first
+    return _maker(sample)

@@ -1,0 +1,1 @@
+"""Readers of data sets: RefCOCO, ReasonSeg, COCO, the tabletop."""

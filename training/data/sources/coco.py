@@ -1,0 +1,270 @@
+"""Labels of one's own: a folder of pictures, and one COCO instances file over them.
+
+    PICTURES/any/name.jpg
+    labels.json                 as CVAT, Label Studio or Roboflow export it: polygons or runs
+
+Every picture is asked for each category that is on it, and all things of the category are meant.
+It is also asked for one that the labels know and this picture lacks: nothing is meant. So a
+picture must be labelled whole: a thing without its label is taught not to be there.
+
+A category with a crowd on a picture is refused, because its things are not told apart. Where a
+picture has an orientation tag, the labels' width and height say whether they lie over the upright
+picture or over the pixels as stored; where both fit, they lie over the upright one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from segzero_core.errors import ConfigError, InputError
+from segzero_core.types import SizeWH
+from training.data.sources.base import (
+    ANNOTATION_DAMAGED,
+    ANNOTATION_MISSING,
+    CROWD,
+    FIRST,
+    IMAGE_SIZE,
+    JOINED,
+    BadSample,
+    Record,
+    Sample,
+    SampleError,
+    Source,
+    apply_sentences,
+    as_stored,
+    check_complete,
+    check_policy,
+    check_split,
+    choose,
+    fingerprint,
+    read_annotations,
+    read_header,
+    usable_query,
+)
+from training.data.sources.coco_instances import Instances, read_json
+from training.data.sources.refcoco import KINDS, kind_of
+
+TRAIN: Final = "train"
+HELD_OUT: Final = "val"
+EVERYTHING: Final = "all"
+SPLITS: Final = (TRAIN, HELD_OUT, EVERYTHING)
+"""Four fifths of the pictures | the other fifth | all of them."""
+
+PHRASES: Final = (
+    "the {name}",
+    "find the {name}",
+    "where is the {name}?",
+    "show me the {name}",
+    "give me the {name}",
+    "segment the {name}",
+)
+"""How a category is asked for; the policy `first` takes the first one."""
+
+ABSENT_SHARE: Final = 1.0
+"""Share of the pictures, of those that lack something, that are asked for it."""
+
+_HELD_OUT_PART = 5
+_SEED = "segzero"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A category on a picture, or one that it lacks."""
+
+    image_id: int
+    category: str
+    annotation_ids: tuple[int, ...]
+    is_crowd: bool = False
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.annotation_ids)
+
+
+def open_coco(
+    root: Path,
+    labels: Path,
+    split: str = EVERYTHING,
+    sentences: str = FIRST,
+    kinds: Sequence[str] | None = None,
+    limit: int | None = None,
+    absent_share: float = ABSENT_SHARE,
+    *,
+    allow_partial: bool = False,
+) -> Source:
+    """Open pictures with labels of one's own.
+
+    Args:
+        root: The folder of the pictures.
+        labels: COCO's instances file; its names of pictures are relative to `root`.
+        split: One of `SPLITS`; a picture's part depends on its name and on the others' names.
+        sentences: `first` asks for a category once, `all` in each of `PHRASES`.
+        kinds: Only these of `KINDS` (of RefCOCO).
+        limit: Only the first so many samples.
+        absent_share: In [0, 1]; see `ABSENT_SHARE`.
+        allow_partial: Accept missing pictures.
+
+    Raises:
+        InputError: The file is missing, damaged, no instances file, or names a picture or number
+            twice; too many pictures are missing; a choice does not exist.
+    """
+    name = f"coco/{split}"
+    check_split(name, split, SPLITS)
+    check_policy(sentences)
+    if sentences == JOINED:
+        raise InputError(f"{name}: the phrases of a category are no sentences to join")
+    if not 0 <= absent_share <= 1:
+        raise ConfigError(f"absent: expected a share from 0 to 1, got {absent_share}")
+    instances, names = _read(root, labels)
+    if not allow_partial:
+        check_complete(_pictures(instances), str(root))
+    image_ids = _image_ids(instances, split)
+    asked = _asked(instances, names, image_ids, absent_share)
+    records = choose(_records(asked, sentences), name, KINDS, kinds, limit)
+
+    def make(record: Record) -> Sample:
+        one, text = record.content
+        return _sample(record, one, text, instances, split)
+
+    return Source(name, records, make, fingerprint([read_annotations(labels)]))
+
+
+def _read(root: Path, labels: Path) -> tuple[Instances, dict[int, str]]:
+    content = read_json(labels)
+    images = _by_id(content, "images", labels)
+    annotations = _by_id(content, "annotations", labels)
+    categories = _by_id(content, "categories", labels)
+    _check_once([entry.get("file_name") for entry in images.values()], "picture", labels)
+    names = {number: _name(entry, labels) for number, entry in categories.items()}
+    _check_once(list(names.values()), "category", labels)
+    return Instances(images, annotations, root, labels.name), names
+
+
+def _by_id(content: object, key: str, file: Path) -> dict[int, Mapping[str, Any]]:
+    entries = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError(
+            f"{file}: it has no list of {key}: no COCO instances file; export the labels as COCO"
+            " (instances, with polygons or masks)"
+        )
+    found: dict[int, Mapping[str, Any]] = {}
+    for number, entry in enumerate(entries):
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        if type(identity) is not int:
+            raise InputError(f"{file}: {key}[{number}] has no whole number as its id")
+        if identity in found:
+            raise InputError(f"{file}: {key}[{number}]: the id {identity} is there twice")
+        found[identity] = entry
+    return found
+
+
+def _name(category: Mapping[str, Any], file: Path) -> str:
+    where = f"{file}: category {category['id']}"
+    try:
+        return usable_query(str(category.get("name") or "").replace("_", " "))
+    except SampleError as error:
+        raise InputError(f"{where} has no name that can be asked for: {error}") from error
+
+
+def _check_once(values: Sequence[object], what: str, file: Path) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if isinstance(value, str) and value in seen:
+            raise InputError(f"{file}: the {what} {value!r} is there twice")
+        seen.add(value if isinstance(value, str) else None)
+
+
+def _pictures(instances: Instances) -> Iterator[Path]:
+    for image_id in instances.images:
+        # An entry without a picture says so itself when its turn comes.
+        with suppress(SampleError):
+            yield instances.picture(image_id)[0]
+
+
+def _image_ids(instances: Instances, split: str) -> list[int]:
+    if split == EVERYTHING:
+        return list(instances.images)
+    ranked = sorted(
+        instances.images,
+        key=lambda i: hashlib.sha256(f"{_SEED}/{_said(instances, i)}".encode()).digest(),
+    )
+    held_out = set(ranked[: max(1, round(len(ranked) / _HELD_OUT_PART))])
+    return [i for i in instances.images if (i in held_out) == (split == HELD_OUT)]
+
+
+def _said(instances: Instances, image_id: int) -> str:
+    """What the file calls a picture."""
+    return str(instances.images[image_id].get("file_name"))
+
+
+def _asked(
+    instances: Instances,
+    names: Mapping[int, str],
+    image_ids: Sequence[int],
+    absent_share: float,
+) -> Iterator[_Asked | BadSample]:
+    on_picture: dict[int, dict[int, list[int]]] = {i: {} for i in instances.images}
+    for number, entry in instances.annotations.items():
+        image_id, category_id = entry.get("image_id"), entry.get("category_id")
+        if type(image_id) is not int or image_id not in on_picture:
+            detail = f"{instances.name}: annotation {number}: there is no image {image_id!r}"
+            yield BadSample(f"coco/annotation/{number}", ANNOTATION_MISSING, detail)
+        elif type(category_id) is not int or category_id not in names:
+            detail = f"{instances.name}: annotation {number}: no category {category_id!r}"
+            yield BadSample(f"coco/annotation/{number}", ANNOTATION_DAMAGED, detail)
+        else:
+            on_picture[image_id].setdefault(category_id, []).append(number)
+    # Exporters add categories that nobody used, such as a root over all others.
+    used = sorted({number for found in on_picture.values() for number in found})
+    for image_id in image_ids:
+        found = on_picture[image_id]
+        for category_id, numbers in sorted(found.items()):
+            crowd = any(instances.annotations[number].get("iscrowd") for number in numbers)
+            yield _Asked(image_id, names[category_id], tuple(numbers), crowd)
+        lacking = [number for number in used if number not in found]
+        lots = random.Random(f"{_SEED}/{_said(instances, image_id)}")
+        if lacking and lots.random() < absent_share:
+            yield _Asked(image_id, names[lots.choice(lacking)], ())
+
+
+def _records(asked: Iterator[_Asked | BadSample], policy: str) -> Iterator[Record | BadSample]:
+    for one in asked:
+        if isinstance(one, BadSample):
+            yield one
+            continue
+        phrases = [(str(n), text.format(name=one.category)) for n, text in enumerate(PHRASES)]
+        for number, text in apply_sentences(phrases, policy):
+            source_id = f"coco/{one.image_id}/{one.category}/{number}"
+            yield Record(source_id, one.kind, (one, text))
+
+
+def _sample(record: Record, asked: _Asked, text: str, instances: Instances, split: str) -> Sample:
+    path, size_wh = instances.picture(asked.image_id)
+    if asked.is_crowd:
+        raise SampleError(CROWD, f"{path.name}: {asked.category!r} is labelled as a crowd")
+    image = _as_labelled(path, size_wh)
+    masks = []
+    for number in asked.annotation_ids:
+        try:
+            masks.append(instances.mask(number, asked.image_id, size_wh))
+        except SampleError as error:
+            where = f"{_said(instances, asked.image_id)}: annotation {number}"
+            raise SampleError(error.reason, f"{where}: {error}") from error
+    query = usable_query(text)
+    return Sample(record.source_id, image, size_wh, query, record.kind, tuple(masks), None, split)
+
+
+def _as_labelled(path: Path, size_wh: SizeWH) -> Path | bytes:
+    """Give the picture the way round that the labels have."""
+    header = read_header(path)
+    if header.upright_wh == size_wh:
+        return path
+    if header.stored_wh == size_wh:
+        return as_stored(path)
+    raise SampleError(IMAGE_SIZE, f"{path} is {header.upright_wh}, the labels say {size_wh}")

@@ -1,0 +1,206 @@
+"""ReasonSeg: one picture, one JSON of polygons and instructions beside it, per question.
+
+    ROOT/val/0123.jpg and ROOT/val/0123.json; ROOT may also be what holds the folder ReasonSeg
+
+The polygons say `target` or `ignore`; smaller ones lie on top of larger ones. Which polygons form
+one object is not said, so a sample has one mask: all targets united.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import InputError
+from segzero_core.types import SizeWH
+from training.data.sources.base import (
+    ANNOTATION_DAMAGED,
+    ANNOTATION_MISSING,
+    EMPTY_MASK,
+    FIRST,
+    IMAGE_MISSING,
+    BadSample,
+    Record,
+    Sample,
+    SampleError,
+    Source,
+    apply_sentences,
+    check_complete,
+    check_count,
+    check_policy,
+    check_split,
+    choose,
+    fingerprint,
+    read_annotations,
+    read_header,
+    usable_query,
+)
+from training.data.sources.rle import Rle, check_corners, is_outside, outside_picture
+
+LONG: Final = "long"
+SHORT: Final = "short"
+KINDS: Final = (LONG, SHORT)
+"""Whole sentences, and phrases; the benchmark reports them apart."""
+
+PUBLISHED: Final[Mapping[str, int]] = {"train": 239, "val": 200, "test": 779}
+"""Pictures per split."""
+
+_PLACES = (".", "ReasonSeg", "reason_seg/ReasonSeg")
+_TARGET, _IGNORE = 1, 255
+
+
+@dataclass(frozen=True, eq=False)
+class _Annotation:
+    """One JSON file, its types checked."""
+
+    picture: Path
+    kind: str
+    sentences: tuple[tuple[str, str], ...]
+    shapes: tuple[tuple[str, Any], ...]
+
+
+def open_reasonseg(
+    root: Path,
+    split: str = "train",
+    sentences: str = FIRST,
+    kinds: Sequence[str] | None = None,
+    limit: int | None = None,
+    *,
+    allow_partial: bool = False,
+) -> Source:
+    """Open ReasonSeg.
+
+    Args:
+        root: See the module.
+        split: A key of `PUBLISHED`.
+        sentences: One of `SENTENCE_POLICIES`; only the training split has several sentences.
+        kinds: Only these of `KINDS`.
+        limit: Only the first so many samples.
+        allow_partial: Accept another number of pictures than published.
+
+    Raises:
+        InputError: The folder is missing, half downloaded or of another version, or a choice does
+            not exist.
+    """
+    name = f"reasonseg/{split}"
+    check_split(name, split, tuple(PUBLISHED))
+    check_policy(sentences)
+    folder = next((root / p / split for p in _PLACES if (root / p / split).is_dir()), None)
+    if folder is None:
+        raise InputError(f"{root / split}: there is no such folder; see docs/data.md")
+    stems = sorted({path.stem for pattern in ("*.json", "*.jpg") for path in folder.glob(pattern)})
+    if not stems:
+        raise InputError(f"{folder}: no pictures (*.jpg) and no annotations (*.json) in it")
+    if not allow_partial:
+        check_complete((folder / f"{stem}.jpg" for stem in stems), name)
+        check_count(len(stems), PUBLISHED[split], folder, "pictures")
+    contents = {stem: _read(folder / f"{stem}.json") for stem in stems}
+    records = choose(_records(folder, contents, name, sentences), name, KINDS, kinds, limit)
+
+    def make(record: Record) -> Sample:
+        annotation, text = record.content
+        return _sample(record, annotation, text, split)
+
+    parts = (part for stem in stems for part in (stem.encode(), contents[stem] or b""))
+    return Source(name, records, make, fingerprint(parts))
+
+
+def _read(path: Path) -> bytes | None:
+    return read_annotations(path) if path.is_file() else None
+
+
+def _records(
+    folder: Path, contents: Mapping[str, bytes | None], name: str, policy: str
+) -> Iterator[Record | BadSample]:
+    for stem, content in contents.items():
+        source_id = f"{name}/{stem}"
+        try:
+            annotation = _annotation(folder / f"{stem}.jpg", content)
+        except SampleError as error:
+            yield BadSample(source_id, error.reason, str(error))
+            continue
+        for number, text in apply_sentences(annotation.sentences, policy):
+            yield Record(f"{source_id}/{number}", annotation.kind, (annotation, text))
+
+
+def _annotation(picture: Path, content: bytes | None) -> _Annotation:
+    file = picture.with_suffix(".json")
+    if content is None:
+        raise SampleError(ANNOTATION_MISSING, f"{file}: there is no such annotation")
+    if not picture.is_file():
+        raise SampleError(IMAGE_MISSING, f"{picture}: there is no such picture")
+    try:
+        values = json.loads(_decode(content))
+        texts = values["text"] if isinstance(values["text"], list) else [values["text"]]
+        shapes = tuple((shape["label"].lower(), shape["points"]) for shape in values["shapes"])
+        kind = LONG if values["is_sentence"] else SHORT
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SampleError(ANNOTATION_DAMAGED, f"{file}: no annotation: {error!r}") from error
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise SampleError(ANNOTATION_DAMAGED, f"{file}: it has no text")
+    sentences = tuple((str(number), text) for number, text in enumerate(texts))
+    return _Annotation(picture, kind, sentences, shapes)
+
+
+def _decode(content: bytes) -> str:
+    """Read UTF-8; a few of the published files are in a Windows code page."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def _sample(record: Record, annotation: _Annotation, text: object, split: str) -> Sample:
+    size_wh = read_header(annotation.picture).upright_wh
+    target, ignore = _draw(annotation.shapes, size_wh)
+    return Sample(
+        source_id=record.source_id,
+        image=annotation.picture,
+        size_wh=size_wh,
+        query=usable_query(text),
+        kind=record.kind,
+        masks=(target,),
+        ignore=ignore,
+        split=split,
+    )
+
+
+def _draw(shapes: Sequence[tuple[str, Any]], size_wh: SizeWH) -> tuple[Rle, Rle | None]:
+    """Draw the polygons, the larger ones first.
+
+    Corners are cut to whole pixels and the outline belongs to the area.
+
+    Source: the protocol of LISA's evaluation (arXiv:2308.00692 and its public code); any label but
+    `ignore` counts as target, `flag` is an abandoned one.
+    """
+    width, height = size_wh
+    drawn: list[tuple[int, NDArray[np.uint8]]] = []
+    outside = []
+    for label, corners in shapes:
+        if label == "flag":
+            continue
+        points = check_corners(corners, size_wh)
+        value = _IGNORE if "ignore" in label else _TARGET
+        outside += [is_outside(points, size_wh)] if value == _TARGET else []
+        layer = np.zeros((height, width), np.uint8)
+        if not is_outside(points, size_wh):
+            cv2.fillPoly(layer, [points.astype(np.int32)], value)
+        drawn.append((value, layer))
+    if not outside:
+        raise SampleError(EMPTY_MASK, "it has no polygon of a target")
+    if all(outside):
+        raise outside_picture(size_wh)
+    canvas = np.zeros((height, width), np.uint8)
+    for value, layer in sorted(drawn, key=lambda item: -int(np.count_nonzero(item[1]))):
+        canvas[layer != 0] = value
+    if not (canvas == _TARGET).any():
+        raise SampleError(EMPTY_MASK, "its targets cover no pixel")
+    ignore = canvas == _IGNORE
+    return Rle.from_mask(canvas == _TARGET), Rle.from_mask(ignore) if ignore.any() else None

@@ -1,0 +1,1 @@
+"""Scores models on rendered scenes and published benchmarks."""

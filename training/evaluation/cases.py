@@ -1,0 +1,361 @@
+"""What an evaluation asks: cases, sorted by their pictures, from any data it can read.
+
+Three kinds of data end up in the same form: folders of rendered scenes, data that was prepared
+with `python -m training.data.prepare`, and the public benchmarks as their authors publish them. A
+picture and its masks are read only when their turn comes, and once for all that is asked about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import InputError
+from segzero_core.geometry import box_from_mask
+from segzero_core.types import Box, RgbImage
+from training.data.rendered_scenes import EvaluationScene, open_scenes, read_record
+from training.data.sources.base import BadSample, Sample, check_split, fingerprint
+from training.data.sources.refcoco import SPLITS as REFCOCO_SPLITS
+from training.evaluation.metrics import LISA, OVER_KINDS, OVER_QUERIES
+
+if TYPE_CHECKING:
+    from training.data.prepare import SourceOptions
+
+REASONSEG: Final = "reasonseg"
+TABLETOP: Final = "tabletop"
+BENCHMARKS: Final = (*REFCOCO_SPLITS, REASONSEG)
+PHRASINGS: Final = ("train", "test", "all")
+"""Which questions of rendered scenes are asked, by what training sees of their phrasing."""
+
+_HASH_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question.
+
+    Attributes:
+        id: Unique in its data, and the same wherever the data lies.
+        picture: Names the picture; cases with the same one are not independent.
+        query: What is asked.
+        kind: The data's kind of question; `none` where nothing fits.
+        split: The data's split of it.
+    """
+
+    id: str
+    picture: str
+    query: str
+    kind: str
+    split: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrueAnswer:
+    """What is right for one case.
+
+    Attributes:
+        mask: bool [H, W], all meant objects together.
+        boxes: Those of the meant objects, in pixels of the image; none where nothing fits.
+        ignore: bool [H, W], pixels that count nowhere; None where all of them count.
+    """
+
+    mask: NDArray[np.bool_]
+    boxes: tuple[Box, ...]
+    ignore: NDArray[np.bool_] | None = None
+
+    def under(self, policy: str) -> TrueAnswer:
+        """Return what is right by one of `IGNORE_POLICIES`.
+
+        By the reference's, the ignored pixels belong to the one object, and its box grows.
+        """
+        if self.ignore is None or policy == LISA:
+            return self
+        mask = self.mask | self.ignore
+        box = box_from_mask(mask)
+        return TrueAnswer(mask, self.boxes if box is None else (box,))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A picture that was read, with the truth about it.
+
+    Attributes:
+        image: uint8 [H, W, 3], RGB.
+        truths: One per case.
+        objects: bool [H, W], every single thing in the picture, where the data knows them.
+    """
+
+    image: RgbImage
+    truths: tuple[TrueAnswer, ...]
+    objects: tuple[NDArray[np.bool_], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PictureCases:
+    """Everything that is asked about one picture.
+
+    Attributes:
+        cases: At least one.
+        read: Reads picture and masks; raises InputError where they are damaged.
+    """
+
+    cases: tuple[Case, ...]
+    read: Callable[[], View] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Which data was asked about.
+
+    Attributes:
+        name: Data set, and who split it.
+        split: Its split, or the phrasings of rendered scenes.
+        sentences: How the sentences of an annotation become queries; empty where each has one.
+        hash: First digits of a SHA-256 over the annotations, all of them, asked or not.
+        rejected: Annotations that cannot be used, and are not in the figures.
+    """
+
+    name: str
+    split: str
+    sentences: str
+    hash: str
+    rejected: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class CaseSet:
+    """All cases of an evaluation.
+
+    Attributes:
+        data: Which data they come from.
+        averaging: How `giou` is put together on this data, see `training.evaluation.metrics`.
+        pictures: In a fixed order.
+    """
+
+    data: DataIdentity
+    averaging: str
+    pictures: tuple[PictureCases, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        """All cases, picture by picture."""
+        return [case for picture in self.pictures for case in picture.cases]
+
+    def share(self, rank: int, count: int) -> tuple[PictureCases, ...]:
+        """Return the pictures that process number `rank` of `count` takes."""
+        return self.pictures[rank::count]
+
+
+def open_data(data: Path, kind: str | None, split: str | None, limit: int | None) -> CaseSet:
+    """Open a folder: rendered scenes or prepared data, whatever it holds.
+
+    Args:
+        data: The folder.
+        kind: Only questions of this kind.
+        split: One of `PHRASINGS` for rendered scenes (all by default); prepared data has one.
+        limit: Only the first so many questions.
+
+    Raises:
+        InputError: The folder is missing, damaged, of neither sort, or nothing is left of it.
+    """
+    if (data / "manifest.json").is_file() or (data / "unfinished.json").is_file():
+        return _open_prepared(data, kind, split, limit)
+    return _open_rendered(data, kind, split or "all", limit)
+
+
+def open_benchmark(options: SourceOptions) -> CaseSet:
+    """Open a public benchmark as its authors publish it.
+
+    Every annotation is read at once, so that a bad one is found before a model is asked.
+
+    Raises:
+        InputError: It is missing, half downloaded or of another version, a choice does not exist,
+            or an annotation cannot be used and `allow_partial` is not set.
+    """
+    from training.data.prepare import open_source
+
+    source = open_source(options)
+    samples: list[Sample] = []
+    bad: list[BadSample] = []
+    for outcome in source.read():
+        (bad if isinstance(outcome, BadSample) else samples).append(outcome)  # type: ignore[arg-type]
+    if bad and not options.allow_partial:
+        raise InputError(
+            f"{source.name}: {len(bad)} of {len(source)} annotations cannot be used, the first is"
+            f" {bad[0].source_id}: {bad[0].detail}; leave them out with --allow-partial"
+        )
+    identity = DataIdentity(
+        name=source.name.rpartition("/")[0],
+        split=options.split,
+        sentences=options.sentences,
+        hash=source.fingerprint[:_HASH_DIGITS],
+        rejected=len(bad),
+    )
+    asked = ((_case(sample, _picture_name(sample)), partial(_same, sample)) for sample in samples)
+    return _case_set(identity, OVER_QUERIES, _by_picture(asked))
+
+
+def _open_rendered(data: Path, kind: str | None, split: str, limit: int | None) -> CaseSet:
+    check_split(str(data), split, PHRASINGS)
+    folders = open_scenes(data)
+    pictures = []
+    left = limit
+    for folder in folders:
+        cases = _rendered_cases(folder, kind, split)[:left]
+        if cases:
+            numbers = tuple(number for number, _ in cases)
+            read = partial(_read_scene, folder, numbers)
+            pictures.append(PictureCases(tuple(case for _, case in cases), read))
+        if left is not None and (left := left - len(cases)) <= 0:
+            break
+    if not pictures:
+        raise InputError(f"no query to ask: kind {kind or 'all'}, split {split}")
+    records = (folder / "scene.json" for folder in folders)
+    digest = fingerprint(part for path in records for part in _named(path))
+    identity = DataIdentity(TABLETOP, split, "", digest[:_HASH_DIGITS])
+    return _case_set(identity, OVER_KINDS, pictures)
+
+
+def _rendered_cases(folder: Path, kind: str | None, split: str) -> list[tuple[int, Case]]:
+    return [
+        (number, Case(f"{folder.name}/{number}", folder.name, q.text, q.kind, q.split))
+        for number, q in enumerate(read_record(folder).queries)
+        if kind in (None, q.kind) and split in ("all", q.split)
+    ]
+
+
+def _named(path: Path) -> tuple[bytes, bytes]:
+    try:
+        return path.parent.name.encode(), path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _read_scene(folder: Path, numbers: Sequence[int]) -> View:
+    scene = EvaluationScene.read(folder)
+    queries = [scene.questions[number] for number in numbers]
+    truths = (TrueAnswer(scene.union(q.ids), tuple(scene.boxes(q.ids))) for q in queries)
+    objects = tuple(scene.mask(index) for index in scene.visible_ids)
+    return View(scene.image, tuple(truths), objects)
+
+
+def _open_prepared(data: Path, kind: str | None, split: str | None, limit: int | None) -> CaseSet:
+    from datasets import Image
+
+    from training.data.prepare import load_prepared, read_manifest
+
+    manifest = read_manifest(data)
+    arguments = manifest.arguments
+    if split not in (None, arguments["split"]):
+        raise InputError(f"{data}: it holds the split {arguments['split']}, not {split}")
+    rows = load_prepared(data).cast_column("image", Image(decode=False))
+    kinds = rows["kind"]
+    numbers = islice((i for i, k in enumerate(kinds) if kind in (None, k)), limit)
+    asked = ((_prepared_case(rows[i]), partial(prepared_sample, rows, i)) for i in numbers)
+    pictures = _by_picture(asked)
+    if not pictures:
+        raise InputError(f"{data}: no sample of kind {kind}; there are {', '.join(set(kinds))}")
+    is_tabletop = arguments["source"] == TABLETOP
+    identity = DataIdentity(
+        name=f"prepared {arguments['source']}",
+        split=arguments["split"],
+        sentences="" if is_tabletop else arguments["sentences"],
+        hash=manifest.data_hash[:_HASH_DIGITS],
+        rejected=manifest.records - manifest.samples,
+    )
+    return _case_set(identity, OVER_KINDS if is_tabletop else OVER_QUERIES, pictures)
+
+
+def _prepared_case(row: dict[str, Any]) -> Case:
+    picture = hashlib.sha256(row["image"]["bytes"]).hexdigest()[:_HASH_DIGITS]
+    return Case(row["source_id"], picture, row["query"], row["kind"], row["split"])
+
+
+def prepared_sample(rows: Any, number: int) -> Sample:
+    """Read a row of prepared data back as the sample that it was made of.
+
+    Args:
+        rows: Of `load_prepared`, the column `image` cast to undecoded pictures.
+        number: Which one.
+    """
+    from training.data.sources.rle import Rle
+
+    row = rows[number]
+    masks = [Rle(tuple(code["size"]), code["counts"]) for code in row["masks"]]
+    ignore = row["ignore"]
+    return Sample(
+        source_id=row["source_id"],
+        image=row["image"]["bytes"],
+        size_wh=tuple(row["size_wh"]),
+        query=row["query"],
+        kind=row["kind"],
+        masks=tuple(masks),
+        ignore=Rle(tuple(ignore["size"]), ignore["counts"]) if ignore else None,
+        split=row["split"],
+    )
+
+
+def _case(sample: Sample, picture: str) -> Case:
+    return Case(sample.source_id, picture, sample.query, sample.kind, sample.split)
+
+
+def _picture_name(sample: Sample) -> str:
+    """Name a picture by its file and folder, wherever they lie."""
+    if isinstance(sample.image, bytes):
+        return hashlib.sha256(sample.image).hexdigest()[:_HASH_DIGITS]
+    return f"{sample.image.parent.name}/{sample.image.name}"
+
+
+def _same(sample: Sample) -> Sample:
+    return sample
+
+
+def _by_picture(asked: Iterable[tuple[Case, Callable[[], Sample]]]) -> list[PictureCases]:
+    """Bring together what is asked about one picture; pictures in order of appearance."""
+    groups: dict[str, list[tuple[Case, Callable[[], Sample]]]] = {}
+    for case, open_sample in asked:
+        groups.setdefault(case.picture, []).append((case, open_sample))
+    return [
+        PictureCases(
+            tuple(case for case, _ in group),
+            partial(_read_samples, [open_sample for _, open_sample in group]),
+        )
+        for group in groups.values()
+    ]
+
+
+def _read_samples(open_samples: Sequence[Callable[[], Sample]]) -> View:
+    from training.data.rows import read_picture
+
+    samples = [open_sample() for open_sample in open_samples]
+    _, image = read_picture(samples[0])
+    return View(image, tuple(_true_answer(sample) for sample in samples))
+
+
+def _true_answer(sample: Sample) -> TrueAnswer:
+    width, height = sample.size_wh
+    mask = np.zeros((height, width), np.bool_)
+    boxes = []
+    for rle in sample.masks:
+        single = rle.decode()
+        mask |= single
+        boxes += [box for box in [box_from_mask(single)] if box is not None]
+    return TrueAnswer(mask, tuple(boxes), sample.ignore.decode() if sample.ignore else None)
+
+
+def _case_set(data: DataIdentity, averaging: str, pictures: Sequence[PictureCases]) -> CaseSet:
+    found = CaseSet(data, averaging, tuple(pictures))
+    seen: set[str] = set()
+    for case in found.cases:
+        if case.id in seen:
+            raise InputError(f"{data.name}: two questions have the id {case.id}")
+        seen.add(case.id)
+    return found

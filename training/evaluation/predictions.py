@@ -1,0 +1,211 @@
+"""What became of every case, as lines of JSON: written by an evaluation, read by a comparison.
+
+The first line says who was asked what and how it was scored; each further line is a case.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from segzero_core.errors import InputError
+from segzero_core.types import ObjectPrompt
+from training.data.sources.rle import Rle
+from training.evaluation.cases import Case, DataIdentity
+from training.evaluation.metrics import Outcome
+
+FORMAT: Final = 1
+_HEADER_KEYS: Final = ("protocol", "model", "data")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One case with its answer and its score.
+
+    Attributes:
+        case: What was asked.
+        outcome: How it was scored.
+        completion: The reasoner's whole reply.
+        prompts: The objects of the answer, in pixels of the image.
+        masks: One per object, for pictures of the answer; not written to a file.
+        error: What went wrong; empty where nothing did.
+    """
+
+    case: Case
+    outcome: Outcome
+    completion: str
+    prompts: tuple[ObjectPrompt, ...]
+    masks: tuple[Rle, ...]
+    error: str = ""
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the values of its line."""
+        boxes = [list(prompt.box.xyxy) for prompt in self.prompts]
+        points = [[list(point.xy) for point in prompt.points] for prompt in self.prompts]
+        said = {"completion": self.completion, "boxes": boxes, "points": points}
+        return asdict(self.case) | asdict(self.outcome) | said | {"error": self.error}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How cases are scored; figures of different protocols cannot be compared.
+
+    Attributes:
+        ignore: One of `IGNORE_POLICIES`.
+        giou: How the figure over several kinds is put together.
+        empty: What a case scores in which neither answer nor truth has a pixel.
+    """
+
+    ignore: str
+    giou: str
+    empty: str = "1 for a refusal where nothing fits, else 0"
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """Who answered.
+
+    Attributes:
+        name: As it was called; a blind guess says so.
+        weights_hash: See `ModelIdentity`; empty for a blind guess.
+        template: The prompt template; empty for a blind guess.
+        batch: Questions asked at once; with more than one, replies may differ in a word.
+        grammar: Only well-formed answers could be said.
+    """
+
+    name: str
+    weights_hash: str = ""
+    template: str = ""
+    batch: int = 1
+    grammar: bool = False
+
+
+@dataclass(frozen=True)
+class SamplesFile:
+    """A file that was read.
+
+    Attributes:
+        path: Where it lies.
+        protocol: See `Protocol`, as values.
+        model: See `AskedModel`, as values.
+        data: See `DataIdentity`, as values.
+        rows: The lines, by the id of their case.
+    """
+
+    path: Path
+    protocol: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    rows: Mapping[str, Mapping[str, Any]]
+
+
+def write_samples(
+    path: Path,
+    samples: Sequence[Scored],
+    protocol: Protocol,
+    model: AskedModel,
+    data: DataIdentity,
+) -> None:
+    """Write a file; it gets its name when it is whole.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    header = {
+        "segzero_samples": FORMAT,
+        "protocol": asdict(protocol),
+        "model": asdict(model),
+        "data": asdict(data),
+    }
+    values = [header, *(sample.to_values() for sample in samples)]
+    write_whole(path, "".join(json.dumps(value) + "\n" for value in values))
+
+
+def read_samples(path: Path) -> SamplesFile:
+    """Read a file.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    values = [_object(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    header = values[0] if values else {}
+    if header.get("segzero_samples") != FORMAT or not all(
+        isinstance(header.get(key), dict) for key in _HEADER_KEYS
+    ):
+        raise InputError(
+            f"{path}: its first line is not the header that segzero evaluate --samples writes"
+        )
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(values[1:], 2):
+        _check_row(row, f"{path}, line {number}")
+        if row["id"] in rows:
+            raise InputError(f"{path}, line {number}: the id {row['id']!r} is there twice")
+        rows[row["id"]] = row
+    if not rows:
+        raise InputError(f"{path}: there is no case in it")
+    return SamplesFile(path, header["protocol"], header["model"], header["data"], rows)
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: damaged: expected an object")
+    return value
+
+
+def _check_row(row: Mapping[str, Any], where: str) -> None:
+    for key in ("id", "picture", "kind"):
+        if not isinstance(row.get(key), str):
+            raise InputError(f"{where}: damaged: it has no {key}")
+    for key in ("iou", "intersection", "union"):
+        value = row.get(key)
+        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+            raise InputError(f"{where}: damaged: {key} is {value!r}")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work whether a file can be written.
+
+    Raises:
+        InputError: Its folder is missing, or it is a folder.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that nobody finds half of it.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    with _temporary(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

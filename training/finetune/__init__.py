@@ -1,0 +1,1 @@
+"""`segzero-train`: supervised fine-tuning and GRPO."""

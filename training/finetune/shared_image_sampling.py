@@ -1,0 +1,192 @@
+"""TRL's GRPO trainer for the small reasoner, where a picture is computed once for its whole group.
+
+The completions of a group share their picture, and for a small model the picture is most of the
+work. Two methods of TRL are replaced by ones that give the same numbers, a test holds them equal;
+all the rest is TRL's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody reads
+from torch import Tensor, nn
+from trl import GRPOTrainer
+
+from segzero_core.errors import ConfigError
+from training.bundle.reasoner.model import (
+    CELLS,
+    PREFIX,
+    Asked,
+    KeysAndValues,
+    Packed,
+    continue_text,
+    picture_memory,
+    think,
+)
+from training.bundle.reasoner.tokenizer import MERGE, PATCH
+
+PICTURE_END = len(PREFIX) + CELLS**2
+_PATCHES = (CELLS * MERGE) ** 2
+
+
+class SharedPictureTrainer(GRPOTrainer):
+    """See the module. For one process, and the prompts of `training.bundle.reasoner.model`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.accelerator.num_processes > 1 or self.use_vllm:
+            raise ConfigError(
+                "shared_pictures: works in one process without vLLM; set it to false"
+            )
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,
+        multimodal_fields: dict[str, Any],
+        num_generations: int,
+        has_tool_images: bool = False,  # noqa: FBT001, FBT002 - TRL's signature
+    ) -> tuple[list[list[int]], None]:
+        with torch.no_grad():
+            seen = multimodal_fields["pixel_values"].to(self.accelerator.device)
+            pixels, picture = unique_pictures(seen)
+            prefix = torch.tensor(prompt_ids[0][:PICTURE_END], device=pixels.device)
+            memory = picture_memory(self.model, pixels, prefix)
+            texts = [ids[PICTURE_END:] for ids in prompt_ids]
+            completions = sample(
+                self.model,
+                [pair.of_rows(picture) for pair in memory],
+                texts,
+                limit=self.max_completion_length,
+                temperature=self.temperature,
+                end_ids=self.eos_token_ids,
+            )
+        return completions, None
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,  # noqa: FBT001, FBT002 - TRL's signature
+        compute_aux_loss: bool = False,  # noqa: FBT001, FBT002 - TRL's signature
+        pixel_values: Tensor | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        pixels, picture = unique_pictures(pixel_values)
+        logps, entropies = score_completions(
+            model, pixels, picture, input_ids, attention_mask, logits_to_keep, self.temperature
+        )
+        return logps, (entropies if compute_entropy else None), None
+
+
+def unique_pictures(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the different pictures of a batch.
+
+    Args:
+        pixel_values: float32 [N * patches, 1176], as the processor makes them of N pictures.
+
+    Returns:
+        float32 [U, patches, 588], the different ones without the doubled frame, and int64 [N],
+        which of them each row is about.
+    """
+    each = pixel_values.view(-1, _PATCHES, 3, 2, PATCH * PATCH)[:, :, :, 0].flatten(2)
+    found: dict[bytes, int] = {}
+    picture = [found.setdefault(one.numpy().tobytes(), len(found)) for one in each.cpu()]
+    firsts = [picture.index(number) for number in range(len(found))]
+    return each[firsts], torch.tensor(picture, device=each.device)
+
+
+def score_completions(
+    model: nn.Module,
+    pixels: Tensor,
+    picture: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    logits_to_keep: int,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Log probability and entropy of the last tokens of every row: float32 [N, logits_to_keep].
+
+    Args:
+        model: The small reasoner.
+        pixels: The different pictures; see `unique_pictures`.
+        picture: Which one each row is about.
+        input_ids: int64 [N, L], prompts padded at the left, completions at the right.
+        attention_mask: int64 [N, L], 0 for padding.
+        logits_to_keep: Length of the completions' part.
+        temperature: Divides the logits.
+    """
+    (count, length), device = input_ids.shape, input_ids.device
+    start = attention_mask.argmax(1) + PICTURE_END  # of the text behind the picture
+    longest = int((length - start).max())
+    columns = (start[:, None] + torch.arange(longest, device=device)).clamp(max=length - 1)
+    nothing = torch.zeros((count, 0), dtype=torch.long, device=device)
+    no_cells = torch.zeros((count, 0, CELLS**2), dtype=torch.bool, device=device)
+    asked = Asked(input_ids.gather(1, columns), picture, nothing, no_cells)
+    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:PICTURE_END]
+    (last,) = think(model, Packed(pixels, first_row, [asked])).last
+    # The state before a token tells it.
+    kept = torch.arange(logits_to_keep, device=device)
+    places = length - logits_to_keep - start[:, None] + kept - 1
+    states = last.gather(1, places[..., None].expand(-1, -1, last.shape[-1]).clamp(min=0))
+    logits = F.linear(states, model.get_output_embeddings().weight).float() / temperature
+    logs = logits.log_softmax(-1)
+    chosen = logs.gather(-1, input_ids[:, -logits_to_keep:, None])[..., 0]
+    return chosen, -(logs.exp() * logs).sum(-1)
+
+
+def sample(
+    model: nn.Module,
+    memory: Sequence[KeysAndValues],
+    texts: Sequence[Sequence[int]],
+    *,
+    limit: int,
+    temperature: float,
+    end_ids: Sequence[int],
+) -> list[list[int]]:
+    """Draw one completion for every row.
+
+    Args:
+        model: The small reasoner.
+        memory: Keys and values of every row's picture, by layer.
+        texts: The prompt behind the picture, by row.
+        limit: Longest completion.
+        temperature: 0 takes the likeliest token.
+        end_ids: Tokens that end a completion; they belong to it.
+
+    Returns:
+        The tokens of every row.
+    """
+    device = memory[0].keys.device
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    ids = [torch.tensor(text, device=device) for text in texts]
+    padded = nn.utils.rnn.pad_sequence(ids, batch_first=True)
+    text_memory, states = continue_text(model, memory, None, padded, torch.zeros_like(lengths))
+    state = states[torch.arange(len(texts), device=device), lengths - 1]
+    ends = torch.tensor(list(end_ids), device=device)
+    completions: list[list[int]] = [[] for _ in texts]
+    over = torch.zeros(len(texts), dtype=torch.bool, device=device)
+    for _ in range(limit):
+        tokens = _drawn(model, state, temperature)
+        drawn = tokens.tolist()  # in one go: a GPU is waited for once
+        for row in torch.nonzero(~over).flatten().tolist():
+            completions[row].append(drawn[row])
+        over |= torch.isin(tokens, ends)
+        if bool(over.all()):
+            break
+        text_memory, states = continue_text(model, memory, text_memory, tokens[:, None], lengths)
+        state, lengths = states[:, 0], lengths + 1
+    return completions
+
+
+def _drawn(model: nn.Module, state: Tensor, temperature: float) -> Tensor:
+    logits = F.linear(state, model.get_output_embeddings().weight).float()
+    if temperature == 0:
+        return logits.argmax(-1)
+    return torch.multinomial((logits / temperature).softmax(-1), 1)[:, 0]

@@ -1,0 +1,385 @@
+r"""`segzero-train sft|grpo`: fine-tune a reasoner with TRL, from top to bottom.
+
+    python -m training.data.prepare --source refcocog --root refcocog --out data/g9k --limit 9000
+    accelerate launch --config_file training/accelerate/zero3.yaml -m training.finetune.train \
+        grpo --config seg-zero-7b --set data=data/g9k --set output=runs/seg-zero-7b
+    segzero-train grpo --config tabletop --set data=data/tabletop --set output=runs/tabletop
+    segzero-train own --help            from pictures of one's own, see docs/own-objects.md
+
+The same command goes on from the last whole checkpoint. The final model, a folder that
+`SegZero.load` takes, is written to OUTPUT/model.
+
+GRPO follows Seg-Zero (arXiv:2503.06520) and the numbers of its code. Where it differs:
+
+- The trainer is TRL's, not verl's; DeepSpeed or FSDP by an accelerate configuration.
+- Every completion is normalised by its own length (`loss_type="grpo"`), which is what the
+  reference computes with its micro batch of one; its result depends on that size, ours does not.
+- TRL adds 1e-4 to the standard deviation of a group, the reference 1e-6.
+- TRL's k3 estimate of the divergence is not clamped to [-10, 10].
+- The rewards read a completion with the parser that is used in earnest (`training.rewards.terms`);
+  `grpo.protocol = "reference"` brings the public code's own reading back.
+- The paper's best results come from the best of all checkpoints on the benchmark itself. We
+  report the last checkpoint, or one chosen on validation data.
+
+SFT imitates the true boxes and points without thinking, as the paper's comparison does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from segzero_core.checkpoints.description import FILE_NAME, ModelDescription
+from segzero_core.checkpoints.registry import ModelFiles, find_model
+from segzero_core.checkpoints.weights import weights_hash
+from segzero_core.errors import ConfigError, SegZeroError
+from training.config import CONFIGS, TrainConfig, load_config
+from training.data.prepare import data_hash
+from training.finetune.checkpoints import (
+    METRICS,
+    CheckpointError,
+    KeepWhole,
+    Provenance,
+    drop_later_metrics,
+    fault_of,
+    finish_checkpoint,
+    full_disk_message,
+    git_revision,
+    is_full_disk,
+    last_whole,
+)
+from training.finetune.conversations import (
+    conversation,
+    grpo_columns,
+    load_conversations,
+    sft_columns,
+)
+from training.finetune.grpo import BatchScorer, reward_functions
+from training.finetune.time_budget import ProcessorClock, StopInTime, spent_before_s
+from training.finetune.vllm_check import PROBES, TrainerSide, VllmSide, check_rollouts
+from training.resuming import ResumesByHubNames
+
+FINAL = "model"
+
+
+def train(method: str, config: TrainConfig) -> Path:
+    """Run one training to its end and return the folder of the final model.
+
+    Args:
+        method: `sft` or `grpo`.
+        config: The resolved configuration.
+
+    Raises:
+        ConfigError: The configuration does not fit the model, the data or the machine.
+        InputError: The data is missing, unfinished or damaged.
+        ModelLoadError: The model to begin from cannot be loaded.
+        RewardError: A reward failed; names sample and term.
+        CheckpointError: A checkpoint could not be written, or belongs to another run.
+    """
+    for name in ("model", "data", "output"):
+        if not getattr(config, name):
+            raise ConfigError(f"{name}: say it in the configuration, or with --set {name}=…")
+    files = find_model(config.model)
+    description = _described(config, files)
+    provenance = _provenance(method, config, files, description)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoint, complaints = last_whole(output, provenance)
+    for complaint in complaints:
+        print(f"segzero-train: {complaint}", file=sys.stderr)
+    drop_later_metrics(output, _step_of(checkpoint))
+    spent_s, limit_s = spent_before_s(output / METRICS), 60 * config.max_processor_minutes
+    if checkpoint and 0 < limit_s <= spent_s and fault_of(output / FINAL) is None:
+        return output / FINAL  # another step would be one too many
+
+    make = _grpo_trainer if method == "grpo" else _sft_trainer
+    trainer = make(config, files, description)
+    clock = ProcessorClock(spent_s)
+    trainer.add_callback(KeepWhole(provenance, clock))
+    if limit_s:
+        trainer.add_callback(StopInTime(clock, limit_s))
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return _save_model(trainer, output / FINAL, provenance)
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        raise CheckpointError(full_disk_message(output, error)) from error
+
+
+def _grpo_trainer(
+    config: TrainConfig, files: ModelFiles, description: ModelDescription
+) -> GRPOTrainer:
+    settings = config.grpo
+    group = settings.completions_per_prompt
+    batch = settings.prompts_per_step * group
+    options = _common_options(config, batch)
+    arguments = GRPOConfig(
+        **options,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        num_generations=group,
+        generation_batch_size=batch,
+        max_completion_length=settings.max_completion_tokens,
+        temperature=settings.temperature,
+        top_p=1.0,
+        top_k=0,
+        beta=settings.kl_weight,
+        entropy_coef=settings.entropy_weight,
+        epsilon=settings.clip,
+        epsilon_high=settings.clip_high or None,
+        num_iterations=1,
+        loss_type="grpo",
+        scale_rewards="group" if settings.scale_by_std else "none",
+        use_vllm=settings.vllm != "off",
+        **_vllm_options(config),
+    )
+    scorer = BatchScorer(config, files, device="cpu" if arguments.use_cpu else "auto")
+    dataset = load_conversations(config, description, grpo_columns)
+    trainer = _trainer_class(config)(
+        model=_model(config, files),
+        reward_funcs=reward_functions(scorer),
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=_processor(files),
+    )
+    if arguments.use_vllm:
+        rows = [row for row, _ in zip(dataset, range(PROBES), strict=False)]
+        check_rollouts(TrainerSide(trainer), VllmSide(trainer), [conversation(r) for r in rows])
+    return trainer
+
+
+class _Grpo(ResumesByHubNames, GRPOTrainer):
+    """TRL's trainer."""
+
+
+class _Sft(ResumesByHubNames, SFTTrainer):
+    """TRL's trainer, which would count its tokens from 0 again, and train on what follows the end.
+
+    The chat template of Qwen2.5-VL writes a newline behind `<|im_end|>`. No model ever says it, so
+    its loss is large and would outweigh the answer's.
+    """
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        end = self.processing_class.tokenizer.eos_token_id
+        inputs["labels"] = until_the_end(inputs["labels"], end)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, TRAINER_STATE_NAME)))
+        counts = [row["num_tokens"] for row in state.log_history if "num_tokens" in row]
+        self._total_train_tokens = int(counts[-1]) if counts else 0
+
+
+def until_the_end(labels: torch.Tensor, end_id: int) -> torch.Tensor:
+    """Leave out of the loss what stands behind the first end of the completion.
+
+    Args:
+        labels: int64 [B, L], -100 where nothing is learned.
+        end_id: The token that ends a completion; it is itself learned.
+    """
+    ends = labels == end_id
+    behind = (ends.cumsum(1) - ends.long()) > 0
+    return labels.masked_fill(behind, -100)
+
+
+def _trainer_class(config: TrainConfig) -> type[GRPOTrainer]:
+    if not config.grpo.shared_pictures:
+        return _Grpo
+    from training.finetune.shared_image_sampling import SharedPictureTrainer
+
+    class _SharedGrpo(ResumesByHubNames, SharedPictureTrainer):
+        """The same with pictures computed once."""
+
+    return _SharedGrpo
+
+
+def _sft_trainer(
+    config: TrainConfig, files: ModelFiles, description: ModelDescription
+) -> SFTTrainer:
+    arguments = SFTConfig(
+        **_common_options(config, config.sft.batch_size),
+        learning_rate=config.sft.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.sft.warmup_steps else "constant",
+        warmup_steps=config.sft.warmup_steps,
+        max_length=None,  # a cut prompt would lose tokens of the picture
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    return _Sft(
+        model=_model(config, files),
+        args=arguments,
+        train_dataset=load_conversations(config, description, sft_columns),
+        processing_class=_processor(files),
+    )
+
+
+def _common_options(config: TrainConfig, batch: int) -> dict[str, Any]:
+    """Options that both trainers of TRL share; `batch` is samples a step, over all processes."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    micro = min(config.micro_batch_size, batch)
+    if batch % (micro * processes):
+        raise ConfigError(
+            f"micro_batch_size {micro} times {processes} processes does not divide the {batch}"
+            " samples of a step; choose a size that does"
+        )
+    if config.bf16_mixed and not torch.cuda.is_available():
+        raise ConfigError(
+            "bf16_mixed: needs a GPU here; set bf16_mixed=false, or train a smaller model"
+        )
+    return {
+        "output_dir": config.output,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": batch // (micro * processes),
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps or -1,
+        "seed": config.seed,
+        "weight_decay": config.weight_decay,
+        "adam_beta1": config.beta_1,
+        "adam_beta2": config.beta_2,
+        "max_grad_norm": config.max_grad_norm,
+        "bf16": config.bf16_mixed,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "save_total_limit": config.keep_checkpoints or None,
+        "logging_steps": config.log_steps,
+        "report_to": ["tensorboard"],
+        "use_cpu": not torch.cuda.is_available(),
+        "remove_unused_columns": False,
+        "dataloader_num_workers": 0,
+    }
+
+
+def _vllm_options(config: TrainConfig) -> dict[str, Any]:
+    if config.grpo.vllm == "server":
+        return {"vllm_mode": "server", "vllm_server_base_url": config.grpo.vllm_server}
+    if config.grpo.vllm == "colocate":
+        return {
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": config.grpo.vllm_memory,
+        }
+    return {}
+
+
+def _model(config: TrainConfig, files: ModelFiles) -> torch.nn.Module:
+    model = AutoModelForImageTextToText.from_pretrained(
+        files.reasoner, dtype=config.dtype, trust_remote_code=False, use_safetensors=True
+    )
+    if config.freeze_vision:
+        model.model.visual.requires_grad_(requires_grad=False)
+    return model
+
+
+def _processor(files: ModelFiles) -> Any:
+    return AutoProcessor.from_pretrained(
+        files.reasoner, trust_remote_code=False, padding_side="left"
+    )
+
+
+def _described(config: TrainConfig, files: ModelFiles) -> ModelDescription:
+    """How the trained model will be asked: as the one it began from, with the run's template."""
+    templates = (*files.description.templates, config.template)
+    return replace(
+        files.description,
+        prompt_template=config.template,
+        templates=tuple(dict.fromkeys(templates)),
+    )
+
+
+def _provenance(
+    method: str, config: TrainConfig, files: ModelFiles, description: ModelDescription
+) -> Provenance:
+    # Beside a checkpoint, the segmenter must be found from anywhere.
+    segmenter = files.segmenter
+    absolute = str(Path(segmenter).resolve()) if Path(segmenter).is_dir() else segmenter
+    return Provenance(
+        method=method,
+        config=asdict(config),
+        data_hash=data_hash(Path(config.data)),
+        git_revision=git_revision(Path(__file__).parent),
+        model_hash=weights_hash(sorted(files.reasoner.glob("*.safetensors"))),
+        description={**asdict(description), "segmenter": absolute},
+    )
+
+
+def _save_model(trainer: Any, folder: Path, provenance: Provenance) -> Path:
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        finish_checkpoint(folder, provenance)
+    return folder
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="segzero-train",
+        description="Fine-tune a reasoner, by supervision or by GRPO. The same command goes on"
+        " from the last whole checkpoint. From labelled pictures of one's own in one step:"
+        " segzero-train own --help.",
+    )
+    parser.add_argument("method", choices=("sft", "grpo"))
+    parser.add_argument(
+        "--config", required=True, help=f"a TOML file, or one of {', '.join(sorted(CONFIGS))}"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field in place of the configuration's, such as grpo.learning_rate=2e-6",
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="print the resolved configuration and stop"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, or 2 with one line on standard error when something cannot be used.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["own"]:
+        from training.finetune.custom_objects import main as own
+
+        return own(words[1:])
+    args = _parser().parse_args(words)
+    try:
+        config = load_config(args.config, args.set)
+        if args.show:
+            print(config.to_json())
+            return 0
+        folder = train(args.method, config)
+    except SegZeroError as error:
+        print(f"segzero-train: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("segzero-train: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"segzero-train: the model is in {folder} (a folder for --model; see {FILE_NAME})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

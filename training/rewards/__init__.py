@@ -1,0 +1,1 @@
+"""Rewards of GRPO, as the paper defines them."""

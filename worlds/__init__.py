@@ -1,0 +1,1 @@
+"""Simulated worlds that render images with true masks, and questions about them."""
