@@ -6,11 +6,16 @@ to another size (the aspect ratio is not kept), so the map between them scales x
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.errors import InputError, ShapeError
 from segzero_core.types import Box, ObjectPrompt, Point, SizeWH
+
+MATCH_IOU: Final = 0.5
+"""A mask that overlaps the true one by this much counts as found (as in PASCAL VOC)."""
 
 
 def check_size(size_wh: SizeWH) -> SizeWH:
@@ -94,8 +99,20 @@ def box_iou(first: Box, second: Box) -> float:
     return min(1.0, intersection / union) if union > 0 else 0.0
 
 
+def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return intersection over union of two masks bool [H, W], in [0, 1]; 1 if both are empty."""
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 1.0
+
+
 def box_from_mask(mask: NDArray[np.bool_]) -> Box | None:
-    """Return the smallest box around the pixels of a mask, or None for an empty mask."""
+    """Return the smallest half-open box around a mask's pixels, or None for an empty mask.
+
+    `tuple(map(int, box.xyxy))` gives the bounds of the slices that cut the box out.
+
+    Raises:
+        ShapeError: The mask is not bool [H, W].
+    """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ShapeError("mask", "bool [H, W]", mask)
     rows = np.flatnonzero(mask.any(axis=1))

@@ -27,9 +27,9 @@ from PIL import Image as PilImage
 
 from segzero_cli.console import printable
 from segzero_cli.demo.clip import TOPICS, read_clip
-from segzero_cli.demo_score import MIN_IOU, iou
 from segzero_cli.main import Parser
 from segzero_core.errors import ConfigError, SegZeroError
+from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.prompt import clean_query
 from segzero_ros.ros_domain import isolated_environment
 
@@ -226,10 +226,10 @@ def verdict(shot: Shot, reply: Reply, *, with_truth: bool) -> dict[str, Any]:
     }
     if with_truth:
         record["scene_seed"] = shot.scene.seed
-        overlap = 0.0 if reply.mask is None else iou(reply.mask > 0, shot.truth())
+        overlap = 0.0 if reply.mask is None else mask_iou(reply.mask > 0, shot.truth())
         record["iou"] = round(overlap, 4)
         # Nothing may be said to be there where nothing fits, not even an empty mask.
-        right &= overlap >= MIN_IOU and bool(result.instances) == bool(shot.question.ids)
+        right &= overlap >= MATCH_IOU and bool(result.instances) == bool(shot.question.ids)
     record["right"] = right
     return record
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from segzero_cli.demo.clip import Take, write_clip
-from segzero_cli.demo_score import MIN_IOU, iou
+from segzero_core.geometry import MATCH_IOU, mask_iou
 from worlds.tabletop.scene import Query
 
 KINDS: Final = ("name", "attribute", "relation", "function", "many", "none")
@@ -65,7 +65,7 @@ def judge(model: str) -> Callable[[Take], bool]:
             result = pipeline.segment(take.color, take.question.text)
         except SegZeroError:
             return False
-        return iou(result.segmentation.union(), take.truth()) >= MIN_IOU
+        return mask_iou(result.segmentation.union(), take.truth()) >= MATCH_IOU
 
     return accept
 

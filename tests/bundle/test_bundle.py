@@ -12,9 +12,9 @@ import pytest
 from safetensors import safe_open
 
 from segzero_cli.demo.clip import Shot, read_clip
-from segzero_cli.demo_score import MIN_IOU, iou
 from segzero_core import SegZero
 from segzero_core.checkpoints.weights import file_digest, read_sums
+from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_ros.conversions.images import array_from_msg
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_each_question_of_the_clip_is_answered_rightly(
 ) -> None:
     shot = shots[kind]
     result = model.segment(picture(shot), shot.question.text)
-    assert iou(result.segmentation.union(), shot.truth()) >= MIN_IOU
+    assert mask_iou(result.segmentation.union(), shot.truth()) >= MATCH_IOU
     assert bool(result.reasoning.prompts) == bool(shot.question.ids)
     assert result.reasoning.thinking.startswith("The question asks for")
 
@@ -80,7 +80,7 @@ def test_the_single_object_form_gives_one_box_with_two_points(shots: dict[str, S
     result = model.segment(picture(shot), shot.question.text)
     (prompt,) = result.reasoning.prompts
     assert len(prompt.points) == 2
-    assert iou(result.segmentation.union(), shot.truth()) >= MIN_IOU
+    assert mask_iou(result.segmentation.union(), shot.truth()) >= MATCH_IOU
 
 
 def test_the_same_question_gets_the_same_answer(model: SegZero, shots: dict[str, Shot]) -> None:

@@ -13,6 +13,7 @@ from segzero_core.geometry import (
     box_iou,
     clip_box,
     clip_point,
+    mask_iou,
     scale_box,
     scale_point,
     to_image_frame,
@@ -110,3 +111,13 @@ def test_the_box_of_a_mask_is_half_open() -> None:
 def test_the_box_of_something_else_is_refused() -> None:
     with pytest.raises(ShapeError):
         box_from_mask(np.zeros((1, 2, 3), np.bool_))
+
+
+def test_the_iou_of_masks_counts_shared_pixels() -> None:
+    first, second = np.zeros((2, 10, 12), np.bool_)
+    assert mask_iou(first, second) == 1.0  # both say that nothing is there
+    first[2:6, 3:7] = True
+    assert mask_iou(first, second) == 0.0
+    second[4:8, 3:7] = True
+    assert mask_iou(first, second) == mask_iou(second, first) == 8 / 24
+    assert mask_iou(first, first) == 1.0
