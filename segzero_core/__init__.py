@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from segzero_core.images.files import load_image
     from segzero_core.images.overlay import draw_overlay
     from segzero_core.pipeline import SegZero
-    from segzero_core.reasoner.qwen import QwenReasoner, Reasoner
+    from segzero_core.reasoner.base import Reasoner
+    from segzero_core.reasoner.qwen import QwenReasoner
     from segzero_core.segmenter.sam2 import Sam2Segmenter, Segmenter, load_segmenter
     from segzero_core.tracking.scene_change import View
     from segzero_core.tracking.tracker import Sam2Tracker, Track, Tracker, Tracks
@@ -67,7 +68,7 @@ _LAZY = {
     "ImageEncoder": "encoders.base",
     "ModelDescription": "checkpoints.description",
     "QwenReasoner": "reasoner.qwen",
-    "Reasoner": "reasoner.qwen",
+    "Reasoner": "reasoner.base",
     "Sam2Segmenter": "segmenter.sam2",
     "Sam2Tracker": "tracking.tracker",
     "SegZero": "pipeline",

@@ -19,6 +19,7 @@ result with zero objects, not an error.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 _SHOWN_CHARS = 80
@@ -102,6 +103,12 @@ class OutOfMemoryError(SegZeroError):
 
 class CancelledError(SegZeroError):
     """The work was stopped because the caller asked for it."""
+
+
+def raise_if_cancelled(cancel: threading.Event | None) -> None:
+    """Raise `CancelledError` if the caller has set `cancel`."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("cancelled by the caller")
 
 
 def shown(text: str, limit: int = _SHOWN_CHARS) -> str:

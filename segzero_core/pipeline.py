@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from segzero_core.completion.parser import StreamReader
 from segzero_core.errors import (
-    AnswerParseError,
     ConfigError,
-    InputError,
-    OutOfMemoryError,
-    ReasoningError,
-    SegZeroError,
-    is_out_of_memory,
 )
 from segzero_core.events import (
     Event,
@@ -26,16 +19,14 @@ from segzero_core.events import (
     MasksReady,
     PromptFound,
 )
-from segzero_core.geometry import to_image_frame
 from segzero_core.prompt import clean_query
-from segzero_core.segmenter.mask_worker import MaskWorker, stop_if
+from segzero_core.reasoner.reasoning import reason
+from segzero_core.segmenter.mask_worker import MaskWorker
 from segzero_core.types import (
     ModelIdentity,
     ObjectPrompt,
-    Reasoning,
     Result,
     RgbImage,
-    SizeWH,
     Timings,
     check_rgb_image,
 )
@@ -43,7 +34,7 @@ from segzero_core.types import (
 if TYPE_CHECKING:
     from segzero_core.checkpoints.description import ModelDescription
     from segzero_core.encoders.base import ImageEncoder
-    from segzero_core.reasoner.qwen import Reasoner
+    from segzero_core.reasoner.base import Reasoner
     from segzero_core.segmenter.sam2 import Segmenter
     from segzero_core.tracking.tracker import Tracker
 
@@ -188,8 +179,9 @@ class SegZero:
         worker = MaskWorker(self.encoder, self.segmenter, image)
         masks = _Masks(worker, clock)
         try:
-            pieces = _pieces(self.reasoner, image, query, cancel, worker, clock)
-            reasoning = yield from _reason(pieces, self.description.frame_wh, size_wh, masks)
+            reasoning = yield from reason(
+                self.reasoner, image, query, masks, cancel=cancel, on_chunk=masks.chunk_came
+            )
             clock.stop_reasoner()
             segmentation = worker.finish(reasoning.prompts, cancel)
             yield from masks.ready()
@@ -222,6 +214,11 @@ class _Masks:
         self._awaited[event.index] = event.prompt
         self._worker.ask([event.prompt])
 
+    def chunk_came(self) -> None:
+        """Count a chunk of the reply; raise if the encoder failed, so that the reply ends."""
+        self._clock.count_chunk()
+        self._worker.raise_failure()
+
     def ready(self) -> Iterator[MaskReady]:
         for index, prompt in list(self._awaited.items()):
             if made := self._worker.mask(prompt):
@@ -235,15 +232,15 @@ class _Clock:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._first_piece_ms: float | None = None
+        self._first_chunk_ms: float | None = None
         self._reasoner_ms = 0.0
         self._first_mask_ms = 0.0
-        self._pieces = 0
+        self._chunks = 0
 
-    def count_piece(self) -> None:
-        if self._first_piece_ms is None:
-            self._first_piece_ms = _ms_since(self._start)
-        self._pieces += 1
+    def count_chunk(self) -> None:
+        if self._first_chunk_ms is None:
+            self._first_chunk_ms = _ms_since(self._start)
+        self._chunks += 1
 
     def count_mask(self) -> None:
         self._first_mask_ms = self._first_mask_ms or _ms_since(self._start)
@@ -252,7 +249,7 @@ class _Clock:
         self._reasoner_ms = _ms_since(self._start)
 
     def timings(self, encoder_ms: float, decoder_ms: float) -> Timings:
-        first = self._reasoner_ms if self._first_piece_ms is None else self._first_piece_ms
+        first = self._reasoner_ms if self._first_chunk_ms is None else self._first_chunk_ms
         total = _ms_since(self._start)
         return Timings(
             first,
@@ -260,82 +257,9 @@ class _Clock:
             encoder_ms,
             decoder_ms,
             total,
-            self._pieces,
+            self._chunks,
             self._first_mask_ms,
         )
-
-
-def _pieces(
-    reasoner: Reasoner,
-    image: RgbImage,
-    query: str,
-    cancel: threading.Event | None,
-    worker: MaskWorker,
-    clock: _Clock,
-) -> Iterator[str]:
-    """Yield the reply while watching for cancellation and for a failure of the encoder."""
-    told: list[str] = []
-    pieces: Iterator[str] | None = None
-    try:
-        pieces = reasoner.stream(image, query, cancel=cancel)
-        for piece in pieces:
-            clock.count_piece()
-            told.append(piece)
-            stop_if(cancel)
-            worker.raise_failure()
-            yield piece
-        stop_if(cancel)
-    except SegZeroError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(f"not enough memory for the reasoner: {error}") from error
-        raise ReasoningError(f"the reasoner failed: {error!r}", "".join(told)) from error
-    finally:
-        if close := getattr(pieces, "close", None):
-            close()
-
-
-def _reason(
-    pieces: Iterator[str], frame_wh: SizeWH, image_wh: SizeWH, masks: _Masks
-) -> Generator[Event, None, Reasoning]:
-    """Tell the reply as it comes; return it with prompts in pixels of the input image."""
-    reader = StreamReader()
-    announced: dict[int, ObjectPrompt] = {}
-    for piece in pieces:
-        for event in reader.feed(piece):
-            if not isinstance(event, PromptFound):
-                yield event
-            elif prompt := _in_image(event.prompt, frame_wh, image_wh):
-                announced[event.index] = prompt
-                found = PromptFound(event.index, prompt)
-                masks.found(found)
-                yield found
-        yield from masks.ready()
-    spoken = reader.finish()
-    prompts: list[ObjectPrompt] = []
-    for index, prompt_seen in enumerate(spoken.prompts):
-        prompt = _in_image(prompt_seen, frame_wh, image_wh)
-        if prompt is None:
-            raise AnswerParseError(
-                f"object {index + 1}: its box {list(prompt_seen.box.xyxy)} lies outside the"
-                f" picture of {frame_wh[0]}x{frame_wh[1]} that the model speaks about",
-                spoken.completion,
-            )
-        if announced.get(index) != prompt:
-            found = PromptFound(index, prompt)
-            masks.found(found)
-            yield found
-        prompts.append(prompt)
-    return Reasoning(spoken.thinking, tuple(prompts), spoken.completion)
-
-
-def _in_image(prompt: ObjectPrompt, frame_wh: SizeWH, image_wh: SizeWH) -> ObjectPrompt | None:
-    """Return the prompt in pixels of the image, or None if its box is not in the picture."""
-    try:
-        return to_image_frame(prompt, frame_wh, image_wh)
-    except InputError:
-        return None
 
 
 def _ms_since(start: float) -> float:

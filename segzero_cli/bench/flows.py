@@ -18,7 +18,7 @@ from segzero_core.events import Finished, MaskReady
 from segzero_core.geometry import to_image_frame
 from segzero_core.pipeline import SegZero
 from segzero_core.prompt import build_messages, clean_query
-from segzero_core.reasoner.qwen import squash
+from segzero_core.reasoner.base import squash
 from segzero_core.types import RgbImage
 
 STAGES: Final = ("first_token", "reasoner", "encoder", "decoder", "first_mask", "total")

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
@@ -19,18 +19,18 @@ from segzero_core.completion.parser import TAGS
 from segzero_core.config import PRECISIONS
 from segzero_core.decoding.token_stream import Reply
 from segzero_core.errors import (
-    CancelledError,
     ConfigError,
     InputError,
     ModelLoadError,
     OutOfMemoryError,
-    ReasoningError,
     SegZeroError,
     is_out_of_memory,
+    raise_if_cancelled,
     shown,
 )
 from segzero_core.prompt import build_messages
-from segzero_core.types import RgbImage, SizeWH, check_rgb_image
+from segzero_core.reasoner.base import reasoner_error, squash
+from segzero_core.types import RgbImage
 
 if TYPE_CHECKING:
     from segzero_core.cpu_threads import Cores
@@ -54,43 +54,6 @@ the step of a token as a CUDA graph, and `compiled` compiles it before.
 
 
 _QUANTISED: Final = ("int8", "int4")
-
-
-class Reasoner(Protocol):
-    """Answers about one image at a time, in text that `parse_completion` reads."""
-
-    @property
-    def description(self) -> ModelDescription:
-        """How this reasoner is asked, and the frame of its numbers."""
-
-    def stream(
-        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
-    ) -> Iterator[str]:
-        """Reply in pieces of text, as they come.
-
-        One piece per token where the reasoner knows its tokens; a piece may be empty. The reply
-        ends with `</answer>`, or where the reasoner has no more to say. Closing the iterator
-        stops the work, and so does `cancel`, between two tokens.
-
-        Args:
-            image: uint8 [H, W, 3], RGB, of any size; it is not changed.
-            query: What to find, such as "the red mug".
-            cancel: Set by any thread to stop.
-
-        Raises:
-            InputError: The image or the query cannot be used.
-            CancelledError: `cancel` was set.
-            ReasoningError: The model failed; carries the reply so far.
-            OutOfMemoryError: The device has too little memory.
-        """
-
-
-def squash(image: RgbImage, size_wh: SizeWH) -> Image.Image:
-    """Resize an image to the size a model sees, without keeping its aspect ratio.
-
-    Source: Seg-Zero's inference code (PIL, bilinear).
-    """
-    return Image.fromarray(check_rgb_image(image)).resize(size_wh, Image.Resampling.BILINEAR)
 
 
 class QwenReasoner:
@@ -188,7 +151,7 @@ class QwenReasoner:
             reply.stop.set()
             thread.join(_JOIN_TIMEOUT_S)
         if reply.error is not None:
-            raise _as_segzero_error(reply.error, reply.text) from reply.error
+            raise reasoner_error(reply.error, reply.text) from reply.error
 
     def _choose_decoder(self, decode: str, *, grammar: bool) -> Decoder:
         from segzero_core.decoding.constrained import Constraint
@@ -316,8 +279,7 @@ def _next_piece(
 ) -> str | None:
     """Wait for the next piece, but not longer than until the caller cancels."""
     while True:
-        if cancel is not None and cancel.is_set():
-            raise CancelledError("cancelled by the caller")
+        raise_if_cancelled(cancel)
         with contextlib.suppress(queue.Empty):
             return pieces.get(timeout=None if cancel is None else _CANCEL_CHECK_S)
 
@@ -325,9 +287,3 @@ def _next_piece(
 def _reserved_texts(tokenizer: Any) -> list[str]:
     """Return the special tokens as text; in a query they would act as markup."""
     return [text for text in tokenizer.all_special_tokens if text not in TAGS]
-
-
-def _as_segzero_error(error: BaseException, completion: str) -> SegZeroError:
-    if is_out_of_memory(error):
-        return OutOfMemoryError(f"not enough memory for the reasoner: {error}")
-    return ReasoningError(f"the reasoner failed: {error!r}", completion)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.errors import (
-    CancelledError,
     OutOfMemoryError,
     SegmentationError,
     SegZeroError,
     is_out_of_memory,
+    raise_if_cancelled,
 )
 from segzero_core.types import ObjectPrompt, RgbImage, Segmentation
 
@@ -144,13 +144,7 @@ def _translated(what: str, work: Callable[[], _T]) -> _T:
 def _settle(future: Future[_T], cancel: threading.Event | None) -> None:
     """Wait for the end of a job, but not longer than until the caller cancels."""
     while cancel is not None and not future.done():
-        stop_if(cancel)
+        raise_if_cancelled(cancel)
         wait([future], timeout=_CANCEL_CHECK_S)
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     future.exception()
-
-
-def stop_if(cancel: threading.Event | None) -> None:
-    """Raise if the caller has cancelled."""
-    if cancel is not None and cancel.is_set():
-        raise CancelledError("cancelled by the caller")

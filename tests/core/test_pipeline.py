@@ -132,7 +132,7 @@ def test_objects_that_only_the_end_makes_known_are_told(image: RgbImage) -> None
         pytest.param(
             '<answer>[{"bbox_2d": [100, 0, 120, 9], "point_2d": [1, 1]}]</answer>',
             AnswerParseError,
-            "outside the picture of 100x100",
+            "outside the image of 100x100",
             id="box outside",
         ),
         pytest.param(

@@ -19,7 +19,8 @@ from segzero_core.errors import InputError, OutOfMemoryError, ReasoningError, is
 from segzero_core.loading import adapt, choose_device
 from segzero_core.pipeline import SegZero
 from segzero_core.prompt import build_messages
-from segzero_core.reasoner.qwen import QwenReasoner, squash
+from segzero_core.reasoner.base import squash
+from segzero_core.reasoner.qwen import QwenReasoner
 from segzero_core.segmenter.sam2 import load_segmenter
 from segzero_core.types import ModelIdentity, RgbImage
 

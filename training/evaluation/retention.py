@@ -29,7 +29,7 @@ from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import InputError, SegZeroError, shown
 from segzero_core.images.files import load_image
 from segzero_core.loading import choose_device
-from segzero_core.reasoner.qwen import squash
+from segzero_core.reasoner.base import squash
 from segzero_core.types import RgbImage
 from training.arguments import positive
 from training.bundle.reasoner.vqa import VQA_KINDS, ask_visual

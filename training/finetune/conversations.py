@@ -20,7 +20,7 @@ from segzero_core.prompt import (
     build_prompt,
     is_single_object,
 )
-from segzero_core.reasoner.qwen import squash
+from segzero_core.reasoner.base import squash
 from training.config import TrainConfig
 from training.data.prepare import load_prepared
 from training.rewards.ground_truth import Truth

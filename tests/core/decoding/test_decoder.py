@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from segzero_core import ConfigError, QwenReasoner, RgbImage, load_image
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, build_messages
-from segzero_core.reasoner.qwen import squash
+from segzero_core.reasoner.base import squash
 from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_reasoner
 
 ROOT = Path(__file__).parents[3]
