@@ -106,6 +106,7 @@ setup(
         "numpy>=1.26,<3",
         "omegaconf>=2.3,<3",
         "pillow>=10,<14",
+        "pyyaml>=6,<7",
         "safetensors>=0.5,<1",
         "sam2>=1.1,<2",
         "tokenizers>=0.21,<1",

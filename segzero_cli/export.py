@@ -67,7 +67,8 @@ def random_segmenter(config: str) -> LoadedSegmenter:
     """Build a SAM 2 of the sam2 package's configurations, with random weights."""
     import torch
 
-    from segzero_core.checkpoints.sam2_checkpoint import build_sam2, package_config
+    from segzero_core.checkpoints.sam2_architecture import build_sam2
+    from segzero_core.checkpoints.sam2_checkpoint import package_config
     from segzero_core.encoders.torch_encoder import TorchImageEncoder
     from segzero_core.segmenter.sam2 import LoadedSegmenter, Sam2Segmenter
 

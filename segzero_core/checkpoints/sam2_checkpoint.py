@@ -1,13 +1,11 @@
-"""Builds SAM 2 from the files it is published in: one configuration and one weights file.
+"""Loads SAM 2 from the files it is published in: one configuration and one weights file.
 
-Only modules of sam2 and torch are built, whatever a configuration asks for, and weights are read
-as data, never as code: a folder from elsewhere cannot run anything here.
+Both are read as data: `sam2_architecture` builds from plain values, and weights are tensors only.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segzero_core.checkpoints.registry import fetch_from_hub, is_hub_id
+from segzero_core.checkpoints.sam2_architecture import build_sam2, read_config, state_shapes
 from segzero_core.errors import ConfigError, ModelLoadError, shown
 
 # Hub id -> configuration inside the sam2 package, weights file in the Hub repository.
@@ -30,7 +29,6 @@ _PUBLISHED: Final = {
     for version in ("2", "2.1")
     for size, letter in (("tiny", "t"), ("small", "s"), ("base-plus", "b+"), ("large", "l"))
 }
-_MODULE_PREFIXES: Final = ("sam2.modeling.", "torch.nn.")
 _WEIGHT_SUFFIXES: Final = (".safetensors", ".pt")
 _NAMES_SHOWN: Final = 3
 
@@ -90,30 +88,6 @@ def package_config(name: str) -> Path:
     return path
 
 
-def build_sam2(config: Path) -> nn.Module:
-    """Build the (untrained) SAM 2 that a configuration file describes, on torch's present device.
-
-    Raises:
-        ConfigError: The file is unreadable, asks for a module that is not one of SAM 2's, or
-            its numbers do not fit together.
-    """
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    section = _read_config(config).get("model")
-    if not isinstance(section, dict) or "_target_" not in section:
-        raise ConfigError(f"{config} has no `model:` section with a `_target_`, as sam2 writes it")
-    for target in _targets(section):
-        _check_target(target, config)
-    try:
-        model = instantiate(OmegaConf.create(section), _recursive_=True)
-    except Exception as error:
-        raise ConfigError(f"{config} describes no SAM 2 that can be built: {error}") from error
-    if not isinstance(model, nn.Module) or not hasattr(model, "sam_mask_decoder"):
-        raise ConfigError(f"{config} describes a {type(model).__name__}, not a SAM2Base")
-    return model.eval()
-
-
 def load_sam2(files: Sam2Files, device: torch.device) -> nn.Module:
     """Build a SAM 2 and put its weights in, as float32, ready for inference.
 
@@ -122,8 +96,8 @@ def load_sam2(files: Sam2Files, device: torch.device) -> nn.Module:
         ModelLoadError: The weights are damaged, or belong to another configuration.
     """
     state = read_state(files.weights)
+    _check_fit(state_shapes(files.config), state, files)
     model = build_sam2(files.config)
-    _check_fit(model.state_dict(), state, files)
     model.load_state_dict(state)
     return model.float().to(device).requires_grad_(requires_grad=False)
 
@@ -180,7 +154,7 @@ def read_tracking_facts(config: Path) -> TrackingFacts:
     Raises:
         ConfigError: The file is unreadable, or what it says is wrong.
     """
-    section = _read_config(config).get("segzero")
+    section = read_config(config).get("segzero")
     if section is None:
         return TrackingFacts()
     if not isinstance(section, dict):
@@ -195,16 +169,6 @@ def read_tracking_facts(config: Path) -> TrackingFacts:
         )
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None
-
-
-def _read_config(config: Path) -> dict[Any, Any]:
-    from omegaconf import OmegaConf
-
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
-    except Exception as error:  # yaml and omegaconf have no common root
-        raise ConfigError(f"{config} cannot be read as a configuration: {error}") from error
-    return values if isinstance(values, dict) else {}
 
 
 def image_side(model: nn.Module) -> int:
@@ -253,42 +217,16 @@ def _only_file(folder: Path, suffixes: tuple[str, ...], what: str) -> Path:
     return found[0]
 
 
-def _targets(value: Any) -> list[Any]:
-    """Collect everything that a configuration asks to be called."""
-    if isinstance(value, dict):
-        own = [value["_target_"]] if "_target_" in value else []
-        return own + [target for item in value.values() for target in _targets(item)]
-    if isinstance(value, list):
-        return [target for item in value for target in _targets(item)]
-    return []
-
-
-def _check_target(target: object, config: Path) -> None:
-    """Refuse everything but module classes, by where they are defined and not by spelling."""
-    name = str(target)
-    module_name, _, class_name = name.rpartition(".")
-    found: object = None
-    if name.startswith(_MODULE_PREFIXES):
-        try:
-            found = getattr(importlib.import_module(module_name), class_name, None)
-        except ImportError:
-            found = None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ConfigError(
-            f"{config}: _target_ {shown(name)} is not a module of sam2.modeling or torch.nn"
-        )
-
-
 def _check_fit(
-    expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor], files: Sam2Files
+    expected: dict[str, torch.Size], state: dict[str, torch.Tensor], files: Sam2Files
 ) -> None:
     faults = {
         "missing": [name for name in expected if name not in state],
         "unknown": [name for name in state if name not in expected],
         "of another shape": [
-            f"{name} {list(state[name].shape)} for {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in state and state[name].shape != tensor.shape
+            f"{name} {list(state[name].shape)} for {list(shape)}"
+            for name, shape in expected.items()
+            if name in state and state[name].shape != shape
         ],
     }
     parts = [

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from segzero_core.checkpoints.description import FILE_NAME
-from segzero_core.checkpoints.sam2_checkpoint import build_sam2
+from segzero_core.checkpoints.sam2_architecture import build_sam2, config_text
 from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT
 
 TINY_REPLY = (
@@ -90,12 +90,11 @@ def save_tiny_segmenter(folder: Path, *, as_pt: bool = False) -> Path:
         folder: Is made if it is not there.
         as_pt: Write the weights as Meta publishes them, not as safetensors.
     """
-    from omegaconf import OmegaConf
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "sam2.yaml"
-    config.write_text(OmegaConf.to_yaml(OmegaConf.create({"model": tiny_sam2_config()})))
+    config.write_text(config_text({"model": tiny_sam2_config()}))
     torch.manual_seed(0)
     state = build_sam2(config).state_dict()
     if as_pt:

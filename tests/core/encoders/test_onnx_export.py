@@ -20,7 +20,8 @@ from segzero_core import (
     load_segmenter,
 )
 from segzero_core.checkpoints.registry import find_model
-from segzero_core.checkpoints.sam2_checkpoint import build_sam2, package_config
+from segzero_core.checkpoints.sam2_architecture import build_sam2
+from segzero_core.checkpoints.sam2_checkpoint import package_config
 from segzero_core.encoders.onnx_encoder import OnnxImageEncoder
 from segzero_core.encoders.onnx_export import export_encoder, onnx_path
 from segzero_core.segmenter.encoder_parity import MIN_IOU, drawn_scene, mask_agreement

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from segzero_core.checkpoints.sam2_architecture import config_text
 from training.bundle.segmenter.model import ModelSize, model_config
 
 CONFIG_FILE = "config.yaml"
@@ -29,9 +29,7 @@ def export(model: Any, size: ModelSize, folder: Path) -> None:
     save_file(weights, partial, metadata={"format": "pt"})
     partial.chmod(0o644)
     os.replace(partial, folder / WEIGHTS_FILE)
-    text = OmegaConf.to_yaml(
-        OmegaConf.create({"model": model_config(size), "segzero": {"memory": "untrained"}})
-    )
+    text = config_text({"model": model_config(size), "segzero": {"memory": "untrained"}})
     partial.write_text(
         f"# A small SAM 2 for the tabletop world; read by sam2 1.1.0.\n{text}", encoding="utf-8"
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from segzero_core.checkpoints.sam2_architecture import sam2_from_values
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -95,11 +97,7 @@ def model_config(size: ModelSize) -> dict[str, Any]:
 
 def build_model(config: dict[str, Any]) -> nn.Module:
     """Build the (untrained) sam2 model that a `model:` section describes."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    model: nn.Module = instantiate(OmegaConf.create(config), _recursive_=True)
-    return model
+    return sam2_from_values(config).train()
 
 
 def _position_encoding(channels: int) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from segzero_core.checkpoints.sam2_architecture import config_text, read_config
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2, read_state
 from training.bundle.segmenter.export import CONFIG_FILE, WEIGHTS_FILE
 
@@ -38,9 +38,9 @@ def export(model: Any, trained: Sequence[str], base: Path, folder: Path) -> None
             weights[name] = tensor.detach().to(weights[name].dtype).contiguous()
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise ValueError("some weights do not fit into the type they are stored in")
-    config = OmegaConf.load(files.config)
-    config.model.num_maskmem = model.num_maskmem
-    config.segzero = {
+    config = read_config(files.config)
+    config["model"]["num_maskmem"] = model.num_maskmem
+    config["segzero"] = {
         "memory": "trained",
         "tracking_side": model.image_size,
         "careful": True,
@@ -51,7 +51,7 @@ def export(model: Any, trained: Sequence[str], base: Path, folder: Path) -> None
     os.replace(partial, folder / WEIGHTS_FILE)
     first_line = files.config.read_text(encoding="utf-8").splitlines()[0]
     comment = f"{first_line}\n" if first_line.startswith("#") else ""
-    partial.write_text(comment + OmegaConf.to_yaml(config), encoding="utf-8")
+    partial.write_text(comment + config_text(config), encoding="utf-8")
     os.replace(partial, folder / CONFIG_FILE)
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     (folder / SUMS_FILE).write_text(f"{digest}  {WEIGHTS_FILE}\n", encoding="utf-8")
