@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.config import GraspConfig
+from segzero_core.depth.camera import Floats
 from segzero_core.depth.shape_completion import Body, body_of
-from segzero_core.depth.types import Floats, Grasp, ObjectCloud, SupportPlane
+from segzero_core.depth.types import Grasp, ObjectCloud, SupportPlane
 
 Singles: TypeAlias = NDArray[np.float32]
 

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.config import GraspConfig
+from segzero_core.depth.camera import CameraModel
 from segzero_core.depth.grasp_planner import grasp_candidates, grasps_of_body
 from segzero_core.depth.shape_completion import body_of, box_of_body, oriented_box
 from segzero_core.depth.support_plane import nearby_points, support_plane
-from segzero_core.depth.types import CameraModel, Grasp, ObjectCloud, OrientedBox, SupportPlane
+from segzero_core.depth.types import Grasp, ObjectCloud, OrientedBox, SupportPlane
 from segzero_core.errors import InputError, ShapeError
 from segzero_core.geometry import box_from_mask
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segzero_core.depth.types import Floats, ObjectCloud, OrientedBox, SupportPlane, unit_vector
+from segzero_core.depth.camera import Floats, unit_vector
+from segzero_core.depth.types import ObjectCloud, OrientedBox, SupportPlane
 from segzero_core.errors import InputError
 
 _SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 640, 140, 300

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segzero_core.depth.types import CameraModel, Floats, ObjectCloud, SupportPlane, unit_vector
+from segzero_core.depth.camera import CameraModel, Floats, unit_vector
+from segzero_core.depth.types import ObjectCloud, SupportPlane
 
 _RING_SHARE: Final = 0.35
 """The ring around the mask is as wide as this share of the mask's larger side,"""

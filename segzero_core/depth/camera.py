@@ -1,0 +1,187 @@
+"""How a camera maps directions to pixels: focal lengths, middle and distortion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.errors import InputError, ShapeError
+from segzero_core.types import SizeWH
+
+Floats: TypeAlias = NDArray[np.float64]
+
+PLUMB_BOB: Final = "plumb_bob"
+RATIONAL: Final = "rational_polynomial"
+EQUIDISTANT: Final = "equidistant"
+COEFFICIENTS: Final = {PLUMB_BOB: (4, 5), RATIONAL: (8,), EQUIDISTANT: (4,)}
+"""How many numbers each distortion model has."""
+_UNDISTORT_STEPS: Final = 12
+_UNDISTORT_ERROR: Final = 2e-4
+"""Of a normalised coordinate; a tenth of a pixel at a focal length of 500."""
+
+
+def frozen_array(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise ShapeError(name, f"numbers {list(shape)}", value) from None
+    # A sum is finite only if all its terms are; it may overflow only with nonsense.
+    if array.shape != shape or not isfinite(array.sum()):
+        raise ShapeError(name, f"finite numbers {list(shape)}", array)
+    array.setflags(write=False)
+    return array
+
+
+def unit_vector(up: NDArray[Any]) -> Floats:
+    """Return a direction with the length 1.
+
+    Raises:
+        InputError: It is no direction.
+    """
+    direction = frozen_array("up", up, (3,))
+    length = sqrt(direction @ direction)
+    if not length > 0:
+        raise InputError("up: its length is zero; give the direction against gravity")
+    return np.asarray(direction / length, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class CameraModel:
+    """How a camera maps directions to pixels.
+
+    Attributes:
+        k: float64 [3, 3]: fx, fy, cx, cy [px] and the skew, as in CameraInfo.
+        distortion: Coefficients in the order of CameraInfo; empty or all zero is none.
+        size_wh: Width and height of its pictures [px].
+        distortion_model: plumb_bob, rational_polynomial or equidistant; empty takes the one that
+            has so many coefficients.
+    """
+
+    k: Floats
+    distortion: tuple[float, ...]
+    size_wh: SizeWH
+    distortion_model: str = ""
+
+    def __post_init__(self) -> None:
+        k = frozen_array("camera matrix K", self.k, (3, 3))
+        if not (k[0, 0] > 0 and k[1, 1] > 0):
+            raise InputError(
+                f"camera matrix K: fx and fy must be positive, got {k[0, 0]:g} and {k[1, 1]:g}; "
+                "is the camera calibrated? Its camera_info must have K"
+            )
+        if tuple(k[2]) != (0.0, 0.0, 1.0) or k[1, 0] != 0:
+            raise InputError(f"camera matrix K: not of the form fx s cx, 0 fy cy, 0 0 1: {k}")
+        width, height = self.size_wh
+        if width < 1 or height < 1:
+            raise InputError(f"camera size: must be at least 1x1 pixel, got {width}x{height}")
+        object.__setattr__(self, "k", k)
+        numbers = tuple(float(each) for each in self.distortion)
+        object.__setattr__(self, "distortion", numbers)
+        object.__setattr__(self, "distortion_model", self._checked_model(numbers))
+
+    def _checked_model(self, numbers: tuple[float, ...]) -> str:
+        name = self.distortion_model
+        if not name:
+            name = RATIONAL if len(numbers) == 8 else PLUMB_BOB
+        if name not in COEFFICIENTS:
+            raise InputError(
+                f"distortion model {name!r} is none of {', '.join(COEFFICIENTS)}; rectify the "
+                "pictures, or calibrate with one of these"
+            )
+        if numbers and len(numbers) not in COEFFICIENTS[name]:
+            wanted = " or ".join(map(str, COEFFICIENTS[name]))
+            raise InputError(f"distortion {name} has {wanted} coefficients, got {len(numbers)}")
+        if not np.isfinite(numbers).all():
+            raise InputError(f"distortion: not all numbers are finite: {list(numbers)}")
+        return name
+
+    @property
+    def focal_px(self) -> float:
+        """The mean of fx and fy: how many pixels a radian spans in the middle [px]."""
+        return float(self.k[0, 0] + self.k[1, 1]) / 2
+
+    def rays(self, pixels_xy: NDArray[Any]) -> Floats:
+        """Return float64 [N, 2]: x and y on the plane z = 1 that each pixel's centre sees.
+
+        Directions that the distortion model cannot tell (outside of where it holds) are NaN.
+
+        Args:
+            pixels_xy: [N, 2], column and row.
+        """
+        pixels = np.asarray(pixels_xy, np.float64)
+        y = (pixels[:, 1] - self.k[1, 2]) / self.k[1, 1]
+        x = (pixels[:, 0] - self.k[0, 2] - self.k[0, 1] * y) / self.k[0, 0]
+        if not any(self.distortion):
+            return np.stack((x, y), axis=1)
+        if self.distortion_model == EQUIDISTANT:
+            return _undistort_equidistant(x, y, self.distortion)
+        return _undistort(x, y, self.distortion)
+
+    def pixels(self, points_m: NDArray[Any]) -> Floats:
+        """Return float64 [N, 2]: where points [N, 3] before the camera are seen [px]."""
+        points = np.asarray(points_m, np.float64)
+        x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
+        if any(self.distortion):
+            if self.distortion_model == EQUIDISTANT:
+                x, y = _distort_equidistant(x, y, self.distortion)
+            else:
+                x, y = _distort(x, y, self.distortion)
+        column = self.k[0, 0] * x + self.k[0, 1] * y + self.k[0, 2]
+        return np.stack((column, self.k[1, 1] * y + self.k[1, 2]), axis=1)
+
+
+def _parts(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats, Floats]:
+    """Return the radial factor and the tangential shifts of plumb_bob and rational_polynomial."""
+    k1, k2, p1, p2, k3, k4, k5, k6 = (*d, *(0.0,) * (8 - len(d)))
+    r2 = x * x + y * y
+    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    shift_x = 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    shift_y = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    return radial, shift_x, shift_y
+
+
+def _distort(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats]:
+    radial, shift_x, shift_y = _parts(x, y, d)
+    return x * radial + shift_x, y * radial + shift_y
+
+
+def _undistort(seen_x: Floats, seen_y: Floats, d: tuple[float, ...]) -> Floats:
+    """Invert `_distort` by fixed-point steps, which real lenses need few of."""
+    x, y = seen_x, seen_y
+    with np.errstate(all="ignore"):  # what does not converge is found below
+        for _ in range(_UNDISTORT_STEPS):
+            radial, shift_x, shift_y = _parts(x, y, d)
+            x, y = (seen_x - shift_x) / radial, (seen_y - shift_y) / radial
+        again_x, again_y = _distort(x, y, d)
+        good = np.hypot(again_x - seen_x, again_y - seen_y) < _UNDISTORT_ERROR
+    return np.where(good[:, None], np.stack((x, y), axis=1), np.nan)
+
+
+def _angle_out(theta: Floats, d: tuple[float, ...]) -> Floats:
+    t2 = theta * theta
+    return theta * (1 + t2 * (d[0] + t2 * (d[1] + t2 * (d[2] + t2 * d[3]))))
+
+
+def _distort_equidistant(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats]:
+    r = np.maximum(np.hypot(x, y), 1e-12)
+    scale = _angle_out(np.arctan(r), d) / r
+    return x * scale, y * scale
+
+
+def _undistort_equidistant(seen_x: Floats, seen_y: Floats, d: tuple[float, ...]) -> Floats:
+    """Invert the angle's polynomial by Newton's method."""
+    out = np.maximum(np.hypot(seen_x, seen_y), 1e-12)
+    theta = out
+    with np.errstate(all="ignore"):
+        for _ in range(_UNDISTORT_STEPS):
+            t2 = theta * theta
+            slope = 1 + t2 * (3 * d[0] + t2 * (5 * d[1] + t2 * (7 * d[2] + t2 * 9 * d[3])))
+            theta = theta - (_angle_out(theta, d) - out) / slope
+        good = (np.abs(_angle_out(theta, d) - out) < _UNDISTORT_ERROR) & (theta >= 0)
+        good &= theta < np.pi / 2  # beyond, nothing meets the plane z = 1
+        scale = np.where(good, np.tan(theta) / out, np.nan)
+    return np.stack((seen_x * scale, seen_y * scale), axis=1)
