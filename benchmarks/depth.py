@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_core.config import GraspConfig
-from segzero_core.depth.measurement import (
+from segzero_core.depth import (
     CameraModel,
     border_pixels,
-    depth_in_metres,
+    depth_in_meters,
     measure_object,
 )
 from segzero_core.errors import InputError
@@ -96,7 +96,7 @@ def true_size(thing: SceneObject) -> NDArray[np.float64]:
 def measure_scene(shot: Shot, repeats: int, grasping: GraspConfig) -> Iterator[dict[str, Any]]:
     """Yield what came of each object of a scene."""
     scene, depth_mm, instances = shot
-    camera, depth_m = camera_of(scene), depth_in_metres(depth_mm, "16UC1")
+    camera, depth_m = camera_of(scene), depth_in_meters(depth_mm, "16UC1")
     turn = rotation_of(scene.camera_quaternion_xyzw)
     for thing in scene.objects:
         mask = instances == thing.id
@@ -111,7 +111,7 @@ def measure_scene(shot: Shot, repeats: int, grasping: GraspConfig) -> Iterator[d
         except InputError as error:
             yield {"kind": thing.kind, "error": str(error)}
             continue
-        centre = turn @ found.box.centre_m + np.array(scene.camera_position_m)
+        centre = turn @ found.box.center_m + np.array(scene.camera_position_m)
         size = true_size(thing)
         yield {
             "kind": thing.kind,

@@ -40,11 +40,11 @@ from examples.grasp_client import Answer, Found, GraspPose, Place, Step, decide,
 from segzero_core import SegZero, SegZeroError
 from segzero_core.ambiguity import is_ambiguous
 from segzero_core.config import GraspConfig, NodeConfig
-from segzero_core.depth.measurement import (
+from segzero_core.depth import (
     MAX_BORDER_PX,
     CameraModel,
     border_pixels,
-    depth_in_metres,
+    depth_in_meters,
     measure_object,
 )
 from worlds.tabletop.camera import Camera, Picture
@@ -104,7 +104,7 @@ def camera_of(stage: Stage) -> CameraModel:
 
 def answer_of(found: Masks, picture: Picture, camera: CameraModel) -> Answer:
     """Find grasps for masks, as the node does; an object without depth has none."""
-    depth_m, config = depth_in_metres(picture.depth_mm, "16UC1"), GraspConfig(**GRASP_SETTINGS)
+    depth_m, config = depth_in_meters(picture.depth_mm, "16UC1"), GraspConfig(**GRASP_SETTINGS)
     objects = []
     for mask, score in zip(found.masks, found.scores, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""A drawn depth picture whose truth is known: boxes and balls on a table, by casting rays."""
+"""Ray-cast depth images with known ground truth: boxes and balls on a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segzero_core.depth.measurement import CameraModel
+from segzero_core.depth import CameraModel
 
 Floats = NDArray[np.float64]
 
@@ -23,20 +23,20 @@ def look_down(elevation_deg: float) -> Floats:
 
 @dataclass(frozen=True)
 class Brick:
-    """A box on the table: its middle on the table [m], its size [m] and its turn about z [rad]."""
+    """A box on the table: position of its center [m], size [m], rotation about z [rad]."""
 
     place_xy: tuple[float, float]
     size_m: tuple[float, float, float]
     yaw: float = 0.0
 
     @property
-    def centre_m(self) -> Floats:
+    def center_m(self) -> Floats:
         return np.array([*self.place_xy, self.size_m[2] / 2])
 
     def hit(self, origin: Floats, rays: Floats) -> Floats:
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-        start, way = turn @ (origin - self.centre_m), rays @ turn.T
+        start, way = turn @ (origin - self.center_m), rays @ turn.T
         half = np.array(self.size_m) / 2
         with np.errstate(divide="ignore", invalid="ignore"):
             one, other = (-half - start) / way, (half - start) / way
@@ -52,11 +52,11 @@ class Ball:
     radius_m: float
 
     @property
-    def centre_m(self) -> Floats:
+    def center_m(self) -> Floats:
         return np.array([*self.place_xy, self.radius_m])
 
     def hit(self, origin: Floats, rays: Floats) -> Floats:
-        start = origin - self.centre_m
+        start = origin - self.center_m
         a, b = (rays**2).sum(axis=1), rays @ start
         inside = b**2 - a * (start @ start - self.radius_m**2)
         near = (-b - np.sqrt(np.maximum(inside, 0))) / a
@@ -85,13 +85,13 @@ class View:
 
 
 def see(
-    things: list[Any],
+    objects: list[Any],
     *,
     elevation_deg: float = 45.0,
     distance_m: float = 0.6,
     camera: CameraModel | None = None,
 ) -> View:
-    """Cast a ray through every pixel; things are numbered from 1, the table is 0."""
+    """Cast a ray through every pixel; objects are numbered from 1, the table is 0."""
     if camera is None:
         camera = CameraModel([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]], (), (320, 240))
     width, height = camera.size_wh
@@ -102,7 +102,7 @@ def see(
     rays = np.column_stack((flat, np.ones(len(flat)))) @ rotation.T
     with np.errstate(divide="ignore", invalid="ignore"):
         table = np.where(rays[:, 2] < 0, -position[2] / rays[:, 2], np.inf)
-    distances = np.stack([table, *(thing.hit(position, rays) for thing in things)])
+    distances = np.stack([table, *(item.hit(position, rays) for item in objects)])
     distances = np.where(np.isfinite(distances), distances, np.inf)
     ids = distances.argmin(axis=0)
     z = distances.min(axis=0)

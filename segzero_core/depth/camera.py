@@ -1,4 +1,9 @@
-"""How a camera maps directions to pixels: focal lengths, middle and distortion."""
+"""Pinhole camera with lens distortion: pixels to rays, and points back to pixels.
+
+The camera's optical frame has x to the right, y down and z forward, in meters. A pixel is named by
+its center, so the center of the pixel in column 3 and row 5 is (3.0, 5.0), as in
+sensor_msgs/CameraInfo.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +23,23 @@ PLUMB_BOB: Final = "plumb_bob"
 RATIONAL: Final = "rational_polynomial"
 EQUIDISTANT: Final = "equidistant"
 COEFFICIENTS: Final = {PLUMB_BOB: (4, 5), RATIONAL: (8,), EQUIDISTANT: (4,)}
-"""How many numbers each distortion model has."""
+"""Number of coefficients that each distortion model takes."""
 _UNDISTORT_STEPS: Final = 12
 _UNDISTORT_ERROR: Final = 2e-4
-"""Of a normalised coordinate; a tenth of a pixel at a focal length of 500."""
+"""In normalized image coordinates; a tenth of a pixel at a focal length of 500."""
 
 
 def frozen_array(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
+    """Return a read-only float64 copy of an array.
+
+    Raises:
+        ShapeError: The array has another shape or a number that is not finite.
+    """
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError):
         raise ShapeError(name, f"numbers {list(shape)}", value) from None
-    # A sum is finite only if all its terms are; it may overflow only with nonsense.
+    # A sum is finite only if all its terms are; only absurd numbers could overflow it.
     if array.shape != shape or not isfinite(array.sum()):
         raise ShapeError(name, f"finite numbers {list(shape)}", array)
     array.setflags(write=False)
@@ -37,10 +47,10 @@ def frozen_array(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def unit_vector(up: NDArray[Any]) -> Floats:
-    """Return a direction with the length 1.
+    """Scale a direction to length 1.
 
     Raises:
-        InputError: It is no direction.
+        InputError: The array is not three finite numbers, or all of them are zero.
     """
     direction = frozen_array("up", up, (3,))
     length = sqrt(direction @ direction)
@@ -51,14 +61,14 @@ def unit_vector(up: NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
-    """How a camera maps directions to pixels.
+    """Intrinsic calibration of a camera.
 
     Attributes:
         k: float64 [3, 3]: fx, fy, cx, cy [px] and the skew, as in CameraInfo.
-        distortion: Coefficients in the order of CameraInfo; empty or all zero is none.
-        size_wh: Width and height of its pictures [px].
-        distortion_model: plumb_bob, rational_polynomial or equidistant; empty takes the one that
-            has so many coefficients.
+        distortion: Coefficients in the order of CameraInfo; empty or all zero means none.
+        size_wh: Width and height of the camera's images [px].
+        distortion_model: plumb_bob, rational_polynomial or equidistant. Empty chooses
+            rational_polynomial for 8 coefficients, else plumb_bob.
     """
 
     k: Floats
@@ -79,35 +89,32 @@ class CameraModel:
         if width < 1 or height < 1:
             raise InputError(f"camera size: must be at least 1x1 pixel, got {width}x{height}")
         object.__setattr__(self, "k", k)
-        numbers = tuple(float(each) for each in self.distortion)
-        object.__setattr__(self, "distortion", numbers)
-        object.__setattr__(self, "distortion_model", self._checked_model(numbers))
-
-    def _checked_model(self, numbers: tuple[float, ...]) -> str:
-        name = self.distortion_model
-        if not name:
-            name = RATIONAL if len(numbers) == 8 else PLUMB_BOB
-        if name not in COEFFICIENTS:
+        distortion = tuple(float(value) for value in self.distortion)
+        model = self.distortion_model or (RATIONAL if len(distortion) == 8 else PLUMB_BOB)
+        if model not in COEFFICIENTS:
             raise InputError(
-                f"distortion model {name!r} is none of {', '.join(COEFFICIENTS)}; rectify the "
-                "pictures, or calibrate with one of these"
+                f"distortion model {model!r} is none of {', '.join(COEFFICIENTS)}; rectify the "
+                "images, or calibrate with one of these"
             )
-        if numbers and len(numbers) not in COEFFICIENTS[name]:
-            wanted = " or ".join(map(str, COEFFICIENTS[name]))
-            raise InputError(f"distortion {name} has {wanted} coefficients, got {len(numbers)}")
-        if not np.isfinite(numbers).all():
-            raise InputError(f"distortion: not all numbers are finite: {list(numbers)}")
-        return name
+        if distortion and len(distortion) not in COEFFICIENTS[model]:
+            expected = " or ".join(map(str, COEFFICIENTS[model]))
+            raise InputError(
+                f"distortion {model} has {expected} coefficients, got {len(distortion)}"
+            )
+        if not np.isfinite(distortion).all():
+            raise InputError(f"distortion: not all numbers are finite: {list(distortion)}")
+        object.__setattr__(self, "distortion", distortion)
+        object.__setattr__(self, "distortion_model", model)
 
     @property
     def focal_px(self) -> float:
-        """The mean of fx and fy: how many pixels a radian spans in the middle [px]."""
+        """Mean of fx and fy [px]."""
         return float(self.k[0, 0] + self.k[1, 1]) / 2
 
     def rays(self, pixels_xy: NDArray[Any]) -> Floats:
-        """Return float64 [N, 2]: x and y on the plane z = 1 that each pixel's centre sees.
+        """Return float64 [N, 2]: where the ray through each pixel's center meets the plane z = 1.
 
-        Directions that the distortion model cannot tell (outside of where it holds) are NaN.
+        Rays outside the range where the distortion model can be inverted are NaN.
 
         Args:
             pixels_xy: [N, 2], column and row.
@@ -122,7 +129,7 @@ class CameraModel:
         return _undistort(x, y, self.distortion)
 
     def pixels(self, points_m: NDArray[Any]) -> Floats:
-        """Return float64 [N, 2]: where points [N, 3] before the camera are seen [px]."""
+        """Project points [N, 3] in front of the camera to pixels, float64 [N, 2] [px]."""
         points = np.asarray(points_m, np.float64)
         x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
         if any(self.distortion):
@@ -134,8 +141,8 @@ class CameraModel:
         return np.stack((column, self.k[1, 1] * y + self.k[1, 2]), axis=1)
 
 
-def _parts(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats, Floats]:
-    """Return the radial factor and the tangential shifts of plumb_bob and rational_polynomial."""
+def _brown_conrady(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats, Floats]:
+    """Return radial factor and tangential shifts of plumb_bob and rational_polynomial."""
     k1, k2, p1, p2, k3, k4, k5, k6 = (*d, *(0.0,) * (8 - len(d)))
     r2 = x * x + y * y
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
@@ -145,43 +152,43 @@ def _parts(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats, 
 
 
 def _distort(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats]:
-    radial, shift_x, shift_y = _parts(x, y, d)
+    radial, shift_x, shift_y = _brown_conrady(x, y, d)
     return x * radial + shift_x, y * radial + shift_y
 
 
-def _undistort(seen_x: Floats, seen_y: Floats, d: tuple[float, ...]) -> Floats:
-    """Invert `_distort` by fixed-point steps, which real lenses need few of."""
-    x, y = seen_x, seen_y
-    with np.errstate(all="ignore"):  # what does not converge is found below
+def _undistort(x_d: Floats, y_d: Floats, d: tuple[float, ...]) -> Floats:
+    """Invert `_distort` by fixed-point iteration, which converges fast for real lenses."""
+    x, y = x_d, y_d
+    with np.errstate(all="ignore"):  # the check below finds what did not converge
         for _ in range(_UNDISTORT_STEPS):
-            radial, shift_x, shift_y = _parts(x, y, d)
-            x, y = (seen_x - shift_x) / radial, (seen_y - shift_y) / radial
+            radial, shift_x, shift_y = _brown_conrady(x, y, d)
+            x, y = (x_d - shift_x) / radial, (y_d - shift_y) / radial
         again_x, again_y = _distort(x, y, d)
-        good = np.hypot(again_x - seen_x, again_y - seen_y) < _UNDISTORT_ERROR
+        good = np.hypot(again_x - x_d, again_y - y_d) < _UNDISTORT_ERROR
     return np.where(good[:, None], np.stack((x, y), axis=1), np.nan)
 
 
-def _angle_out(theta: Floats, d: tuple[float, ...]) -> Floats:
+def _distorted_angle(theta: Floats, d: tuple[float, ...]) -> Floats:
     t2 = theta * theta
     return theta * (1 + t2 * (d[0] + t2 * (d[1] + t2 * (d[2] + t2 * d[3]))))
 
 
 def _distort_equidistant(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats]:
     r = np.maximum(np.hypot(x, y), 1e-12)
-    scale = _angle_out(np.arctan(r), d) / r
+    scale = _distorted_angle(np.arctan(r), d) / r
     return x * scale, y * scale
 
 
-def _undistort_equidistant(seen_x: Floats, seen_y: Floats, d: tuple[float, ...]) -> Floats:
-    """Invert the angle's polynomial by Newton's method."""
-    out = np.maximum(np.hypot(seen_x, seen_y), 1e-12)
+def _undistort_equidistant(x_d: Floats, y_d: Floats, d: tuple[float, ...]) -> Floats:
+    """Invert the polynomial of the angle by Newton's method."""
+    out = np.maximum(np.hypot(x_d, y_d), 1e-12)
     theta = out
     with np.errstate(all="ignore"):
         for _ in range(_UNDISTORT_STEPS):
             t2 = theta * theta
             slope = 1 + t2 * (3 * d[0] + t2 * (5 * d[1] + t2 * (7 * d[2] + t2 * 9 * d[3])))
-            theta = theta - (_angle_out(theta, d) - out) / slope
-        good = (np.abs(_angle_out(theta, d) - out) < _UNDISTORT_ERROR) & (theta >= 0)
-        good &= theta < np.pi / 2  # beyond, nothing meets the plane z = 1
+            theta = theta - (_distorted_angle(theta, d) - out) / slope
+        good = (np.abs(_distorted_angle(theta, d) - out) < _UNDISTORT_ERROR) & (theta >= 0)
+        good &= theta < np.pi / 2  # rays beyond do not meet the plane z = 1
         scale = np.where(good, np.tan(theta) / out, np.nan)
-    return np.stack((seen_x * scale, seen_y * scale), axis=1)
+    return np.stack((x_d * scale, y_d * scale), axis=1)

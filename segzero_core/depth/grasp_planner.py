@@ -1,8 +1,8 @@
-"""Where a parallel gripper can take an object from above.
+"""Grasps of a parallel gripper from above.
 
-The object is looked at from above in many directions of the closing axis. In each, it is cut into
-strips as wide as a finger; where a piece of the object that fits between the fingers has free
-room on both sides for them, there is a candidate. So a wall of a bowl is found like a whole box.
+The object is seen from above, with the closing axis in many directions. For each direction it is
+cut into strips as wide as a finger. Where a part of the object fits between the fingers and there
+is free room on both sides of it, there is a candidate. So the wall of a bowl is found like a box.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from typing import Any, Final, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.config import GraspConfig
 from segzero_core.depth.camera import Floats
-from segzero_core.depth.shape_completion import Body, body_of
+from segzero_core.depth.shape_completion import CompletedShape, complete_shape
 from segzero_core.depth.types import Grasp, ObjectCloud, SupportPlane
 
 Singles: TypeAlias = NDArray[np.float32]
@@ -25,31 +26,31 @@ _ANGLES: Final = np.arange(float(_DIRECTIONS)) * (math.pi / _DIRECTIONS)
 _MIN_CELL_M: Final = 0.003
 _MAX_CELLS: Final = 72
 _TIP_DEPTHS: Final = (1.0, 0.5)
-"""How deep the tips go below the top, in lengths of the fingers."""
+"""Depths of the fingertips below the top, in finger lengths."""
 _MIN_STEP_M: Final = 0.005
-"""Depths that differ by less are one."""
+"""Depths that differ by less count as one."""
 _CHECKED: Final = 24
-"""Candidates that are looked at closely."""
+"""Candidates that are scored."""
 _BINS: Final = 1000
-"""More than there are places across in one direction."""
+"""More than the number of bins across in one direction."""
 _OBSTACLES: Final = 800
-"""Points of its surroundings that are looked at, at most."""
+"""Largest number of points of the surroundings."""
 
 _GOOD_CONTACT_M: Final = 0.015
 """Fingers that overlap the object by more hold no better."""
 _FRICTION_SLOPE: Final = 0.6
-"""Sides whose normals are off the closing axis by more than this tangent slip away."""
+"""Sides slip whose normals are off the closing axis by more than this tangent."""
 _FAR: Final = np.float32(1e3)
 _NOWHERE: Final = -(10**6)
-_CENTRE_M: Final = 0.06
-"""So far off the object's middle the weight begins to turn it in the gripper."""
+_CENTER_M: Final = 0.06
+"""At this distance from the object's center its weight begins to turn it in the gripper."""
 _TOUCH_M: Final = 0.004
-"""So far into the room of a finger points of the object may reach: noise, and thinning."""
+"""Points may reach so far into the space of a finger, because of noise and thinning."""
 _STRAY_POINTS: Final = 2
 _MIN_SCORE: Final = 0.02
-"""Worse candidates are none."""
+"""Candidates that score less are dropped."""
 _APART_M, _APART_COS = 0.012, 0.94
-"""Candidates nearer than this, in place and in direction, are one."""
+"""Candidates closer than this, in position and in direction, count as one."""
 
 
 def grasp_candidates(
@@ -60,99 +61,94 @@ def grasp_candidates(
     surroundings_m: NDArray[Any] | None = None,
     config: GraspConfig | None = None,
 ) -> tuple[Grasp, ...]:
-    """Find ways to take an object with two parallel fingers from above.
+    """Find grasps of an object with two parallel fingers from above.
 
-    The gripper's frame: z is the approach, x the closing axis, y = z × x; its origin is the middle
-    between the tips of the fingers. The approach is down the support's normal, else down `up`,
-    else along the view to the object.
+    In the gripper's frame z is the approach, x the closing axis and y = z × x; the origin lies
+    midway between the fingertips. The approach is down the support plane's normal, else down
+    `up`, else along the view to the object.
 
     Args:
-        cloud: What is seen of it, from one side.
-        support: What it stands on; the tips stay above it.
-        up: [3], against gravity in the camera frame, used where there is no support.
-        surroundings_m: [M, 3], points of other things in the camera frame, which fingers must not
-            meet [m].
+        cloud: The visible surface, from one side.
+        support: The plane that the object stands on; the fingertips stay above it.
+        up: [3], the direction against gravity in the camera frame, used without a support plane.
+        surroundings_m: [M, 3], points of other objects in the camera frame, which the fingers
+            must not hit [m].
         config: The gripper.
 
     Returns:
-        Best first; empty where nothing fits between the fingers.
+        Best first; empty if nothing fits between the fingers.
 
     Raises:
-        InputError: All points lie at or below the support.
+        InputError: All points lie at or below the support plane.
     """
-    body = body_of(cloud, support, up=up)
-    return grasps_of_body(body, surroundings_m=surroundings_m, config=config or GraspConfig())
+    shape = complete_shape(cloud, support, up=up)
+    return grasps_on_shape(shape, surroundings_m=surroundings_m, config=config or GraspConfig())
 
 
-def grasps_of_body(
-    body: Body, *, surroundings_m: NDArray[Any] | None, config: GraspConfig
+def grasps_on_shape(
+    shape: CompletedShape, *, surroundings_m: NDArray[Any] | None, config: GraspConfig
 ) -> tuple[Grasp, ...]:
-    """Find grasps of a completed object; see `grasp_candidates`."""
+    """Find grasps of a completed shape; see `grasp_candidates`."""
     if config.max_grasps == 0:
         return ()
-    search = _Search(body, surroundings_m, config)
-    return search.grasps()
+    return _GraspSearch(shape, surroundings_m, config).grasps()
 
 
-class _Search:
-    """The search over one object; the frame is the body's, z up."""
+class _GraspSearch:
+    """Search over one object, in the frame of its completed shape with z up."""
 
     def __init__(
-        self, body: Body, surroundings_m: NDArray[Any] | None, config: GraspConfig
+        self, shape: CompletedShape, surroundings_m: NDArray[Any] | None, config: GraspConfig
     ) -> None:
-        self._body = body
+        self._shape = shape
         self._config = config
-        # Small numbers in small arrays, which stay in the processor's cache.
-        self._points = body.points.T.astype(np.float32)
-        self._middle = _middle_of(body)
-        self._obstacles: Singles = np.zeros((3, 0), np.float32)
-        self._tips = self._tip_heights()
-        if surroundings_m is not None and len(surroundings_m):
-            heights = (surroundings_m - body.origin_m) @ body.axes[2]
-            places = _thinned(np.flatnonzero(heights > self._tips.min()), _OBSTACLES)
-            others = surroundings_m.take(places, axis=0)
-            self._obstacles = body.from_camera(others).T.astype(np.float32)
-
-    def _tip_heights(self) -> Floats:
-        config, top = self._config, float(self._body.high[2])
-        # A thin thing leaves room for the tips only below the middle of its side.
-        lowest = min(config.grasp_clearance_m, 0.4 * top) if self._body.stands else 0.0
+        # Single precision, so that the arrays stay in the processor's cache.
+        self._points = shape.points.T.astype(np.float32)
+        self._center = _footprint_center(shape.points.T[:2])
+        top = float(shape.high[2])
+        # A thin object leaves room for the fingertips only below the middle of its side.
+        lowest = min(config.grasp_clearance_m, 0.4 * top) if shape.stands else 0.0
         tips = [max(lowest, top - depth * config.finger_length_m) for depth in _TIP_DEPTHS]
-        chosen = tips[:1]
-        chosen += [tip for tip in tips[1:] if tip > chosen[-1] + _MIN_STEP_M]
-        return np.array(chosen)
+        distinct = [tip for tip in tips[1:] if tip > tips[0] + _MIN_STEP_M]
+        self._tips = np.array([tips[0], *distinct])
+        self._obstacles: Singles = np.zeros((3, 0), np.float32)
+        if surroundings_m is not None and len(surroundings_m):
+            heights = (surroundings_m - shape.origin_m) @ shape.axes[2]
+            high = np.flatnonzero(heights > self._tips.min())
+            others = surroundings_m.take(high[:: max(1, -(-len(high) // _OBSTACLES))], axis=0)
+            self._obstacles = ((others - shape.origin_m) @ shape.axes.T).T.astype(np.float32)
 
     def grasps(self) -> tuple[Grasp, ...]:
         """Return the best candidates."""
         rough = self._rough()
         if not rough.shape[1]:
             return ()
-        looked = self._looked_at(rough)
-        order = np.argsort(-looked[5], kind="stable")
+        scored = self._scored(rough)
+        order = np.argsort(-scored[5], kind="stable")
         chosen: list[tuple[float, float, float, float]] = []
         grasps: list[Grasp] = []
-        for angle, tip, x, y, width, score in looked.T[order].tolist():
-            place = (angle, tip, x, y)
+        for angle, tip, x, y, width, score in scored.T[order].tolist():
+            pose = (angle, tip, x, y)
             if score <= _MIN_SCORE or len(grasps) == self._config.max_grasps:
                 break
-            if any(_alike(place, other) for other in chosen):
+            if any(_same_grasp(pose, other) for other in chosen):
                 continue
-            if not self._meets_itself(*place, width):
-                chosen.append(place)
-                grasps.append(self._grasp(*place, width, score))
+            if not self._hits_object(*pose, width):
+                chosen.append(pose)
+                grasps.append(self._grasp(*pose, width, score))
         return tuple(grasps)
 
     def _grasp(
         self, angle: float, tip: float, x: float, y: float, width: float, score: float
     ) -> Grasp:
         cos, sin = math.cos(angle), math.sin(angle)
-        # Rows: the closing axis, z × x, and down; and the place.
+        # Rows: the closing axis, z × x, the approach (down), and the position.
         frame = np.array([(cos, sin, 0.0), (sin, -cos, 0.0), (0.0, 0.0, -1.0), (x, y, tip)])
-        frame = frame @ self._body.axes
-        return Grasp(self._body.origin_m + frame[3], frame[:3].T, width, score)
+        frame = frame @ self._shape.axes
+        return Grasp(self._shape.origin_m + frame[3], frame[:3].T, width, score)
 
     def _rough(self) -> Floats:
-        """Return [5, C]: angle, tip height, place across, and both ends along the closing axis."""
+        """Return candidates [5, C]: angle, tip height, position across, first and last along."""
         config = self._config
         s, t = _along_and_across(self._points, _ANGLES)
         low_s, low_t = s.min(), t.min()
@@ -161,26 +157,26 @@ class _Search:
         room = max(1, round((config.finger_thickness_m + config.grasp_clearance_m) / cell))
         half = max(1, round(config.finger_width_m / cell / 2))
         columns, rows = (s / cell).astype(np.int32), (t / cell).astype(np.int32)
-        # Room to spread into, also at each row's end: so runs of one row never meet the next's.
+        # Margins to dilate into, also at the end of each row, so that runs end with their row.
         shape = (_DIRECTIONS, int(rows.max()) + 2 * half, int(columns.max()) + 1 + room + 1)
         number = np.arange(_DIRECTIONS, dtype=np.int32)[:, None]
         cells = (number * shape[1] + rows + 2 * half - 1) * shape[2] + columns
         widest = config.gripper_opening_m - 2 * config.grasp_clearance_m
         found, leans, groups = [], [], []
         for i, tip in enumerate(self._tips):
-            strips = np.zeros(math.prod(shape), np.bool_)
-            strips[cells.compress(self._points[2] > tip, axis=1)] = True
-            _spread(strips, half, -shape[2])
-            both = strips.copy()
-            both[: -half * shape[2]] |= strips[half * shape[2] :]
-            _spread(both, room, 1)
-            first, last = _runs(both)
+            filled = np.zeros(math.prod(shape), np.uint8)
+            filled[cells.compress(self._points[2] > tip, axis=1)] = 1
+            grid = filled.reshape(-1, shape[2])
+            # What half a finger touches; and what a whole finger and the room beside it touch.
+            strips = cv2.dilate(grid, np.ones((half, 1), np.uint8), anchor=(0, 0)).ravel()
+            finger = np.ones((2 * half, room), np.uint8)
+            first, last = _runs(cv2.dilate(grid, finger, anchor=(room - 1, 0)).ravel())
             last = last - room + 1
             fits = (last - first - 1) * cell <= widest
             first, last = first.compress(fits), last.compress(fits)
             line, begin = np.divmod(first, shape[2])
             which, row = np.divmod(line, shape[1])
-            # Where the other half of the finger is: as many rows further on as there still are.
+            # The other half of the finger is so many rows further on, if there are as many.
             further = np.minimum(half, shape[1] - 1 - row) * shape[2]
             leans.append(_lean(strips, first, last, further) / half)
             bins = (row * cell / _APART_M).astype(np.intp)
@@ -193,24 +189,24 @@ class _Search:
         return rough.take(np.argsort(-likely, kind="stable")[:_CHECKED], axis=1)
 
     def _likely(self, rough: Floats, group: NDArray[np.intp], lean: Floats) -> Floats:
-        """Guess the score of candidates, so that the best of each group comes first."""
+        """Estimate scores; the best candidate of each group ranks before all second ones."""
         angle, _, across, first, last = rough
         cos, sin = np.cos(angle), np.sin(angle)
-        x, y = self._middle
+        x, y = self._center
         along = (first + last) / 2 - (x * cos + y * sin)
         across = across - (y * cos - x * sin)
-        guess = np.maximum(1 - 0.8 * lean, 0.05) * _balance(along, across)
-        order = np.argsort(group - 0.5 * guess)  # the guess is at most 1
+        estimate = np.maximum(1 - 0.8 * lean, 0.05) * _balance(along, across)
+        order = np.argsort(group - 0.5 * estimate)  # the estimate is at most 1
         group = group[order]
         places = np.arange(len(order))
         starts = places.copy()
         starts[1:][group[1:] == group[:-1]] = 0
         rank = np.empty(len(order))
         rank[order] = places - np.maximum.accumulate(starts)
-        return np.asarray(guess - rank, np.float64)
+        return np.asarray(estimate - rank, np.float64)
 
-    def _looked_at(self, rough: Floats) -> Floats:
-        """Return [6, C]: angle, tip, centre (x, y), opening and score of each candidate."""
+    def _scored(self, rough: Floats) -> Floats:
+        """Return [6, C]: angle, tip height, center (x, y), opening and score of each candidate."""
         config, half = self._config, self._config.finger_width_m / 2
         angle, tip, across, first, last = rough
         count = len(angle)
@@ -219,12 +215,12 @@ class _Search:
         slack = np.float32(2 * _MIN_CELL_M)
         inside = (np.abs(t) <= half) & (self._points[2] > _column(tip))
         inside &= (s >= _column(first) - slack) & (s <= _column(last) + slack)
-        # From here on with the few points that are inside, each with its candidate's number.
+        # From here on only the points inside count, each with the number of its candidate.
         places = np.flatnonzero(inside)
         which, point = np.divmod(places, s.shape[1])
         s, height = s.reshape(-1).take(places), self._points[2].take(point)
         height = height - tip.astype(np.float32).take(which)
-        # Each end is looked for in either half of the finger's width.
+        # Each end is found separately for both halves of the finger's width.
         part = which + count * (t.reshape(-1).take(places) > 0)
         begins, ends = np.full(2 * count, _FAR), np.full(2 * count, -_FAR)
         np.minimum.at(begins, part, s)
@@ -245,21 +241,21 @@ class _Search:
         score = (
             np.clip(1 - slope / _FRICTION_SLOPE, 0, 1)
             * np.clip(tops / _GOOD_CONTACT_M, 0.2, 1)
-            # Tips above the widest part would press the object down and out.
+            # Fingertips above the widest part would push the object down and out.
             * np.clip(grip / np.maximum(0.3 * tops, 1e-6), 0.1, 1)
-            * _balance(x - self._middle[0], y - self._middle[1])
+            * _balance(x - self._center[0], y - self._center[1])
             * np.clip(0.8 + (config.gripper_opening_m - opening) / 0.1, 0.8, 1)
         )
         fits = (end >= begin) & (opening <= config.gripper_opening_m)
         fits &= ~self._blocked(angle, tip, across, begin, end)
         return np.stack((angle, tip, x, y, opening, np.where(fits, score, 0.0)))
 
-    def _meets_itself(self, angle: float, tip: float, x: float, y: float, width: float) -> bool:
-        """Say whether a finger would come down on the object, where the search saw a gap."""
+    def _hits_object(self, angle: float, tip: float, x: float, y: float, width: float) -> bool:
+        """Check whether a finger would hit the object where the coarse search saw a gap."""
         config = self._config
         cos, sin = math.cos(angle), math.sin(angle)
         turn = np.array([(cos, sin), (-sin, cos)], np.float32)
-        surface = self._body.surface.T
+        surface = self._shape.surface.T
         along, across = turn @ surface[:2]
         met = np.abs(across - np.float32(y * cos - x * sin)) < config.finger_width_m / 2
         met &= surface[2] > tip + _TOUCH_M
@@ -271,7 +267,7 @@ class _Search:
     def _blocked(
         self, angle: Floats, tip: Floats, across: Floats, begin: Floats, end: Floats
     ) -> NDArray[np.bool_]:
-        """Say of each candidate whether a finger or the palm would meet something else."""
+        """Check for each candidate whether a finger or the palm would hit another object."""
         if not self._obstacles.shape[1]:
             return np.zeros(len(angle), np.bool_)
         config, spare = self._config, self._config.grasp_clearance_m
@@ -283,16 +279,12 @@ class _Search:
         return np.asarray(met.any(axis=1), np.bool_)
 
 
-def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Say whether two candidates, each of angle, tip and place, are as good as one."""
+def _same_grasp(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Check whether two candidates (angle, tip height, x, y) are almost the same."""
     apart = math.hypot(one[2] - other[2], one[3] - other[3])
     if apart >= _APART_M or abs(one[1] - other[1]) >= _APART_M:
         return False
     return abs(math.cos(one[0] - other[0])) > _APART_COS
-
-
-def _thinned(places: NDArray[np.intp], most: int) -> NDArray[np.intp]:
-    return places[:: max(1, -(-len(places) // most))]
 
 
 def _column(values: Floats) -> Singles:
@@ -300,72 +292,55 @@ def _column(values: Floats) -> Singles:
 
 
 def _balance(along: Floats, across: Floats) -> Floats:
-    """Say how well an object balances that is held so far off its middle: 0 to 1."""
-    return np.asarray(np.exp((along**2 + across**2) * (-0.5 / _CENTRE_M**2)), np.float64)
+    """Score from 0 to 1 for holding an object so far from its center."""
+    return np.asarray(np.exp((along**2 + across**2) * (-0.5 / _CENTER_M**2)), np.float64)
 
 
-def _middle_of(body: Body) -> Floats:
-    """Return float64 [2]: the middle of the footprint's area, by which the object balances."""
-    flat = body.points.T[:2]
+def _footprint_center(flat: Floats) -> Floats:
+    """Return float64 [2]: center of the area that points [2, N] cover; it balances there."""
     low = flat.min(axis=1)
     cell = max(0.004, float((flat.max(axis=1) - low).max()) / 40)
     across, along = ((flat - low[:, None]) / cell).astype(np.intp)
     filled = np.zeros((across.max() + 1, along.max() + 1), np.bool_)
     filled[across, along] = True
     across, along = np.divmod(np.flatnonzero(filled), filled.shape[1])
-    middle = np.array([across.mean() + 0.5, along.mean() + 0.5]) * cell
-    return np.asarray(low + middle, np.float64)
+    center = np.array([across.mean() + 0.5, along.mean() + 0.5]) * cell
+    return np.asarray(low + center, np.float64)
 
 
 def _along_and_across(points: Singles, angles: Floats) -> tuple[Singles, Singles]:
-    """Return coordinates [A, N] of points [3, N] along closing axes, and across them."""
+    """Return the coordinates [A, N] of points [3, N] along the closing axes and across them."""
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     flat = points[:2]
     return np.column_stack((cos, sin)) @ flat, np.column_stack((-sin, cos)) @ flat
 
 
-def _spread(filled: NDArray[np.bool_], length: int, stride: int) -> None:
-    """Let every filled cell fill `length` cells in all, one every `stride` places.
-
-    All cells lie in one list, which must leave room: what is spread beyond a row is in the next.
-    """
-    done = 1
-    while done < length:
-        more = min(done, length - done)
-        step = more * stride
-        if step > 0:
-            filled[step:] |= filled[:-step]
-        else:
-            filled[:step] |= filled[-step:]
-        done += more
-
-
-def _runs(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first and last place of every run of filled cells; the list's last is empty."""
+def _runs(filled: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return first and last index of each run of ones; the last cell is always zero."""
     changed = filled.copy()
     changed[1:] ^= filled[:-1]
-    places = np.flatnonzero(changed)
-    return places[::2], places[1::2] - 1
+    edges = np.flatnonzero(changed)
+    return edges[::2], edges[1::2] - 1
 
 
 def _lean(
-    strips: NDArray[np.bool_],
+    strips: NDArray[Any],
     first: NDArray[np.intp],
     last: NDArray[np.intp],
     further: NDArray[np.intp],
 ) -> Floats:
-    """Return by how many cells the two halves of a finger would touch a run apart, at most.
+    """Return the largest distance [cells] between the contacts of the two halves of a finger.
 
     Args:
-        strips: All cells in one list.
-        first: [C], the place of each run's first cell in it.
-        last: [C], the place of each run's last cell.
-        further: [C], so many places further on is what the finger's other half may touch.
+        strips: What half a finger touches, all cells in one list.
+        first: [C], index of the first cell of each run.
+        last: [C], index of the last cell of each run.
+        further: [C], distance to the cells of the finger's other half.
     """
     begins, ends = _runs(strips)
     touched = []
     for shift in (np.zeros_like(further), further):
-        # The cells touched are runs that lie wholly between the first and the last cell.
+        # The runs that lie wholly between the first and the last cell.
         one = np.searchsorted(begins, first + shift)
         other = np.searchsorted(ends, last + shift, side="right") - 1
         both = (begins.take(one, mode="clip") - shift, ends.take(other, mode="clip") - shift)

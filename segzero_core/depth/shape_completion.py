@@ -1,10 +1,10 @@
-"""The whole object from the one side that a camera sees: completed, and boxed in.
+"""Shape completion from a single view, and the oriented box around the completed shape.
 
-A cloud from one view is a shell: its mean lies on the near surface, not in the object. So the
-object is completed before it is measured. Below, it reaches down to what it stands on. Behind,
-it is taken to be symmetric: the cloud is mirrored at the vertical planes through the middle of
-its top, and what comes out is kept where the camera could not have seen it. A mirror image that
-would stand where the camera saw something else shows that the object is not symmetric so.
+A camera sees only the near side of an object, so the mean of its points lies on the surface and
+not in the middle. The shape is therefore completed before it is measured. Below, it reaches down
+to the support plane. Behind, it is assumed to be symmetric: the points are mirrored at vertical
+planes through the middle of the top, and mirrored points are kept where the camera could not have
+seen them. If too many mirrored points would be visible to the camera, that symmetry is rejected.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from segzero_core.depth.types import ObjectCloud, OrientedBox, SupportPlane
 from segzero_core.errors import InputError
 
 _SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 640, 140, 300
-"""About so many points of each sort are used; more change nothing and cost time."""
+"""About the numbers of points used; more give the same box and take longer."""
 _MAX_SPACING_M: Final = 0.006
-"""Points of large things are no further apart than this across the view, however many it takes."""
+"""Largest distance of points across the view; large objects get more points for it."""
 _DENSE_POINTS: Final = 4000
 _BACK_PX: Final = 3
 """The slope of the surface at its outline is taken over so many pixels,"""
 _MAX_SLOPE: Final = 2.5
-"""and is at most this."""
+"""and limited to this."""
 _TOP_SHARE, _TOP_M = 0.05, 0.003
-"""The top is what is at most this share of the height, or this, below the highest point."""
+"""The top surface is within this share of the height, or this distance, of the highest point."""
 _FOOT_M, _FOOT_SHARE = 0.003, 0.25
-"""Points lower than this above the support, or this share of the height, may be the support's."""
+"""Points lower than this, or than this share of the height, may belong to the support plane."""
 _UPPER_SHARE: Final = 0.12
-"""The part of the height that tells how the object is turned,"""
+"""The upper share of the height, which shows the object's orientation,"""
 _MIN_UPPER: Final = 40
-"""if so many points are there."""
+"""if it has so many points."""
 _MIN_CONSISTENT: Final = 0.95
-"""Of a mirror image's points that the camera could not have seen elsewhere."""
+"""Least share of mirrored points that the camera could not have seen, for a symmetry to hold."""
 _HIDDEN_M: Final = 0.004
-"""So much before the visible surface a point may lie and count as of it,"""
-_MIRRORS: Final = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [-1.0, -1.0, 1.0]])
-"""At the vertical planes along and across it, and at both: half a turn."""
+"""A mirrored point so far in front of the visible surface still counts as hidden."""
 _BEHIND_M: Final = 0.006
-"""and so much behind it does it tell something new."""
+"""A mirrored point adds something new if it is so far behind the visible surface."""
+_MIRRORS: Final = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [-1.0, -1.0, 1.0]])
+"""Mirrors at the vertical planes along and across the object, and at both: half a turn."""
 _TRIM_SHARE: Final = 0.002
-"""Of the points beyond each side of the box: noise of the camera."""
+"""Share of points beyond each side of the box, which are noise."""
 _COARSE_STEP: Final = math.pi / 90
 _COARSE_ANGLES: Final = np.arange(45.0) * _COARSE_STEP
 _FINE_ANGLES: Final = np.arange(-16.0, 17.0) * (_COARSE_STEP / 16)
@@ -56,24 +56,24 @@ _HULL_DIRECTIONS: Final = np.stack((np.cos(_HULL_ANGLES), np.sin(_HULL_ANGLES)),
 )
 _MIN_SIDE_M: Final = 0.001
 _MIN_HEIGHT_M: Final = 0.001
-"""What is lower cannot be told from what it lies on."""
+"""A lower object cannot be told from the support plane."""
 
 
 @dataclass(frozen=True, eq=False)
-class Body:
-    """An object's points in a frame that stands on its support, z up.
+class CompletedShape:
+    """Visible and completed points of an object, in a frame on its support plane with z up.
 
-    Arrays of points are transposed ones: each coordinate lies in one piece, which is faster.
+    The point arrays are transposed views, so each coordinate is contiguous, which is faster.
 
     Attributes:
-        points: float64 [M, 3], seen and completed [m].
-        surface: float32 [N, 3], what is seen of it, closer together than `points` [m].
-        origin_m: float64 [3], the frame's origin in the camera frame [m].
-        axes: float64 [3, 3]; its rows are the frame's axes in the camera frame, x along the
+        points: float64 [M, 3], visible and completed points [m].
+        surface: float32 [N, 3], visible points, denser than `points` [m].
+        origin_m: float64 [3], origin of the frame in the camera frame [m].
+        axes: float64 [3, 3]; the rows are the frame's axes in the camera frame, x along the
             longer side of the footprint.
-        low: float64 [3], the lowest corner of the box around the points.
-        high: float64 [3], the highest.
-        stands: Whether z = 0 is what it stands on, and not just its lowest visible point.
+        low: float64 [3], lowest corner of the box around the points.
+        high: float64 [3], highest corner.
+        stands: Whether z = 0 is the support plane, and not just the lowest visible point.
     """
 
     points: Floats
@@ -84,47 +84,40 @@ class Body:
     high: Floats
     stands: bool
 
-    def to_camera(self, points: Floats) -> Floats:
-        """Return float64 [N, 3]: points of this frame in the camera frame [m]."""
-        return np.asarray(self.origin_m + points @ self.axes, np.float64)
-
-    def from_camera(self, points_m: NDArray[Any]) -> Floats:
-        """Return float64 [N, 3]: points of the camera frame in this one [m]."""
-        return np.asarray((points_m - self.origin_m) @ self.axes.T, np.float64)
+    def box(self) -> OrientedBox:
+        """Return the box around the points, in the camera frame."""
+        center = self.origin_m + ((self.low + self.high)[None] / 2 @ self.axes)[0]
+        return OrientedBox(center, self.axes.T, np.maximum(self.high - self.low, _MIN_SIDE_M))
 
 
 def oriented_box(
     cloud: ObjectCloud, support: SupportPlane | None = None, *, up: NDArray[Any] | None = None
 ) -> OrientedBox:
-    """Put a box around a whole object that is seen from one side.
+    """Complete an object that is seen from one side, and return the box around it.
 
-    Its z axis is the support's normal, else `up`, else the direction to the camera. It reaches
-    down to the support where there is one, and to the lowest visible point where there is none.
+    The box's z axis is the support plane's normal, else `up`, else the direction to the camera.
+    The box reaches down to the support plane or, without one, to the lowest visible point.
 
     Args:
-        cloud: What is seen.
-        support: What it stands on; see `support_plane`.
-        up: [3], against gravity in the camera frame.
+        cloud: The visible surface.
+        support: The plane that the object stands on; see `find_support_plane`.
+        up: [3], the direction against gravity in the camera frame.
 
     Raises:
-        InputError: All points lie at or below the support.
+        InputError: All points lie at or below the support plane.
     """
-    return box_of_body(body_of(cloud, support, up=up))
+    return complete_shape(cloud, support, up=up).box()
 
 
-def box_of_body(body: Body) -> OrientedBox:
-    """Return the box around a completed object."""
-    centre = body.to_camera((body.low + body.high)[None] / 2)[0]
-    size = np.maximum(body.high - body.low, _MIN_SIDE_M)
-    return OrientedBox(centre, body.axes.T, size)
-
-
-def body_of(
+def complete_shape(
     cloud: ObjectCloud, support: SupportPlane | None = None, *, up: NDArray[Any] | None = None
-) -> Body:
-    """Complete an object; see `oriented_box`."""
+) -> CompletedShape:
+    """Complete the shape of an object; see `oriented_box` for arguments and errors."""
     seen = _surface(cloud)
-    vertical = _vertical(seen, support, up)
+    if support is not None:
+        vertical = support.normal
+    else:
+        vertical = unit_vector(-seen.mean(axis=1) if up is None else up)
     heights = vertical @ seen
     lowest, last = len(heights) // 100, len(heights) - 1 - round(_TRIM_SHARE * len(heights))
     ordered = np.partition(heights, (lowest, last))
@@ -142,7 +135,7 @@ def body_of(
     origin = seen.mean(axis=1)
     origin = origin + (ground - origin @ vertical) * vertical
     flat = axes @ (seen - origin[:, None])
-    # The top shows how the object lies; what is seen of its sides is one-sided.
+    # The top shows the orientation of the object; its sides are seen from one direction only.
     upper = flat[:2].compress(flat[2] > (1 - _UPPER_SHARE) * top, axis=1)
     turn = _longer_side(upper if upper.shape[1] >= _MIN_UPPER else flat[:2])
     axes, flat = turn @ axes, turn @ flat
@@ -153,37 +146,31 @@ def body_of(
     low[2], high[2] = 0.0 if support is not None else min(0.0, low[2]), top
     dense = cloud.points_m[:: max(1, len(cloud) // _DENSE_POINTS)]
     surface = axes.astype(np.float32) @ (dense - origin.astype(np.float32)).T
-    return Body(whole.T, surface.T, origin, axes, low, high, support is not None)
-
-
-def _vertical(seen: Floats, support: SupportPlane | None, up: NDArray[Any] | None) -> Floats:
-    if support is not None:
-        return support.normal
-    return unit_vector(-seen.mean(axis=1) if up is None else up)
+    return CompletedShape(whole.T, surface.T, origin, axes, low, high, support is not None)
 
 
 def _axes_of(vertical: Floats) -> Floats:
-    """Return axes (rows) with the given third one."""
+    """Return axes (rows) of a frame with the given z axis."""
     x, y, z = vertical.tolist()
-    # Any direction across it; from the larger two of its parts, so that none is near zero.
+    # Any horizontal direction, from the larger two components so that its length is not near zero.
     first = (-y, x, 0.0) if abs(z) < max(abs(x), abs(y)) else (0.0, -z, y)
-    a, b, c = (each / math.hypot(*first) for each in first)
+    a, b, c = (value / math.hypot(*first) for value in first)
     second = (y * c - z * b, z * a - x * c, x * b - y * a)
     return np.array([(a, b, c), second, (x, y, z)])
 
 
 def _surface(cloud: ObjectCloud) -> Floats:
-    """Return float64 [3, N]: the cloud, thinned, and its outline continued to the mask's.
+    """Return float64 [3, N]: the thinned cloud, with its outline extended to the mask's.
 
-    A point stands for the middle of its pixel, and the mask lost its edge before: without this
-    every side of a box would be too short by one and a half pixels.
+    A point is the center of its pixel, and the rim of the mask was removed. Without the extension
+    each side of a box would be too short by one and a half pixels.
     """
     left, upper, right, lower = cloud.window_xyxy
-    # The number of the point that is seen at each pixel; 0 is none.
+    # The number of the point at each pixel, from 1; 0 is none.
     numbers = np.zeros((lower - upper, right - left), np.int32)
     places = cloud.pixels_xy @ np.array((1, right - left)) - (upper * (right - left) + left)
     numbers.reshape(-1)[places] = np.arange(1, len(cloud) + 1, dtype=np.int32)
-    # Every so many pixels in both directions; a stride over the list would leave out columns.
+    # Thinned in both directions; a stride over the list would leave out whole columns.
     apart = max(1, min(round(math.sqrt(len(cloud) / _SEEN_POINTS)), _most_apart(cloud)))
     thin = numbers[::apart, ::apart].ravel()
     thin = thin.compress(thin > 0)
@@ -192,12 +179,12 @@ def _surface(cloud: ObjectCloud) -> Floats:
     surface, here_m, back_m = np.split(
         points.astype(np.float64), (len(thin), len(thin) + len(here)), axis=1
     )
-    ends = _continued(here_m, back_m, cloud.eroded_px + 0.5)
+    ends = _extended(here_m, back_m, cloud.eroded_px + 0.5)
     return np.concatenate((surface, ends), axis=1)
 
 
 def _most_apart(cloud: ObjectCloud) -> int:
-    """Return how many pixels apart points may be, so that no finger seems to fit between."""
+    """Return the largest spacing of points [px], so that no finger seems to fit between them."""
     points, columns = cloud.points_m, cloud.pixels_xy[:, 0]
     left, right = int(columns.argmin()), int(columns.argmax())
     rays = points[[left, right], 0] / points[[left, right], 2]
@@ -206,7 +193,7 @@ def _most_apart(cloud: ObjectCloud) -> int:
 
 
 def _outline(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the points at the ends of rows and columns, and those `_BACK_PX` before each."""
+    """Return the points at both ends of rows and columns, and those `_BACK_PX` before each."""
     ends, backs = [], []
     turned = numbers.T.copy()
     for grid in (numbers, numbers[::-1], turned, turned[::-1]):
@@ -220,11 +207,11 @@ def _outline(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.
     return np.concatenate(ends)[::step], np.concatenate(backs)[::step]
 
 
-def _continued(here: Floats, back: Floats, missing_px: float) -> Floats:
-    """Continue the surface by so many pixels, the way it goes from `back` to `here`, [3, N]."""
+def _extended(here: Floats, back: Floats, missing_px: float) -> Floats:
+    """Extend the surface by so many pixels in the direction from `back` to `here`, [3, N]."""
     ray, ray_back = here[:2] / here[2], back[:2] / back[2]
     pixel = (ray - ray_back) / _BACK_PX
-    # Steep at a round thing's rim, and without meaning where another surface begins.
+    # The slope is steep at a round rim, and meaningless where another surface begins.
     most = _MAX_SLOPE * np.sqrt(pixel[0] * pixel[0] + pixel[1] * pixel[1]) * here[2]
     deeper = np.minimum(np.maximum((here[2] - back[2]) / _BACK_PX, -most), most)
     z = here[2] + missing_px * deeper
@@ -232,12 +219,14 @@ def _continued(here: Floats, back: Floats, missing_px: float) -> Floats:
 
 
 def _longer_side(flat: Floats) -> Floats:
-    """Return the turn about z that lays the longer side of the smallest rectangle along x.
+    """Return the rotation about z that aligns x with the longer side of the smallest rectangle.
 
     Args:
-        flat: [2, N], the points that the rectangle is around.
+        flat: [2, N], the points inside the rectangle.
     """
-    hull = _outermost(flat)
+    # The outermost points in many directions are almost the convex hull.
+    along = _HULL_DIRECTIONS @ flat.astype(np.float32)
+    hull = flat.take(np.concatenate((along.argmin(axis=1), along.argmax(axis=1))), axis=1)
     best = _COARSE_ANGLES[int(_rectangles(hull, _COARSE_ANGLES).prod(axis=0).argmin())]
     fine = best + _FINE_ANGLES
     sides = _rectangles(hull, fine)
@@ -249,14 +238,8 @@ def _longer_side(flat: Floats) -> Floats:
     return np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _outermost(flat: Floats) -> Floats:
-    """Return [2, M]: the points that are outermost in some direction, almost the hull."""
-    along = _HULL_DIRECTIONS @ flat.astype(np.float32)
-    return flat.take(np.concatenate((along.argmin(axis=1), along.argmax(axis=1))), axis=1)
-
-
 def _rectangles(flat: Floats, angles: Floats) -> Floats:
-    """Return float64 [2, A]: the sides of the rectangles around points, along each direction."""
+    """Return float64 [2, A]: the sides of the rectangle around points at each angle."""
     cos, sin = np.cos(angles), np.sin(angles)
     turns: Floats = np.array(((cos, sin), (-sin, cos)))
     spread = turns.transpose(0, 2, 1) @ flat
@@ -264,7 +247,7 @@ def _rectangles(flat: Floats, angles: Floats) -> Floats:
 
 
 def _extent(points: Floats) -> tuple[Floats, Floats]:
-    """Return the corners of the box that leaves out the outermost few points [3, N] per side."""
+    """Return the corners of the box around points [3, N], without a few outliers per side."""
     skipped = int(_TRIM_SHARE * points.shape[1])
     last = points.shape[1] - 1 - skipped
     ordered = np.partition(points, (skipped, last), axis=1)
@@ -272,15 +255,15 @@ def _extent(points: Floats) -> tuple[Floats, Floats]:
 
 
 def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
-    """Return [3, M]: what must be behind the visible side of an object that is symmetric."""
+    """Return [3, M]: mirrored points behind the visible side, for the symmetries that hold."""
     upper = flat[:2].compress(flat[2] > top - max(_TOP_M, _TOP_SHARE * top), axis=1)
     low, high = _extent(upper)
-    # A mirror image is the point times -1 or 1, moved.
+    # A mirrored point is the point times -1 or 1, plus a move.
     moves = (1 - _MIRRORS) * [*(low + high) / 2, 0.0]
-    shadow = _Shadow(axes.T @ flat + origin[:, None])
+    depth = _DepthBuffer(axes.T @ flat + origin[:, None])
     turns = axes.T * _MIRRORS[:, None]
     places = (moves @ axes + origin)[:, :, None]
-    behind = shadow.behind_m(turns @ flat + places)
+    behind = depth.behind_m(turns @ flat + places)
     consistent = (behind > -_HIDDEN_M).sum(axis=1) >= _MIN_CONSISTENT * flat.shape[1]
     chosen = np.flatnonzero((behind > _BEHIND_M) & consistent[:, None])
     chosen = chosen[:: max(1, len(chosen) // _HIDDEN_POINTS)]
@@ -288,21 +271,21 @@ def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
     return np.asarray(flat.take(points, axis=1) * _MIRRORS[which].T + moves[which].T, np.float64)
 
 
-class _Shadow:
-    """The space that a cloud hides from the camera, as a coarse picture of its depth."""
+class _DepthBuffer:
+    """Coarse depth image of a cloud, which tells what the cloud hides from the camera."""
 
     def __init__(self, seen_m: Floats) -> None:
         rays = seen_m[:2] / seen_m[2]
         self._corner = rays.min(axis=1)[:, None]
         extent = np.maximum(rays.max(axis=1) - self._corner[:, 0], 1e-6)
-        # Cells large enough that every one that is covered has points in it.
+        # Cells are large enough for each covered one to contain points.
         self._cell = math.sqrt(extent[0] * extent[1] / rays.shape[1]) * 2.0
-        # Two cells around it: one to grow into, and one that hides nothing.
-        rows, self._width = (math.ceil(each / self._cell) + 5 for each in extent)
+        # A border of two cells: one to grow into, and one that hides nothing.
+        rows, self._width = (math.ceil(side / self._cell) + 5 for side in extent)
         self._last = np.array([[rows - 1], [self._width - 1]])
         depth = np.full(rows * self._width, np.inf)
         np.minimum.at(depth, self._cells(rays), seen_m[2])
-        # Every cell gets the least depth of itself and its neighbours.
+        # Each cell gets the least depth of itself and its neighbors.
         for step in (1, self._width):
             depth[step:-step] = np.minimum(
                 np.minimum(depth[: -2 * step], depth[2 * step :]), depth[step:-step]
@@ -310,12 +293,12 @@ class _Shadow:
         self._depth = depth
 
     def _cells(self, rays: Floats) -> NDArray[np.intp]:
-        """Return the numbers of the cells that rays [..., 2, N] go through."""
+        """Return the indices of the cells that rays [..., 2, N] go through."""
         cells = (rays - self._corner) / self._cell + 2
         cells = np.minimum(np.maximum(cells, 0), self._last).astype(np.intp)
         return np.asarray(cells[..., 0, :] * self._width + cells[..., 1, :], np.intp)
 
     def behind_m(self, points_m: Floats) -> Floats:
-        """Return how far behind the cloud points [K, 3, N] lie; minus infinity beside it."""
+        """Return how far behind the cloud points [K, 3, N] are; minus infinity beside it."""
         cells = self._cells(points_m[:, :2] / points_m[:, 2:])
         return np.asarray(points_m[:, 2] - self._depth.take(cells), np.float64)

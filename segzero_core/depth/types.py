@@ -1,8 +1,6 @@
-"""The words of the third dimension: camera, cloud, plane, box, grasp; frozen values.
+"""Frozen value types in 3D: point cloud, support plane, oriented box and grasp.
 
-All of them live in the camera's optical frame: x right, y down, z forward, in metres. A pixel is
-named by its centre, so that the middle of the pixel in column 3 and row 5 is (3.0, 5.0), as
-sensor_msgs/CameraInfo has it.
+All are in the camera's optical frame: x to the right, y down, z forward, in meters.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +18,13 @@ from segzero_core.errors import InputError, ShapeError
 
 @dataclass(frozen=True, eq=False)
 class ObjectCloud:
-    """The visible surface of one object.
+    """Point cloud of the visible surface of one object.
 
     Attributes:
         points_m: float32 [N, 3] in the camera's optical frame [m].
-        pixels_xy: int [N, 2], the column and row that each point was seen at.
-        eroded_px: How many pixels were taken from the mask's edge before; a box around the
-            object counts them in again.
+        pixels_xy: int [N, 2], column and row of each point.
+        eroded_px: Width of the rim that was removed from the mask [px]; a box around the object
+            adds it again.
     """
 
     points_m: NDArray[np.float32]
@@ -47,18 +44,18 @@ class ObjectCloud:
 
     @cached_property
     def window_xyxy(self) -> tuple[int, int, int, int]:
-        """First column and row, and those behind the last, of the pixels it was seen at."""
+        """First column and row of the pixels, and the column and row after the last."""
         columns, rows = np.ascontiguousarray(self.pixels_xy.T)
         return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 @dataclass(frozen=True, eq=False)
 class SupportPlane:
-    """What an object stands on: the points p with normal · p = offset_m.
+    """Plane that an object stands on: the points p with normal · p = offset_m.
 
     Attributes:
-        normal: float64 [3], of length 1, towards the side that the object and the camera are on.
-        offset_m: Of the plane along its normal [m].
+        normal: float64 [3], unit length, pointing to the side of the object and the camera.
+        offset_m: Offset of the plane along its normal [m].
     """
 
     normal: Floats
@@ -71,47 +68,44 @@ class SupportPlane:
             raise InputError(f"plane normal: its length must be 1, got {length:g}")
         object.__setattr__(self, "normal", normal)
 
-    def heights_m(self, points_m: NDArray[Any]) -> Floats:
-        """Return float64 [N]: how far above the plane points [N, 3] are [m]."""
-        return np.asarray(points_m @ self.normal - self.offset_m, np.float64)
-
 
 @dataclass(frozen=True, eq=False)
 class OrientedBox:
-    """A box around a whole object, its hidden side included as far as it can be told.
+    """Oriented bounding box of a whole object, including an estimate of its hidden side.
 
     Attributes:
-        centre_m: float64 [3], the middle of the box [m]; the object's place.
-        rotation: float64 [3, 3]; its columns are the box's axes in the camera frame: z up from
-            what the object stands on, x along the longer side lying, right-handed.
+        center_m: float64 [3], center of the box and position of the object [m].
+        rotation: float64 [3, 3]; the columns are the box's axes in the camera frame: z is up, away
+            from the support plane, x is along the longer horizontal side; right-handed.
         size_m: float64 [3], full extents along the axes [m].
     """
 
-    centre_m: Floats
+    center_m: Floats
     rotation: Floats
     size_m: Floats
 
     def __post_init__(self) -> None:
-        for name, shape in (("centre_m", (3,)), ("rotation", (3, 3)), ("size_m", (3,))):
+        for name, shape in (("center_m", (3,)), ("rotation", (3, 3)), ("size_m", (3,))):
             object.__setattr__(self, name, frozen_array(name, getattr(self, name), shape))
 
     def corners_m(self) -> Floats:
-        """Return float64 [8, 3]: the corners; bit 0 of the index is x, bit 1 is y, bit 2 is z."""
+        """Return the corners, float64 [8, 3]; the bits of the index are the sides in x, y, z."""
         signs = np.array([[(i >> axis & 1) - 0.5 for axis in range(3)] for i in range(8)])
-        return np.asarray(self.centre_m + (signs * self.size_m) @ self.rotation.T, np.float64)
+        return np.asarray(self.center_m + (signs * self.size_m) @ self.rotation.T, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Grasp:
-    """Where a parallel gripper closes. Its frame: z is the approach, x the closing axis.
+    """Pose of a parallel gripper that closes on an object.
 
-    The origin is the middle between the tips of the two fingers. Turned by half a turn about z it
-    is the same grasp; only one of the two is listed.
+    In the gripper's frame z is the approach, x the closing axis, and the origin lies midway
+    between the two fingertips. A grasp that is rotated by 180 degrees about z is the same grasp;
+    only one of the two is listed.
 
     Attributes:
-        position_m: float64 [3], the gripper frame's origin in the camera frame [m].
-        rotation: float64 [3, 3]; its columns are the gripper's axes in the camera frame.
-        width_m: How far open to come: the object between the fingers and clearance [m].
+        position_m: float64 [3], origin of the gripper's frame in the camera frame [m].
+        rotation: float64 [3, 3]; the columns are the gripper's axes in the camera frame.
+        width_m: Opening before the grasp: the object between the fingers plus clearance [m].
         score: 0 to 1; higher is better.
     """
 

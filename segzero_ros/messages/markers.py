@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
     from std_msgs.msg import Header
 
-    from segzero_core.depth.measurement import Grasp, OrientedBox
+    from segzero_core.depth import Grasp, OrientedBox
     from segzero_core.types import Box, Result
     from segzero_ros.messages.poses import Scene3D
 

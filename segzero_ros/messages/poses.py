@@ -11,10 +11,10 @@ from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion, Vector3
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from segzero_core.depth.measurement import (
+from segzero_core.depth import (
     CameraModel,
     Measurement,
-    depth_in_metres,
+    depth_in_meters,
     measure_object,
 )
 from segzero_core.errors import InputError, SegZeroError
@@ -110,7 +110,7 @@ def measure_answer(answer: Answer, config: NodeConfig, frames: Frames) -> Scene3
     if trouble or depth is None or info is None:
         raise InputError(trouble)
     camera = camera_from_info(info, rectified=config.rectified)
-    depth_m = depth_in_metres(array_from_msg(depth), depth.encoding)
+    depth_m = depth_in_meters(array_from_msg(depth), depth.encoding)
     place = frames.place(config.target_frame, picture.header, config.tf_timeout_s)
     # In the frame of a robot or a room, z is up (REP 103).
     up = place.rotation[2] if config.target_frame else None
@@ -133,7 +133,7 @@ def add_poses(instances: list[ObjectInstance], scene: Scene3D) -> None:
         if found is None:
             continue
         box = found.box
-        instance.pose = pose_to_msg(box.centre_m, box.rotation, scene.place)
+        instance.pose = pose_to_msg(box.center_m, box.rotation, scene.place)
         instance.size_m = Vector3(**_named(box.size_m))
         instance.has_pose = True
         instance.grasps = [
@@ -169,7 +169,7 @@ def poses_to_msg(scene: Scene3D | None, header: Header) -> PoseArray:
     if scene is None:
         return PoseArray(header=header)
     boxes = [found.box for found in scene.objects if found is not None]
-    poses = [pose_to_msg(box.centre_m, box.rotation, scene.place) for box in boxes]
+    poses = [pose_to_msg(box.center_m, box.rotation, scene.place) for box in boxes]
     return PoseArray(header=scene.header, poses=poses)
 
 

@@ -1,4 +1,4 @@
-"""Grasps from one slanted view: between the fingers, above the table, best first."""
+"""Grasps of objects that are seen from one oblique view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segzero_core.config import GraspConfig
-from segzero_core.depth.measurement import Grasp, grasp_candidates, measure_object, object_cloud
+from segzero_core.depth import Grasp, grasp_candidates, measure_object, object_cloud
 from segzero_core.errors import ConfigError
 from tests.synthetic_depth import Ball, Brick, View, see
 
@@ -42,7 +42,7 @@ def test_a_ball_is_taken_through_its_middle_and_below_it() -> None:
     view = see([ball])
     best = grasps_of(view)[0]
     place = view.to_world(best.position_m)
-    assert place[:2] == pytest.approx(ball.centre_m[:2], abs=0.006)
+    assert place[:2] == pytest.approx(ball.center_m[:2], abs=0.006)
     assert place[2] < ball.radius_m
     assert best.width_m == pytest.approx(0.06 + 2 * CLEARANCE_M, abs=0.006)
 
@@ -64,11 +64,11 @@ def test_what_does_not_fit_between_the_fingers_has_no_grasp() -> None:
     assert 0.1 < wide[0].width_m <= 0.14
 
 
-def test_a_large_flat_thing_is_not_taken_in_its_middle() -> None:
+def test_a_large_flat_object_is_not_taken_in_its_middle() -> None:
     assert grasps_of(see([Brick((0.0, 0.0), (0.3, 0.2, 0.02))])) == ()
 
 
-def test_fingers_keep_clear_of_what_stands_beside() -> None:
+def test_fingers_keep_clear_of_neighboring_objects() -> None:
     brick = Brick((0.0, 0.0), (0.05, 0.05, 0.05))
     alone = see([brick])
     # Walls along two sides leave no room for fingers across them.
@@ -95,7 +95,7 @@ def test_a_wall_that_stands_alone_is_taken_like_a_rim() -> None:
     assert best.width_m < 0.03
 
 
-def test_without_a_support_the_gripper_comes_the_way_the_camera_looks() -> None:
+def test_without_a_support_plane_the_gripper_comes_from_the_camera() -> None:
     view = see([Brick((0.0, 0.0), (0.14, 0.05, 0.06))])
     cloud = object_cloud(view.mask(), view.depth_m, view.camera)
     best = grasp_candidates(cloud)[0]
@@ -108,6 +108,6 @@ def test_without_a_support_the_gripper_comes_the_way_the_camera_looks() -> None:
 @pytest.mark.parametrize(
     "settings", [{"gripper_opening_m": 0.0}, {"max_grasps": -1}, {"finger_width_m": 9.0}]
 )
-def test_a_gripper_that_is_none_is_refused(settings: dict[str, Any]) -> None:
+def test_an_impossible_gripper_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         GraspConfig(**settings)

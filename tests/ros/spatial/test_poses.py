@@ -97,7 +97,7 @@ def test_a_result_tells_where_the_object_is_and_how_to_take_it(seeing: Any, view
     at, size = instance.pose.position, instance.size_m
     centre = view.to_world([[at.x, at.y, at.z]])[0]
     # The scripted mask is the box around the object, with table in its corners.
-    assert centre == pytest.approx(BRICK.centre_m, abs=0.012)
+    assert centre == pytest.approx(BRICK.center_m, abs=0.012)
     assert size.z == pytest.approx(0.05, abs=0.004)
     assert instance.grasps
     best = instance.grasps[0]
@@ -224,7 +224,7 @@ def test_in_a_target_frame_poses_are_told_by_the_transform_at_the_pictures_stamp
     header = show(node, client, view)
     result = client.ask_and_wait("the brick", SegmentationResult.OK)
     at = result.instances[0].pose.position
-    assert [at.x, at.y, at.z] == pytest.approx(BRICK.centre_m, abs=0.012)
+    assert [at.x, at.y, at.z] == pytest.approx(BRICK.center_m, abs=0.012)
     assert result.header == header
     poses = client.heard.wait("object_poses")
     assert poses.header.frame_id == "table"

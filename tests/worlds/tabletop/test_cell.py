@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.grasp import answer_of, camera_of, questions, singles, true_masks, try_out
 from examples.grasp_client import Place, Step, decide, pick
-from segzero_core.depth.measurement import MAX_BORDER_PX, border_pixels
+from segzero_core.depth import MAX_BORDER_PX, border_pixels
 from worlds.tabletop.camera import Camera, sample_camera
 from worlds.tabletop.cell import HELD_S, LIFTED_M, Cell, MotionError
 from worlds.tabletop.hand import FRICTION, GRASP_SETTINGS, OPENING_M
