@@ -24,7 +24,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import SegZeroError
 from training.arguments import positive
-from training.bundle.reasoner.model import picture_memory
+from training.bundle.reasoner.forward import picture_memory
 from training.config import TrainConfig, load_config
 from training.evaluation.predictions import write_whole
 from training.finetune.conversations import (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trl import GRPOTrainer
 
 from segzero_core.errors import ConfigError
-from training.bundle.reasoner.model import (
+from training.bundle.reasoner.forward import (
     CELLS,
     PREFIX,
     Asked,
@@ -33,7 +33,7 @@ _PATCHES = (CELLS * MERGE) ** 2
 
 
 class SharedPictureTrainer(GRPOTrainer):
-    """See the module. For one process, and the prompts of `training.bundle.reasoner.model`."""
+    """See the module. For one process, and the prompts of `training.bundle.reasoner.forward`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from worlds.tabletop.kinds import COLORS_RGB
+from worlds.tabletop.object_classes import COLORS_RGB
 from worlds.tabletop.scene import Query, SceneObject
 from worlds.tabletop.vocabulary import (
     ENDS,

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from worlds.tabletop.camera import Camera, CameraPose, Picture, sample_camera
-from worlds.tabletop.extra_kinds import EXTRA_MODELS
+from worlds.tabletop.extra_classes import EXTRA_MODELS
 from worlds.tabletop.queries import ask_each_kind
 from worlds.tabletop.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.world import (

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.tabletop.extra_kinds import model_of
-from worlds.tabletop.kinds import COLORS_RGB, MODELS, PAINTS_RGB, Model, Part, colors_of
+from worlds.tabletop.extra_classes import model_of
+from worlds.tabletop.object_classes import COLORS_RGB, MODELS, PAINTS_RGB, Model, Part, colors_of
 from worlds.tabletop.simulator import mujoco
 
 IMAGE_SIZE_WH = (640, 480)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from segzero_core.testing.tiny_models import TINY_SEEN_WH, save_tiny_model
-from training.evaluation.retention import main, open_benchmark
-from training.evaluation.retention_metrics import (
+from training.evaluation.retention.__main__ import main, open_benchmark
+from training.evaluation.retention.metrics import (
     exact_word,
     normalise,
     relaxed_match,

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.prompt import build_messages
-from training.bundle.reasoner.model import CELLS, PREFIX, picture_memory
+from training.bundle.reasoner.forward import CELLS, PREFIX, picture_memory
 from training.finetune.shared_image_sampling import sample, score_completions, unique_pictures
 
 QUERIES = ("the red mug", "something to drive a nail with", "all the fruit", "the red mug")

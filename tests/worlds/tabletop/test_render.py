@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from worlds.tabletop import Scene, load_scene
-from worlds.tabletop.kinds import TEST_ONLY_PAIRS
+from worlds.tabletop.object_classes import TEST_ONLY_PAIRS
 from worlds.tabletop.render import MIN_VISIBLE_FRACTION, main
 
 COUNT = 6

@@ -22,13 +22,13 @@ from segzero_core.prompt import (
     SINGLE_OBJECT_NO_EXAMPLE,
     build_prompt,
 )
-from training.bundle.reasoner.model import CELLS, PREFIX, Asked, Packed, patchify
+from training.bundle.reasoner.forward import CELLS, PREFIX, Asked, Packed, patchify
 from training.bundle.reasoner.text import CHOSEN, Piece, Prompt, write_completion
 from training.bundle.reasoner.tokenizer import SEEN_SIZE
 from training.bundle.reasoner.unknown_objects import ask_unknown, invented_word
 from training.bundle.reasoner.vqa import VQA_KINDS, VisualQuestion, ask_visual
 from training.data.mask_prompts import mask_to_prompt
-from worlds.tabletop.kinds import COLORS_RGB, MODELS
+from worlds.tabletop.object_classes import COLORS_RGB, MODELS
 from worlds.tabletop.queries import ask, ask_absent
 from worlds.tabletop.scene import Query, Scene, SceneObject
 from worlds.tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS

@@ -45,7 +45,7 @@ from training.bundle.reasoner.data import (
     Packer,
     Tables,
 )
-from training.bundle.reasoner.model import LAYERS, DenseHeads, build_model, number_ids, think
+from training.bundle.reasoner.forward import LAYERS, DenseHeads, build_model, number_ids, think
 from training.bundle.reasoner.tokenizer import (
     SEEN_SIZE,
     build_processor,

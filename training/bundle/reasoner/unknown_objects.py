@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from worlds.tabletop.kinds import COLORS_RGB
+from worlds.tabletop.object_classes import COLORS_RGB
 from worlds.tabletop.scene import Query
 from worlds.tabletop.vocabulary import (
     NAMES,

@@ -38,7 +38,7 @@ from training.data.sources.base import fingerprint, read_annotations
 from training.evaluation.batch_inference import BatchReasoner
 from training.evaluation.bootstrap import Resampler
 from training.evaluation.predictions import check_writable, write_whole
-from training.evaluation.retention_metrics import (
+from training.evaluation.retention.metrics import (
     exact_word,
     relaxed_match,
     spoken_answer,

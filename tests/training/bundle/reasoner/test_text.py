@@ -26,7 +26,7 @@ from training.bundle.reasoner.data import (
     encode_question,
     until_choice,
 )
-from training.bundle.reasoner.model import CELLS, PREFIX, build_model, think
+from training.bundle.reasoner.forward import CELLS, PREFIX, build_model, think
 from training.bundle.reasoner.text import CHOSEN, Prompt, write_completion
 from training.bundle.reasoner.tokenizer import SEEN_SIZE, build_processor, build_tokenizer, corpus
 from training.bundle.reasoner.train import Losses

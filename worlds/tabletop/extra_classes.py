@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from worlds.tabletop.kinds import MODELS, Model, Part
+from worlds.tabletop.object_classes import MODELS, Model, Part
 
 
 def _duck() -> Model:

@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 
 from worlds.tabletop import load_scene
 from worlds.tabletop.coco import coco_labels, main
-from worlds.tabletop.extra_kinds import EXTRA_MODELS
-from worlds.tabletop.kinds import MODELS
+from worlds.tabletop.extra_classes import EXTRA_MODELS
+from worlds.tabletop.object_classes import MODELS
 from worlds.tabletop.render import main as render
 from worlds.tabletop.vocabulary import NAMES
 

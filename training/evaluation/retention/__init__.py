@@ -1,0 +1,1 @@
+"""Measures what a model still knows: questions that are answered in words."""
