@@ -38,11 +38,11 @@ from segzero_core.checkpoints.sam2_checkpoint import (
     read_tracking_facts,
 )
 from segzero_core.errors import SegZeroError
+from segzero_core.geometry import mask_iou
 from segzero_core.images.overlay import draw_overlay
 from segzero_core.segmenter.sam2 import load_segmenter
 from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import RgbImage, Segmentation
-from training.bundle.segmenter.validation import mask_iou
 from training.bundle.tracker.train import TRAINED
 from worlds.tabletop.camera import Camera
 from worlds.tabletop.clips import RATE_HZ, film

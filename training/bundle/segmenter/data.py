@@ -1,4 +1,4 @@
-"""Training pictures for the segmenter: rendered scenes, augmented, with imprecise prompts.
+"""Training images for the segmenter: rendered scenes, augmented, with imprecise prompts.
 
 A reasoner of a few million parameters points roughly. What the segmenter learns from is therefore
 mostly jittered boxes, with no, one or two points, and only now and then the exact prompt.
@@ -22,14 +22,14 @@ from training.data.mask_prompts import mask_to_prompt
 
 # Labels of the prompt encoder's points.
 PADDING, POSITIVE, BOX_MIN, BOX_MAX = -1, 1, 2, 3
-MIN_OBJECT_PX = 30  # of the squashed picture; below this there is nothing to learn an edge from
+MIN_OBJECT_PX = 30  # of the squashed image; below this there is nothing to learn an edge from
 MIN_ZOOM, MAX_ZOOM = 0.75, 1.5
-MIN_NEGATIVE_SIDE = 0.06  # of the picture's side
+MIN_NEGATIVE_SIDE = 0.06  # of the image's side
 MAX_EMPTY_OVERLAP = 0.02  # objects' share of a box that still counts as empty
 
 
 @dataclass(frozen=True, eq=False)
-class ScenePicture:
+class SceneImage:
     """One scene: image uint8 [H, W, 3] RGB and instances uint8 [H, W] (0 is background)."""
 
     image: NDArray[np.uint8]
@@ -41,9 +41,9 @@ class Batch:
     """What one training step needs.
 
     Attributes:
-        images: float32 [B, 3, S, S], normalised.
+        images: float32 [B, 3, S, S], normalized.
         instances: uint8 [B, S, S].
-        picture: int64 [N], the picture each prompt belongs to.
+        image_index: int64 [N], the image each prompt belongs to.
         object_id: int64 [N], its object; 0 where the prompt lies on nothing.
         box_xyxy: float32 [N, 4], the true box [px of S]; the prompt's own where nothing is.
         points: float32 [N, P, 2], prompt corners and points [px of S].
@@ -52,7 +52,7 @@ class Batch:
 
     images: NDArray[np.float32]
     instances: NDArray[np.uint8]
-    picture: NDArray[np.int64]
+    image_index: NDArray[np.int64]
     object_id: NDArray[np.int64]
     box_xyxy: NDArray[np.float32]
     points: NDArray[np.float32]
@@ -81,11 +81,11 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def read_scene(folder: Path) -> ScenePicture:
-    """Read colour and instances of a scene folder.
+def read_scene(folder: Path) -> SceneImage:
+    """Read color and instances of a scene folder.
 
     Raises:
-        ValueError: A picture is missing or damaged, or the two differ in size.
+        ValueError: An image is missing or damaged, or the two differ in size.
     """
     color = cv2.imread(str(folder / "color.png"), cv2.IMREAD_COLOR)
     instances = cv2.imread(str(folder / "instances.png"), cv2.IMREAD_UNCHANGED)
@@ -95,7 +95,7 @@ def read_scene(folder: Path) -> ScenePicture:
         )
     if instances.max() > 255:
         raise ValueError(f"{folder}: more than 255 objects in instances.png")
-    return ScenePicture(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), instances.astype(np.uint8))
+    return SceneImage(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), instances.astype(np.uint8))
 
 
 class SceneCache:
@@ -103,9 +103,9 @@ class SceneCache:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._scenes: dict[Path, ScenePicture] = {}
+        self._scenes: dict[Path, SceneImage] = {}
 
-    def __call__(self, folder: Path) -> ScenePicture:
+    def __call__(self, folder: Path) -> SceneImage:
         """Read a scene, or remember it."""
         scene = self._scenes.get(folder)
         if scene is None:
@@ -115,7 +115,7 @@ class SceneCache:
         return scene
 
 
-def normalise(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def normalize(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Turn uint8 [S, S, 3] into SAM 2's float32 [3, S, S]."""
     scale = (np.float32(1 / 255) / np.asarray(PIXEL_STD, np.float32)).astype(np.float32)
     shift = (np.asarray(PIXEL_MEAN, np.float32) / np.asarray(PIXEL_STD, np.float32)).astype(
@@ -134,9 +134,9 @@ def squash(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def augment(
-    scene: ScenePicture, side: int, rng: np.random.Generator, max_zoom: float = MAX_ZOOM
-) -> ScenePicture:
-    """Zoom, crop, mirror and recolour a scene, and squash it to a square."""
+    scene: SceneImage, side: int, rng: np.random.Generator, max_zoom: float = MAX_ZOOM
+) -> SceneImage:
+    """Zoom, crop, mirror and recolor a scene, and squash it to a square."""
     height, width = scene.instances.shape
     zoom = float(np.exp(rng.uniform(np.log(MIN_ZOOM), np.log(max_zoom))))
     stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
@@ -150,17 +150,17 @@ def augment(
     border = (max(-y, 0), max(y + crop_h - height, 0), max(-x, 0), max(x + crop_w - width, 0))
     image, instances = scene.image[y_cut, x_cut], scene.instances[y_cut, x_cut]
     if any(border):
-        grey = tuple(int(value) for value in rng.integers(0, 255, 3))
-        image = cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=grey)
+        gray = tuple(int(value) for value in rng.integers(0, 255, 3))
+        image = cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=gray)
         instances = cv2.copyMakeBorder(instances, *border, cv2.BORDER_CONSTANT, value=0)
     image = squash(image, side)
     instances = cv2.resize(instances, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
     if rng.random() < 0.5:
         image, instances = image[:, ::-1], instances[:, ::-1]
-    return ScenePicture(_recolour(image, rng), np.ascontiguousarray(instances))
+    return SceneImage(_recolor(image, rng), np.ascontiguousarray(instances))
 
 
-def _recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _recolor(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     gain = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
     offset = rng.uniform(-20, 20)
     table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
@@ -182,7 +182,7 @@ def jitter_box(
 
     Half of the time in proportion to the box (each side by up to a fifth, or shifted and scaled as
     a whole), the other half by a number of pixels whatever its size; always a valid box inside the
-    picture that still meets the true one.
+    image that still meets the true one.
     """
     x0, y0, x1, y1 = box_xyxy
     w, h = x1 - x0, y1 - y0
@@ -191,7 +191,7 @@ def jitter_box(
         shifts = rng.uniform(-spread, spread, 4) * (w, h, w, h)
         whole = rng.uniform(-0.1, 0.1, 2) * (w, h)
     else:
-        # 25 px of a 640-pixel picture are 4 % of its side; small boxes are moved by at most half
+        # 25 px of a 640-pixel image are 4 % of its side; small boxes are moved by at most half
         # of themselves.
         spread_px = rng.uniform(0.004, 0.04) * side
         shifts = rng.normal(0, 0.5 * spread_px, 4)
@@ -207,17 +207,17 @@ def jitter_box(
 
 def _draw_points(
     mask: NDArray[np.bool_],
-    centres: Sequence[tuple[float, float]],
+    centers: Sequence[tuple[float, float]],
     count: int,
     rng: np.random.Generator,
 ) -> list[tuple[float, float]]:
-    """Choose points: circle centres, any pixels of the object, or centres slightly off."""
+    """Choose points: circle centers, any pixels of the object, or centers slightly off."""
     style = rng.random()
     if style < 0.3:
         ys, xs = np.nonzero(mask)
         picks = rng.integers(len(xs), size=count)
         return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in picks]
-    points = list(centres[:count])
+    points = list(centers[:count])
     if style < 0.55:
         spread_px = rng.uniform(0.002, 0.015) * mask.shape[0]
         points = [(x + rng.normal(0, spread_px), y + rng.normal(0, spread_px)) for x, y in points]
@@ -237,7 +237,7 @@ def draw_prompt(
     Returns:
         The true box, and the prompt's 2 + slots coordinates with their labels.
     """
-    box, centres = mask_to_prompt(mask)
+    box, centers = mask_to_prompt(mask)
     side = float(mask.shape[0])
     wanted = min(slots, int(rng.integers(3))) if rng.random() < 0.5 else slots
     points_only = slots > 0 and rng.random() < 0.12
@@ -247,7 +247,7 @@ def draw_prompt(
     else:
         x0, y0, x1, y1 = jitter_box(box, side, rng) if rng.random() < 0.65 else box
         coordinates, labels = [(float(x0), float(y0)), (float(x1), float(y1))], [BOX_MIN, BOX_MAX]
-    points = _draw_points(mask, centres, wanted, rng)
+    points = _draw_points(mask, centers, wanted, rng)
     coordinates += points + [(0.0, 0.0)] * (slots - len(points))
     labels += [POSITIVE] * len(points) + [PADDING] * (slots - len(points))
     return box, coordinates, labels
@@ -272,7 +272,7 @@ def draw_empty_prompt(
 
 
 def make_batch(
-    scenes: Sequence[ScenePicture],
+    scenes: Sequence[SceneImage],
     side: int,
     objects: int,
     rng: np.random.Generator,
@@ -283,7 +283,7 @@ def make_batch(
     images, maps, rows = [], [], []
     for index, scene in enumerate(scenes):
         seen = augment(scene, side, rng, max_zoom)
-        images.append(normalise(seen.image))
+        images.append(normalize(seen.image))
         maps.append(seen.instances)
         areas = np.bincount(seen.instances.ravel(), minlength=2)
         ids = 1 + np.flatnonzero(areas[1:] >= MIN_OBJECT_PX)
@@ -294,11 +294,11 @@ def make_batch(
             rows.append((index, 0, *empty))
     if not any(row[1] for row in rows):
         return None
-    picture, object_id, box, points, labels = zip(*rows, strict=True)
+    image_index, object_id, box, points, labels = zip(*rows, strict=True)
     return Batch(
         np.stack(images),
         np.stack(maps),
-        np.asarray(picture, np.int64),
+        np.asarray(image_index, np.int64),
         np.asarray(object_id, np.int64),
         np.asarray(box, np.float32),
         np.asarray(points, np.float32),

@@ -32,7 +32,7 @@ class Prediction:
 
 
 def set_resolution(model: Any, side: int) -> None:
-    """Make a SAM2Base take pictures of another size; no parameter depends on it."""
+    """Make a SAM2Base take images of another size; no parameter depends on it."""
     grid = side // model.backbone_stride
     model.image_size = side
     model.sam_image_embedding_size = grid
@@ -42,7 +42,7 @@ def set_resolution(model: Any, side: int) -> None:
 
 
 def encode(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute what the decoder needs of pictures: the embedding and the two finer feature maps."""
+    """Compute what the decoder needs of images: the embedding and the two finer feature maps."""
     fine, middle, coarse = model.image_encoder(images)["backbone_fpn"]
     decoder = model.sam_mask_decoder
     embedding = coarse + model.no_mem_embed.view(1, -1, 1, 1)
@@ -52,7 +52,7 @@ def encode(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 def decode(
     model: Any,
     features: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    picture: torch.Tensor,
+    image_index: torch.Tensor,
     points: torch.Tensor,
     labels: torch.Tensor,
 ) -> Prediction:
@@ -60,12 +60,12 @@ def decode(
     embedding, fine, middle = features
     sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
     masks, ious, _, object_logits = model.sam_mask_decoder.predict_masks(
-        image_embeddings=embedding[picture],
+        image_embeddings=embedding[image_index],
         image_pe=model.sam_prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=dense,
         repeat_image=False,
-        high_res_features=[fine[picture], middle[picture]],
+        high_res_features=[fine[image_index], middle[image_index]],
     )
     return Prediction(masks.float(), ious.float(), object_logits.float())
 
@@ -94,7 +94,7 @@ def compute_loss(
         instances: uint8 [B, S, S], the batch's instance maps.
 
     Returns:
-        The loss to minimise, and figures for the log.
+        The loss to minimize, and metrics for the log.
     """
     object_id = torch.from_numpy(batch.object_id)
     present = object_id > 0
@@ -102,13 +102,13 @@ def compute_loss(
     object_loss = F.binary_cross_entropy_with_logits(
         prediction.object_logits[:, 0], present.float()
     )
-    picture, object_id = torch.from_numpy(batch.picture)[present], object_id[present]
+    image_index, object_id = torch.from_numpy(batch.image_index)[present], object_id[present]
     logits, ious = prediction.masks[present], prediction.ious[present]
 
     places = sample_points(torch.from_numpy(batch.box_xyxy)[present], side)
     pixels = places.long().clamp(0, side - 1)
     truth = (
-        instances[picture[:, None, None], pixels[..., 1], pixels[..., 0]]
+        instances[image_index[:, None, None], pixels[..., 1], pixels[..., 0]]
         == object_id[:, None, None]
     )
     close = F.grid_sample(
@@ -116,7 +116,7 @@ def compute_loss(
     )
     truth = truth[:, None].float()
     losses = mask_losses(close, truth) + FULL_WEIGHT * _full_losses(
-        logits, instances, picture, object_id
+        logits, instances, image_index, object_id
     )
 
     single, three = losses[:, 0], losses[:, 1:]
@@ -128,7 +128,7 @@ def compute_loss(
         true_ious = both / (found.sum((2, 3)) + truth.sum((2, 3)) - both).clamp(min=1)
     iou_loss = (ious - true_ious).abs().mean()
     chosen = true_ious[:, 1:].gather(1, ious[:, 1:].argmax(1, keepdim=True)).mean()
-    figures = {
+    metrics = {
         "mask_loss": float(mask_loss.detach()),
         "iou_loss": float(iou_loss.detach()),
         "iou": float(chosen),
@@ -136,7 +136,7 @@ def compute_loss(
         "iou_best": float(true_ious[:, 1:].max(1).values.mean()),
         "object_loss": float(object_loss.detach()),
     }
-    return mask_loss + IOU_WEIGHT * iou_loss + OBJECT_WEIGHT * object_loss, figures
+    return mask_loss + IOU_WEIGHT * iou_loss + OBJECT_WEIGHT * object_loss, metrics
 
 
 def mask_losses(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -151,11 +151,14 @@ def mask_losses(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def _full_losses(
-    logits: torch.Tensor, instances: torch.Tensor, picture: torch.Tensor, object_id: torch.Tensor
+    logits: torch.Tensor,
+    instances: torch.Tensor,
+    image_index: torch.Tensor,
+    object_id: torch.Tensor,
 ) -> torch.Tensor:
     """Cross-entropy on every cell, so that nothing is painted far from the object: [N, 4]."""
     cells = instances[:, 2::4, 2::4]
-    truth = (cells[picture] == object_id[:, None, None])[:, None].float()
+    truth = (cells[image_index] == object_id[:, None, None])[:, None].float()
     return F.binary_cross_entropy_with_logits(
         logits, truth.expand_as(logits), reduction="none"
     ).mean((2, 3))

@@ -14,7 +14,7 @@ from segzero_core.checkpoints.sam2_architecture import sam2_from_values
 if TYPE_CHECKING:
     from torch import nn
 
-# The colour statistics SAM 2 normalises with, as fractions of 255.
+# The color statistics SAM 2 normalizes with, as fractions of 255.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
@@ -24,11 +24,11 @@ class ModelSize:
     """The numbers that make one SAM 2 configuration.
 
     Attributes:
-        image_size: Side of the square the picture is squashed to [px]. A mask cell is 4 of them.
+        image_size: Side of the square the image is squashed to [px]. A mask cell is 4 of them.
         embed_dim: Channels of the first encoder stage; each later stage doubles them.
         stages: Blocks in each of the four encoder stages.
         windows: Side of the attention windows in each stage [tokens]; each divides its grid.
-        global_blocks: Encoder blocks, counted over all stages, that see the whole picture.
+        global_blocks: Encoder blocks, counted over all stages, that see the whole image.
         width: Channels of the neck, the mask decoder and the memory attention.
         memory_dim: Channels of one remembered frame.
         memory_layers: Layers of the memory attention.

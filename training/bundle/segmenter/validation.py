@@ -11,21 +11,21 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from numpy.typing import NDArray
 
+from segzero_core.geometry import mask_iou
 from training.bundle.segmenter.data import (
     BOX_MAX,
     BOX_MIN,
     POSITIVE,
     jitter_box,
-    normalise,
+    normalize,
     read_scene,
     squash,
 )
 from training.bundle.segmenter.loss import decode, encode
 from training.data.mask_prompts import MaskPrompt, mask_to_prompt
 
-LARGE_PX = (
-    48  # an object is large when both sides of its box are over this many pixels of the scene
-)
+LARGE_PX = 48
+"""An object is large when both sides of its box are longer than this [px of the scene]."""
 SEED = 7
 
 
@@ -36,7 +36,7 @@ def validate(model: Any, scenes: Sequence[Path]) -> dict[str, float]:
     Returns:
         `two`, `one`, `jittered` (box moved, one point): mean IoU over large objects; the same with
         `_all` over all objects; `guess_error`: mean absolute error of the predicted IoU; `score`:
-        what is to be maximised.
+        what is to be maximized.
     """
     rng = np.random.default_rng(SEED)
     ious: dict[str, list[float]] = {"two": [], "one": [], "jittered": []}
@@ -48,7 +48,7 @@ def validate(model: Any, scenes: Sequence[Path]) -> dict[str, float]:
         if not truths:
             continue
         features = encode(
-            model, torch.from_numpy(normalise(squash(scene.image, model.image_size)))[None]
+            model, torch.from_numpy(normalize(squash(scene.image, model.image_size)))[None]
         )
         exact = [mask_to_prompt(truth) for truth in truths]
         moved = [MaskPrompt(jitter_box(p.box_xyxy, 640.0, rng), p.points) for p in exact]
@@ -60,19 +60,13 @@ def validate(model: Any, scenes: Sequence[Path]) -> dict[str, float]:
         large += [
             min(x1 - x0, y1 - y0) > LARGE_PX for x0, y0, x1, y1 in (p.box_xyxy for p in exact)
         ]
-    figures = {}
+    metrics = {}
     for name, values in ious.items():
-        figures[name] = float(np.mean(np.asarray(values)[large])) if any(large) else 0.0
-        figures[f"{name}_all"] = float(np.mean(values))
-    figures["guess_error"] = float(np.mean(errors))
-    figures["score"] = (figures["two"] + figures["one"] + figures["jittered"]) / 3
-    return figures
-
-
-def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Intersection over union; 1 when both are empty."""
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 1.0
+        metrics[name] = float(np.mean(np.asarray(values)[large])) if any(large) else 0.0
+        metrics[f"{name}_all"] = float(np.mean(values))
+    metrics["guess_error"] = float(np.mean(errors))
+    metrics["score"] = (metrics["two"] + metrics["one"] + metrics["jittered"]) / 3
+    return metrics
 
 
 def _predict(
@@ -91,9 +85,13 @@ def _predict(
         coordinates[row, :2] = np.reshape(prompt.box_xyxy, (2, 2))
         coordinates[row, 2 : 2 + len(points)] = points
         labels[row, : 2 + len(points)] = [BOX_MIN, BOX_MAX] + [POSITIVE] * len(points)
-    picture = torch.zeros(len(prompts), dtype=torch.long)
+    image_index = torch.zeros(len(prompts), dtype=torch.long)
     prediction = decode(
-        model, features, picture, torch.from_numpy(coordinates * scale), torch.from_numpy(labels)
+        model,
+        features,
+        image_index,
+        torch.from_numpy(coordinates * scale),
+        torch.from_numpy(labels),
     )
     guesses, best = prediction.ious[:, 1:].max(1)
     chosen = prediction.masks[torch.arange(len(prompts)), 1 + best]

@@ -20,17 +20,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from training.bundle.segmenter.data import MIN_OBJECT_PX, normalise, squash
+from training.bundle.segmenter.data import MIN_OBJECT_PX, normalize, squash
 from training.bundle.segmenter.loss import set_resolution
 from worlds.tabletop.clips import FILE_NAME, load_clip, load_frame
 
-MAX_STRIDE = 2  # between the pictures of a sequence
+MAX_STRIDE = 2  # between the frames of a sequence
 MAPS = ("fine", "middle", "coarse")
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Objects that are followed through some pictures, all equally many.
+    """Objects that are followed through some frames, all equally many.
 
     Attributes:
         features: The three maps of the encoder, finest first: float32 [T, P, C, h, w] for P
@@ -77,7 +77,7 @@ def _encode_clip(model: Any, folder: Path, side: int) -> dict[str, torch.Tensor]
     truths = []
     for frame in range(load_clip(folder).frames):
         image, instances = load_frame(folder, frame)
-        pixels = torch.from_numpy(normalise(squash(image, side)))[None]
+        pixels = torch.from_numpy(normalize(squash(image, side)))[None]
         for name, features in zip(MAPS, model.forward_image(pixels)["backbone_fpn"], strict=True):
             maps[name].append(features.half())
         square = cv2.resize(instances, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -95,7 +95,7 @@ def draw_sequences(
     objects: int,
     rng: np.random.Generator,
 ) -> Sequences | None:
-    """Draw some pictures of each clip, in order or backwards, and objects to follow.
+    """Draw some frames of each clip, in order or backwards, and objects to follow.
 
     Args:
         clips: Clips with features; one sequence is drawn from each.
@@ -134,7 +134,7 @@ def _draw_frames(count: int, length: int, rng: np.random.Generator) -> list[int]
         stride -= 1
     span = stride * (length - 1)
     if span >= count:
-        raise ValueError(f"clips of {count} pictures are too short for sequences of {length}")
+        raise ValueError(f"clips of {count} frames are too short for sequences of {length}")
     start = int(rng.integers(count - span))
     frames = list(range(start, start + span + 1, stride))
     return frames[::-1] if rng.random() < 0.5 else frames

@@ -1,9 +1,9 @@
 """Where the tracker's training begins: a memory that already compares looks, and says "here".
 
-Learnt from nothing, that a place looks like a remembered one takes more steps than a processor
+Learned from nothing, that a place looks like a remembered one takes more steps than a processor
 has time for. It can be written down instead: the memory holds the main components of the frozen
 features beside the mask; the attention compares them; what it finds is added to the features as a
-mark along one direction. Which mark makes the frozen decoder draw the marked object is learnt
+mark along one direction. Which mark makes the frozen decoder draw the marked object is learned
 first, alone, from true masks. The training proper then starts from all that and is free to
 change it.
 """
@@ -40,8 +40,8 @@ def norm_to_usual(model: Any, sequences: Sequences) -> None:
     features = _tokens(sequences)
     usual = features + model.no_mem_embed.view(1, -1)
     normed = F.layer_norm(features, features.shape[-1:])
-    centred = normed - normed.mean(0)
-    scale = (centred * usual).mean(0) / centred.square().mean(0).clamp(min=1e-6)
+    centered = normed - normed.mean(0)
+    scale = (centered * usual).mean(0) / centered.square().mean(0).clamp(min=1e-6)
     norm = model.memory_attention.norm
     with torch.no_grad():
         norm.weight.copy_(scale)
@@ -65,11 +65,11 @@ def learn_mark(
         for group, rate in zip(optimizer.param_groups, (_MARKER_RATE, _NORM_RATE), strict=True):
             group["lr"] = rate * (1 - step / (steps + 10))
         sequences = next(source)
-        loss, figures = _marked_loss(model, sequences, mark, everywhere)
+        loss, metrics = _marked_loss(model, sequences, mark, everywhere)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        ious.append(figures.get("iou", 0.0))
+        ious.append(metrics.get("iou", 0.0))
     return mark.detach(), everywhere.detach(), ious
 
 
@@ -105,7 +105,7 @@ def compare_looks(
     mean = looks.mean(0)
     count = model.mem_dim - _MASK_CHANNELS
     _, spread, axes = torch.linalg.svd(looks - mean, full_matrices=True)
-    # Half whitened: the first components are mostly brightness and the table's colour.
+    # Half whitened: the first components are mostly brightness and the table's color.
     spread = spread[:count] / len(looks) ** 0.5
     components = axes[:count] * (spread.mean() / spread).sqrt()[:, None]
     typical = ((looks - mean) @ components.T).square().mean().sqrt()
@@ -156,7 +156,7 @@ def _fit_downsampler(layers: nn.Sequential, sequences: Sequences, target: torch.
     inputs = (20 * masks - 10)[: 4 * _STRIDE]
     channels = layers[:-1](inputs).permute(0, 2, 3, 1).flatten(0, 2).double()
     wanted = F.avg_pool2d(masks[: 4 * _STRIDE], _STRIDE).flatten().double()
-    weight = torch.where(wanted > 0, 10.0, 1.0).sqrt()  # most of a picture is background
+    weight = torch.where(wanted > 0, 10.0, 1.0).sqrt()  # most of an image is background
     design = torch.cat((channels, torch.ones(len(channels), 1, dtype=torch.double)), dim=1)
     design, wanted = design * weight[:, None], wanted * weight
     ridge = 1e-3 * design.square().sum(0).mean() * torch.eye(design.shape[1], dtype=torch.double)
@@ -174,7 +174,7 @@ def _write_attention(
 ) -> None:
     layers = model.memory_attention.layers
     count, width = components.shape
-    # Pairs that hardly turn over a whole picture compare looks; a quarter of them are along x.
+    # Pairs that hardly turn over a whole image compare looks; a quarter of them are along x.
     looks = torch.arange(width // 2 - count, width // 2)
     pairs = {pair * width // _NEAR_WIDTH for pair in _NEAR_PAIRS}
     pairs = {pair for pair in pairs if 2 * pair < width // 2 - count}

@@ -16,24 +16,24 @@ from training.bundle.tracker.data import Sequences
 
 OTHER_MASKS_WEIGHT = 0.3  # the best of the three counts most; the others must not go astray
 OBJECT_WEIGHT = 0.5
-HIDDEN_WEIGHT = 4.0  # an object is hidden in one picture of ten
+HIDDEN_WEIGHT = 4.0  # an object is hidden in one frame of ten
 _NUM_FRAMES = 1_000_000  # as in tracking
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the decoder says about one picture: masks [N, 3, h, w], ious [N, 3], objects [N]."""
+    """What the decoder says about one frame: masks [N, 3, h, w], ious [N, 3], objects [N]."""
 
     masks: torch.Tensor
     ious: torch.Tensor
     object_logits: torch.Tensor
 
 
-def follow(model: Any, sequences: Sequences) -> list[Prediction]:
-    """Follow objects from their true mask in the first picture through all the others.
+def track(model: Any, sequences: Sequences) -> list[Prediction]:
+    """Follow objects from their true mask in the first frame through all the others.
 
     Returns:
-        The predictions for the second picture and those after it.
+        The predictions for the second frame and those after it.
     """
     twin, kept = with_kept_scores(model)
     outputs: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
@@ -63,7 +63,7 @@ def compute_loss(
     """Compare predictions with the truth.
 
     Returns:
-        The loss to minimise, and figures for the log.
+        The loss to minimize, and metrics for the log.
     """
     masks, ious, logits = (
         torch.cat([getattr(each, name) for each in predictions])
@@ -76,21 +76,21 @@ def compute_loss(
     object_loss = F.binary_cross_entropy_with_logits(
         logits[certain], seen[certain].float(), torch.where(seen[certain], 1.0, HIDDEN_WEIGHT)
     )
-    figures = {
+    metrics = {
         "object_loss": float(object_loss.detach()),
         "object_right": float(((logits > 0) == seen)[certain].float().mean()),
     }
     if not seen.any():
-        return OBJECT_WEIGHT * object_loss, figures
+        return OBJECT_WEIGHT * object_loss, metrics
     mask_loss, true_ious = _mask_loss(masks[seen], truth[seen])
     iou_loss = (ious[seen] - true_ious).abs().mean()
     chosen = true_ious.gather(1, ious[seen].argmax(1, keepdim=True)).mean()
-    figures |= {
+    metrics |= {
         "mask_loss": float(mask_loss.detach()),
         "iou_loss": float(iou_loss.detach()),
         "iou": float(chosen),
     }
-    return mask_loss + IOU_WEIGHT * iou_loss + OBJECT_WEIGHT * object_loss, figures
+    return mask_loss + IOU_WEIGHT * iou_loss + OBJECT_WEIGHT * object_loss, metrics
 
 
 def _mask_loss(masks: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,22 +1,21 @@
-"""Train the memory of the bundled segmenter, so that it follows objects from picture to picture.
+"""Train the memory of the bundled segmenter, so that it tracks objects over frames.
 
     python -m worlds.tabletop.clips --seed 0 --count 240 --frames 10 --rate 5 --out data/clips
     python -m worlds.tabletop.clips --seed 800000 --count 4 --frames 30 --rate 5 --out data/val
     python -m training.bundle.tracker.train train --data data/clips --val data/val \
         --base models/tabletop/segmenter --out models/tracker/segmenter
 
-Everything that the masks of single pictures depend on is frozen, and is copied into the new file
-bit for bit; `TRAINED` names what is learnt. The features of the frozen encoder are made once. The
-run is planned in minutes of processor time, begins with short sequences, and goes on from its
-checkpoint when the same command is given again. Tracking takes smaller pictures than answering
-does: it has to keep up with a camera.
+All weights that the masks of single images depend on are frozen, and are copied into the new file
+bit for bit; `TRAINED` names the others. The features of the frozen encoder are computed once. The
+run is planned in minutes of processor time and begins with short sequences. Stopped, the same
+command resumes from the last checkpoint. Tracking takes smaller images than answering does,
+because it has to keep up with a camera.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,18 +27,10 @@ import numpy as np
 import torch
 
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2, load_sam2
+from training.arguments import add_options, settings_from
+from training.bundle.loop import CHECKPOINT, Loop, LoopSettings, Run, parse_phases, phase_at
 from training.bundle.segmenter.data import shuffled
 from training.bundle.segmenter.loss import set_resolution
-from training.bundle.segmenter.train import (
-    CHECKPOINT,
-    LOG_EVERY,
-    Journal,
-    Run,
-    descend,
-    load_run,
-    save_run,
-)
-from training.bundle.segmenter.train import learning_rate as rate_at
 from training.bundle.tracker.data import Sequences, draw_sequences, find_clips, prepare
 from training.bundle.tracker.export import export
 from training.bundle.tracker.initialization import (
@@ -48,12 +39,12 @@ from training.bundle.tracker.initialization import (
     learn_mark,
     norm_to_usual,
 )
-from training.bundle.tracker.loss import compute_loss, follow
+from training.bundle.tracker.loss import compute_loss, track
 from training.bundle.tracker.validation import validate
 
-WRITTEN = ("memory_attention.", "memory_encoder.")
-WRITTEN_RATE = 0.1
-"""What is written down to begin with knows its work, and learns at a share of the others' rate."""
+COMPUTED = ("memory_attention.", "memory_encoder.")
+COMPUTED_RATE = 0.1
+"""Modules whose first weights are computed learn at this share of the others' rate."""
 
 START_CLIPS = 24
 """Clips that the first weights are computed from."""
@@ -67,23 +58,23 @@ TRAINED = (
     "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
     "mask_downsample.",
-    # The decoder and the prompt encoder read these two for tracking alone: whether an object is
-    # there at all, and a mask as a prompt, from which the first pointer to an object is made.
+    # Used for tracking only: the score of whether an object is there at all, and the encoder of a
+    # mask as a prompt, from which the first pointer to an object is made.
     "sam_mask_decoder.pred_obj_score_head.",
     "sam_prompt_encoder.mask_downscaling.",
 )
-"""Beginnings of the names of what is learnt. No mask of a single picture depends on these."""
+"""Prefixes of the names of the trained weights. No mask of a single image depends on these."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run: from which share of the time on, and with what.
+    """A part of the run.
 
     Attributes:
-        start: Share of the time.
-        side: Of the pictures [px].
-        length: Pictures in a sequence.
-        clips: Sequences a step.
+        start: Share of the time from which on it applies.
+        side: Of the frames [px].
+        length: Frames in a sequence.
+        clips: Sequences per step.
     """
 
     start: float
@@ -93,27 +84,20 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides a training run; saved beside its checkpoint.
+class Settings(LoopSettings):
+    """Settings of a run, beside those of every loop; `minutes` are processor time.
 
     Attributes:
-        minutes: Processor time after which the learning rate has come down to nothing.
-        phases: See `Phase`; tracking takes pictures of the last one's size.
-        memories: Pictures that the model attends to: the first one and the last ones.
-        objects: Followed objects a clip, at most.
-        learning_rate: Its peak.
-        warmup: Share of the time in which the learning rate rises.
-        weight_decay: Of AdamW.
-        ema: Decay of the averaged weights a step, which are what is validated and exported.
-        seed: Of new weights, order and sequences.
-        checkpoint_minutes: Time between checkpoints.
-        validate_minutes: Time between validations; the best weights so far are exported.
-        mark_steps: Steps in which the first mark is learnt; see
+        phases: Sequences over the time; tracking takes frames of the last phase's size.
+        memories: Frames that the model attends to: the first one and the last ones.
+        objects: Tracked objects per clip, at most.
+        mark_steps: Steps in which the first mark is learned; see
             `training.bundle.tracker.initialization`.
-        max_steps: Stop after so many steps all the same; 0 for none.
     """
 
     minutes: float = 22.0
+    learning_rate: float = 5e-4
+    validate_minutes: float = 6.0
     phases: tuple[Phase, ...] = (
         Phase(0.0, 256, 3, 3),
         Phase(0.4, 256, 5, 2),
@@ -121,23 +105,15 @@ class Settings:
     )
     memories: int = 3
     objects: int = 2
-    learning_rate: float = 5e-4
-    warmup: float = 0.03
-    weight_decay: float = 0.0
-    ema: float = 0.99
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    validate_minutes: float = 6.0
     mark_steps: int = MARKER_STEPS
-    max_steps: int = 0
 
 
 def new_run(base: Path, settings: Settings) -> Run:
-    """Load the segmenter, give it the memory that is to be learnt, and freeze the rest."""
+    """Load the segmenter, make its memory trainable, and freeze the rest."""
     torch.manual_seed(settings.seed)
     model: Any = load_sam2(find_sam2(str(base)), torch.device("cpu"))
     model.num_maskmem = settings.memories
-    # As sam2 sets it up; also where the segmenter attends to another number of pictures.
+    # As sam2 sets it up; the segmenter may have attended to another number of frames.
     places = torch.empty(settings.memories, 1, 1, model.mem_dim)
     torch.nn.init.trunc_normal_(places, std=0.02)
     model.maskmem_tpos_enc = torch.nn.Parameter(places)
@@ -145,8 +121,8 @@ def new_run(base: Path, settings: Settings) -> Run:
         parameter.requires_grad_(name.startswith(TRAINED))
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
-        {"params": [p for n, p in named if n.startswith(WRITTEN)], "share": WRITTEN_RATE},
-        {"params": [p for n, p in named if not n.startswith(WRITTEN)], "share": 1.0},
+        {"params": [p for n, p in named if n.startswith(COMPUTED)], "share": COMPUTED_RATE},
+        {"params": [p for n, p in named if not n.startswith(COMPUTED)], "share": 1.0},
     ]
     optimizer = torch.optim.AdamW(
         groups, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
@@ -154,8 +130,11 @@ def new_run(base: Path, settings: Settings) -> Run:
     return Run(model, copy.deepcopy(model), optimizer)
 
 
-def begin(run: Run, clips: Sequence[Path], settings: Settings, journal: Journal) -> None:
-    """Give the memory its first weights; see `training.bundle.tracker.initialization`."""
+def begin(run: Run, clips: Sequence[Path], settings: Settings) -> dict[str, Any]:
+    """Give the memory its first weights; return what the log says about it.
+
+    See `training.bundle.tracker.initialization`.
+    """
     side = settings.phases[0].side
     set_resolution(run.model, side)
     rng = np.random.default_rng(settings.seed)
@@ -164,14 +143,14 @@ def begin(run: Run, clips: Sequence[Path], settings: Settings, journal: Journal)
     if drawn is None:
         raise ValueError("no object in the clips is large enough to begin with")
     norm_to_usual(run.model, drawn)
-    source = _single_pictures(clips, side, rng)
+    source = _single_images(clips, side, rng)
     mark, everywhere, ious = learn_mark(run.model, source, settings.mark_steps)
     compare_looks(run.model, drawn, mark, everywhere)
     run.average.load_state_dict(run.model.state_dict())
-    journal("begun", run, mark_ious=[round(iou, 3) for iou in ious[::10]])
+    return {"mark_ious": [round(iou, 3) for iou in ious[::10]]}
 
 
-def _single_pictures(
+def _single_images(
     clips: Sequence[Path], side: int, rng: np.random.Generator
 ) -> Iterator[Sequences]:
     while True:
@@ -181,19 +160,14 @@ def _single_pictures(
             yield drawn
 
 
-def phase(settings: Settings, progress: float) -> Phase:
-    """Return the part of the run at a share of the time."""
-    return [each for each in settings.phases if progress >= each.start][-1]
-
-
 def batches(clips: Sequence[Path], settings: Settings, run: Run) -> Iterator[Sequences]:
-    """Draw sequences for ever, as long as the run is far."""
+    """Yield sequences without end, in the phase of the run."""
     rng = np.random.default_rng((settings.seed, run.step))
     waiting: list[Path] = []
     while True:
         for folder in shuffled(clips, rng):
             waiting.append(folder)
-            now = phase(settings, run.seconds / 60 / settings.minutes)
+            now = phase_at(settings.phases, run.seconds / 60 / settings.minutes)
             if len(waiting) >= min(now.clips, len(clips)):
                 drawn = draw_sequences(
                     waiting, now.side, length=now.length, objects=settings.objects, rng=rng
@@ -204,15 +178,15 @@ def batches(clips: Sequence[Path], settings: Settings, run: Run) -> Iterator[Seq
 
 
 def train_step(run: Run, sequences: Sequences, settings: Settings, progress: float) -> None:
-    """Learn from some sequences, and add what they showed to the run's figures."""
+    """Learn from some sequences, and add their metrics to the run's."""
     side = sequences.truth.shape[-1]
     if run.model.image_size != side:
         set_resolution(run.model, side)
     for group in run.optimizer.param_groups:
-        group["lr"] = group["share"] * rate_at(settings, progress)
-    loss, figures = compute_loss(follow(run.model, sequences), sequences)
-    run.pictures += len(sequences.truth) * len(sequences.clip)
-    descend(run, loss, figures, settings.ema)
+        group["lr"] = group["share"] * settings.learning_rate_at(progress)
+    loss, metrics = compute_loss(track(run.model, sequences), sequences)
+    run.images += len(sequences.truth) * len(sequences.clip)
+    run.descend(loss, metrics, settings.ema)
 
 
 def train(
@@ -223,58 +197,36 @@ def train(
     work: Path,
     settings: Settings,
 ) -> Run:
-    """Train to the end of the planned time; checkpoints go to `work`, good weights to `out`."""
-    run, checkpoint, journal = (
-        new_run(base, settings),
-        work / CHECKPOINT,
-        Journal(work / "log.jsonl"),
-    )
-    side = settings.phases[-1].side
-    for each in sorted({each.side for each in settings.phases}):
+    """Train for the planned time; checkpoints go to `work`, the best weights to `out`."""
+    run, side = new_run(base, settings), settings.phases[-1].side
+    for each in sorted({phase.side for phase in settings.phases}):
         prepare(run.model, clips, each)
     prepare(run.model, val, side)
     source = batches(clips, settings, run)
-    if checkpoint.exists():
-        load_run(run, checkpoint)
-        journal("resumed", run)
-    else:
-        begin(run, clips, settings, journal)
-        save_run(run, checkpoint)
-        _validate_and_export(run, val, base, out, side, journal)
-    (work / "settings.json").write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
-    saved = validated = run.seconds
-    while run.seconds < settings.minutes * 60 and not 0 < settings.max_steps <= run.step:
-        started = time.process_time()
-        progress = run.seconds / 60 / settings.minutes
+
+    def step(progress: float) -> dict[str, Any]:
         train_step(run, next(source), settings, progress)
-        run.seconds += time.process_time() - started
-        if run.step % LOG_EVERY == 0:
-            figures = {name: float(np.mean(values)) for name, values in run.figures.items()}
-            run.figures.clear()
-            now = asdict(phase(settings, progress))
-            journal("train", run, **now, lr=rate_at(settings, progress), **figures)
-        if run.seconds - saved > settings.checkpoint_minutes * 60:
-            save_run(run, checkpoint)
-            saved = run.seconds
-        if run.seconds - validated > settings.validate_minutes * 60:
-            _validate_and_export(run, val, base, out, side, journal)
-            validated = run.seconds
-    save_run(run, checkpoint)
-    _validate_and_export(run, val, base, out, side, journal)
-    return run
+        return asdict(phase_at(settings.phases, progress))
 
+    def validate_average() -> dict[str, float]:
+        set_resolution(run.average, side)
+        return validate(run.average, val)
 
-def _validate_and_export(
-    run: Run, val: Sequence[Path], base: Path, out: Path, side: int, journal: Journal
-) -> None:
-    """Export the averaged weights if they are the best so far, or nothing can tell."""
-    set_resolution(run.average, side)
-    figures = validate(run.average, val) if val else {"score": run.best_score}
-    better = figures["score"] >= run.best_score
-    journal("validation", run, exported=better, **figures)
-    if better:
-        run.best_score = figures["score"]
-        export(run.average, TRAINED, base, out)
+    def export_average(metadata: dict[str, str]) -> None:
+        set_resolution(run.average, side)
+        export(run.average, TRAINED, base, out, metadata)
+
+    return Loop(
+        run,
+        settings,
+        work,
+        out,
+        step,
+        validate_average if val else None,
+        export_average,
+        begin=lambda: begin(run, clips, settings),
+        clock=time.process_time,
+    )()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -285,37 +237,42 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     defaults = Settings()
-    make = commands.add_parser("prepare", help="make the features of clips and nothing else")
-    learn = commands.add_parser("train", help="train, or go on training")
+    make = commands.add_parser("prepare", help="only make the features of clips")
+    learn = commands.add_parser("train", help="train, or resume a training")
     save = commands.add_parser("export", help="export the averaged weights of a checkpoint")
-    save.add_argument("--base", type=Path, required=True)
-    save.add_argument("--work", type=Path, default=Path("runs/tracker"))
-    save.add_argument("--out", type=Path, required=True)
-    save.add_argument("--side", type=int, default=defaults.phases[-1].side)
-    save.add_argument("--memories", type=int, default=defaults.memories)
-    for each in (make, learn):
-        each.add_argument("--data", type=Path, nargs="+", required=True, help="folders of clips")
-        each.add_argument(
-            "--base", type=Path, required=True, help="the segmenter whose memory is to be trained"
+    for command in (make, learn, save):
+        command.add_argument(
+            "--base", type=Path, required=True, help="the segmenter whose memory is trained"
         )
-        each.add_argument("--threads", type=int, default=1)
-    make.add_argument("--side", type=int, nargs="+", required=True, help="of the pictures [px]")
+    for command in (make, learn):
+        command.add_argument(
+            "--data", type=Path, nargs="+", required=True, help="folders of clips"
+        )
+        command.add_argument("--threads", type=int, default=1)
+    for command in (learn, save):
+        command.add_argument("--work", type=Path, default=Path("runs/tracker"))
+        command.add_argument("--out", type=Path, required=True, help="where the weights go")
+        add_options(command, defaults, memories="frames that the model attends to")
+    save.add_argument("--side", type=int, default=defaults.phases[-1].side)
+    make.add_argument("--side", type=int, nargs="+", required=True, help="of the frames [px]")
     learn.add_argument("--val", type=Path, nargs="*", default=[], help="clips of other seeds")
-    learn.add_argument("--out", type=Path, required=True, help="where the best weights go")
-    learn.add_argument("--work", type=Path, default=Path("runs/tracker"), help="checkpoints, log")
-    learn.add_argument("--minutes", type=float, default=defaults.minutes)
-    learn.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     learn.add_argument(
         "--phases",
-        default=",".join(f"{p.start}:{p.side}:{p.length}:{p.clips}" for p in defaults.phases),
-        help="START:SIDE:LENGTH:CLIPS,… (default %(default)s)",
+        type=lambda text: parse_phases(text, Phase),
+        default=defaults.phases,
+        help="START:SIDE:LENGTH:CLIPS,… (default 0:256:3:3,0.4:256:5:2,0.63:384:5:2)",
     )
-    learn.add_argument("--memories", type=int, default=defaults.memories)
-    learn.add_argument("--objects", type=int, default=defaults.objects)
-    learn.add_argument("--validate-minutes", type=float, default=defaults.validate_minutes)
-    learn.add_argument("--seed", type=int, default=defaults.seed)
-    learn.add_argument("--mark-steps", type=int, default=defaults.mark_steps)
-    learn.add_argument("--max-steps", type=int, default=0)
+    add_options(
+        learn,
+        defaults,
+        minutes="processor time of the run",
+        learning_rate="its peak",
+        objects="tracked objects per clip",
+        validate_minutes="time between validations",
+        seed="of new weights, order and sequences",
+        mark_steps="steps in which the first mark is learned",
+        max_steps="stop after this many steps; 0 for no limit",
+    )
     args = parser.parse_args(argv)
     if args.command != "export" and not find_clips(args.data):
         parser.error(
@@ -327,9 +284,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     args = _parse(argv)
+    settings = settings_from(args, Settings)
     if args.command == "export":
-        run = new_run(args.base, Settings(memories=args.memories))
-        load_run(run, args.work / CHECKPOINT)
+        run = new_run(args.base, settings)
+        run.load(args.work / CHECKPOINT)
         set_resolution(run.average, args.side)
         export(run.average, TRAINED, args.base, args.out)
         return 0
@@ -339,19 +297,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for side in args.side:
             prepare(model, find_clips(args.data), side)
         return 0
-    parts = [entry.split(":") for entry in args.phases.split(",")]
-    settings = Settings(
-        minutes=args.minutes,
-        phases=tuple(Phase(float(a), int(b), int(c), int(d)) for a, b, c, d in parts),
-        memories=args.memories,
-        objects=args.objects,
-        learning_rate=args.learning_rate,
-        validate_minutes=args.validate_minutes,
-        seed=args.seed,
-        mark_steps=args.mark_steps,
-        max_steps=args.max_steps,
-    )
-    args.work.mkdir(parents=True, exist_ok=True)
     train(find_clips(args.data), find_clips(args.val), args.base, args.out, args.work, settings)
     return 0
 

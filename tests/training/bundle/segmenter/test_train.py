@@ -11,31 +11,22 @@ from safetensors.torch import load_file
 
 from segzero_core.segmenter.sam2 import load_segmenter
 from segzero_core.types import Box, ObjectPrompt, Point
-from training.bundle.segmenter.data import (
-    POSITIVE,
-    augment,
-    find_scenes,
-    jitter_box,
-    make_batch,
-    read_scene,
-)
+from training.bundle.loop import CHECKPOINT
+from training.bundle.segmenter.data import read_scene
 from training.bundle.segmenter.model import SIZES, build_model, model_config
 from training.bundle.segmenter.train import (
-    CHECKPOINT,
+    Phase,
     Settings,
     batches,
-    load_run,
     main,
     new_run,
-    phase,
     train,
 )
 
 TINY = Settings(
     size="tiny",
     minutes=1.0,
-    sides=((0.0, 64),),
-    batch_sizes=(2,),
+    phases=(Phase(0.0, 64, 2),),
     validate_scenes=1,
     max_steps=2,
 )
@@ -77,7 +68,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(scenes: Path, tmp_path: 
     work = tmp_path / "work"
     train([scenes], None, tmp_path / "out", work, TINY)
     saved = new_run(TINY)
-    load_run(saved, work / CHECKPOINT)
+    saved.load(work / CHECKPOINT)
     run = train([scenes], None, tmp_path / "out", work, replace(TINY, max_steps=3))
     assert saved.step == 2
     assert run.step == 3
@@ -111,51 +102,6 @@ def test_a_folder_without_scenes_is_named(tmp_path: Path):
         train([tmp_path], None, tmp_path / "out", tmp_path / "work", TINY)
 
 
-def test_a_scene_that_is_still_being_written_is_left_for_later(scenes: Path):
-    (scenes / "000001" / "scene.json").write_text('{"format"')
-    assert [folder.name for folder in find_scenes([scenes])] == ["000000", "000002"]
-
-
-def test_the_pictures_grow_with_the_time():
-    settings = replace(TINY, sides=((0.0, 64), (0.5, 128)), batch_sizes=(4, 2))
-    assert phase(settings, 0.49) == (64, 4)
-    assert phase(settings, 0.5) == (128, 2)
-
-
 def test_the_bundled_size_keeps_its_budget():
     model = build_model(model_config(SIZES["tabletop"]))
     assert sum(parameter.numel() for parameter in model.parameters()) < 6_000_000
-
-
-def test_augmentation_moves_image_and_masks_together(scenes: Path):
-    scene = read_scene(scenes / "000000")
-    for seed in range(5):
-        seen = augment(scene, 128, np.random.default_rng(seed))
-        red = seen.image[seen.instances == 1].astype(int).mean(axis=0)
-        assert seen.image.shape == (128, 128, 3)
-        assert red[0] > 2 * red[1]
-
-
-def test_a_jittered_box_stays_in_the_picture_and_meets_the_true_one():
-    rng = np.random.default_rng(0)
-    box = (40.0, 50.0, 90.0, 70.0)
-    for _ in range(500):
-        x0, y0, x1, y1 = jitter_box(box, 100.0, rng)
-        assert 0 <= x0 < x1 <= 100
-        assert 0 <= y0 < y1 <= 100
-        assert min(x1, box[2]) > max(x0, box[0])
-        assert min(y1, box[3]) > max(y0, box[1])
-
-
-def test_a_batch_points_at_what_it_names(scenes: Path):
-    pictures = [read_scene(folder) for folder in find_scenes([scenes])]
-    for seed in range(10):
-        batch = make_batch(pictures, 64, 6, np.random.default_rng(seed))
-        assert batch is not None
-        assert batch.images.shape == (3, 3, 64, 64)
-        for picture, index, box in zip(
-            batch.picture, batch.object_id, batch.box_xyxy.astype(int), strict=True
-        ):
-            inside = batch.instances[picture][box[1] : box[3], box[0] : box[2]]
-            assert (inside == index).mean() > (0.3 if index else 0.97)
-        assert set(np.unique(batch.labels)) <= {-1, POSITIVE, 2, 3}

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2, load_sam2, read_tracking_facts
 from segzero_core.segmenter.sam2 import load_segmenter
 from segzero_core.types import Box, ObjectPrompt, Point, Segmentation
+from training.bundle.loop import CHECKPOINT
 from training.bundle.segmenter.export import export as export_untrained
 from training.bundle.segmenter.model import TINY, build_model, model_config
-from training.bundle.segmenter.train import CHECKPOINT
 from training.bundle.tracker.data import draw_sequences, feature_file, find_clips, prepare
-from training.bundle.tracker.loss import Prediction, compute_loss, follow
+from training.bundle.tracker.loss import Prediction, compute_loss, track
 from training.bundle.tracker.train import TRAINED, Phase, Settings, main, new_run, train
 from worlds.tabletop.clips import Clip, ClipEvent, ClipObject, load_frame, save_clip
 from worlds.tabletop.clips import main as film
@@ -37,7 +37,7 @@ SHORT = Settings(
 
 
 class Ball:
-    """A picture as the camera would take it."""
+    """An image as the camera would take it."""
 
     def __init__(self, frame: int, shade: int) -> None:
         self.color = np.full((96, 128, 3), (120 + shade, 90, 60), np.uint8)
@@ -47,15 +47,19 @@ class Ball:
             cv2.circle(self.instances, (40 + 5 * frame, 50), 16, 2, -1)
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
+def write_clips(folder: Path) -> Path:
+    """Write three clips of a ball that moves in front of a wall."""
     for index in range(3):
         objects = (ClipObject(1, "mug", "blue"), ClipObject(2, "ball", "red"))
         clip = Clip(index, FRAMES, 5.0, 2, objects, (ClipEvent("occlude", 0, FRAMES),))
-        pictures = (Ball(frame, 10 * index) for frame in range(FRAMES))
-        save_clip(folder / f"{index:06d}", clip, pictures)
+        images = (Ball(frame, 10 * index) for frame in range(FRAMES))
+        save_clip(folder / f"{index:06d}", clip, images)
     return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,7 @@ def test_only_the_memory_changes_and_the_rest_is_the_same_bit_for_bit(
     assert {tensor.dtype for tensor in after.values()} == {torch.float16}
 
 
-def test_masks_of_single_pictures_are_the_same_bit_for_bit(base: Path, trained: Path) -> None:
+def test_masks_of_single_images_are_the_same_bit_for_bit(base: Path, trained: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     prompts = [
         ObjectPrompt(Box(10, 10, 70, 70), (Point(40, 40),)),
@@ -105,7 +109,7 @@ def test_masks_of_single_pictures_are_the_same_bit_for_bit(base: Path, trained: 
     assert (answers[0].scores == answers[1].scores).all()
 
 
-def test_nothing_that_is_trained_is_read_for_the_mask_of_a_single_picture(base: Path) -> None:
+def test_nothing_that_is_trained_is_read_for_the_mask_of_a_single_image(base: Path) -> None:
     """Stronger than any training: put NaN into all of it."""
     model = load_sam2(find_sam2(str(base)), torch.device("cpu"))
     loaded = load_segmenter(str(base))
@@ -168,12 +172,12 @@ def test_a_training_step_moves_the_memory_alone(clips: Path, base: Path) -> None
     rng = np.random.default_rng(0)
     sequences = draw_sequences(found[:2], SIDE, length=3, objects=1, rng=rng)
     assert sequences is not None
-    loss, figures = compute_loss(follow(run.model, sequences), sequences)
+    loss, metrics = compute_loss(track(run.model, sequences), sequences)
     loss.backward()
     moved = {name for name, p in run.model.named_parameters() if p.grad is not None}
     assert moved
     assert all(name.startswith(TRAINED) for name in moved)
-    assert {"iou", "object_right", "mask_loss"} <= figures.keys()
+    assert {"iou", "object_right", "mask_loss"} <= metrics.keys()
 
 
 def test_a_right_prediction_costs_less_than_a_wrong_one(clips: Path, base: Path) -> None:
