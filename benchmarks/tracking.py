@@ -40,7 +40,6 @@ from segzero_core.checkpoints.sam2_checkpoint import (
 from segzero_core.errors import SegZeroError
 from segzero_core.geometry import mask_iou
 from segzero_core.images.overlay import draw_overlay
-from segzero_core.segmenter.sam2 import load_segmenter
 from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import RgbImage, Segmentation
 from training.bundle.tracker.train import TRAINED
@@ -191,7 +190,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Return all figures."""
     torch.set_num_threads(args.threads)
     folder = _segmenter(args)
-    tracker = load_segmenter(str(folder)).segmenter.new_tracker()
+    tracker = Sam2Tracker.load(str(folder))
     trackers = {"tracker": tracker, "untrained": untrained_tracker(Path(folder))}
     scores, seconds = measure_clips(trackers, args.clips, args.seed)
     facts = read_tracking_facts(find_sam2(str(folder)).config)
@@ -243,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         figures = measure(args)
         if args.picture:
-            tracker = load_segmenter(str(_segmenter(args))).segmenter.new_tracker()
+            tracker = Sam2Tracker.load(str(_segmenter(args)))
             Image.fromarray(draw_clip(tracker, args.seed)).save(args.picture)
     except SegZeroError as error:
         parser.error(str(error))

@@ -20,6 +20,8 @@ result with zero objects, not an error.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _SHOWN_CHARS = 80
@@ -121,4 +123,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether any library's error means that memory ran out; torch need not be imported."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, Exception) and "allocate memory" in str(error)
+
+
+@contextmanager
+def segmentation_errors(work: str) -> Iterator[None]:
+    """Turn errors of any library into `OutOfMemoryError` or `SegmentationError`.
+
+    Args:
+        work: What runs inside, such as `image encoder`.
+    """
+    try:
+        yield
+    except SegZeroError:
+        raise
+    except Exception as error:  # PyTorch, ONNX Runtime and TensorRT have no common root
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"not enough memory for the {work}: {error}") from error
+        raise SegmentationError(f"the {work} failed: {error!r}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -121,15 +121,17 @@ class SegZero:
         return self.reasoner.description
 
     def new_tracker(self) -> Tracker:
-        """Return what follows the objects of an answer through the pictures after it.
+        """Return a tracker, which follows the objects of an answer through later frames.
 
         Raises:
-            ConfigError: The segmenter cannot follow objects.
+            ConfigError: The segmenter is no SAM 2, or its memory was never trained.
         """
-        make: Callable[[], Tracker] | None = getattr(self.segmenter, "new_tracker", None)
-        if make is None:
+        from segzero_core.segmenter.sam2 import Sam2Segmenter
+        from segzero_core.tracking.tracker import Sam2Tracker
+
+        if not isinstance(self.segmenter, Sam2Segmenter):
             raise ConfigError(f"a {type(self.segmenter).__name__} cannot follow objects")
-        return make()
+        return Sam2Tracker.from_facts(self.segmenter.model, self.segmenter.tracking)
 
     def segment(
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None

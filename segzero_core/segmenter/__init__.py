@@ -1,1 +1,1 @@
-"""SAM 2: from prompts to masks, in a worker beside the reasoner."""
+"""SAM 2: from prompts to masks, in a worker thread beside the reasoner."""

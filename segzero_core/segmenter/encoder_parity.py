@@ -1,4 +1,4 @@
-"""Do two image encoders lead to the same masks? Asked before a faster one is believed."""
+"""Encoder agreement check: whether two image encoders lead to the same masks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from segzero_core.geometry import mask_iou
 from segzero_core.types import Box, ObjectPrompt, Point, RgbImage
 
 if TYPE_CHECKING:
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from segzero_core.segmenter.sam2 import Segmenter
 
 MIN_IOU: Final = 0.99
-"""Masks that agree less are other masks."""
-
+"""Least IoU of masks that count as the same."""
 _SIZE_WH: Final = (640, 480)
 _OBJECTS: Final = 4
 
@@ -22,25 +22,24 @@ _OBJECTS: Final = 4
 def mask_agreement(
     reference: ImageEncoder, candidate: ImageEncoder, segmenter: Segmenter
 ) -> tuple[float, ...]:
-    """Return the intersection over union of both encoders' masks, one for each picture.
+    """Return the IoU of both encoders' masks on each of three images.
 
     Args:
-        reference: Is right.
-        candidate: Is asked about.
-        segmenter: Makes masks of the features of both.
+        reference: The exact encoder.
+        candidate: The encoder to check.
+        segmenter: Decodes the features of both.
     """
     agreement = []
     for seed in range(3):
         image, prompts = drawn_scene(seed)
-        ours = segmenter.segment(candidate.encode(image), prompts).masks
-        right = segmenter.segment(reference.encode(image), prompts).masks
-        union = int((ours | right).sum())
-        agreement.append(1.0 if union == 0 else int((ours & right).sum()) / union)
+        masks = segmenter.segment(candidate.encode(image), prompts).masks
+        expected = segmenter.segment(reference.encode(image), prompts).masks
+        agreement.append(mask_iou(masks, expected))
     return tuple(agreement)
 
 
 def drawn_scene(seed: int) -> tuple[RgbImage, list[ObjectPrompt]]:
-    """Draw discs on a table, and return the boxes that ask for them."""
+    """Draw an image of discs on a table, and return it with their prompts."""
     dice = np.random.default_rng(seed)
     width, height = _SIZE_WH
     y, x = np.mgrid[:height, :width]

@@ -1,43 +1,35 @@
-"""The segmenter's half of one answer, in a second thread beside the reasoner's."""
+"""Worker thread that runs the segmenter for one query, beside the reasoner."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segzero_core.errors import (
-    OutOfMemoryError,
-    SegmentationError,
-    SegZeroError,
-    is_out_of_memory,
-    raise_if_cancelled,
-)
+from segzero_core.errors import raise_if_cancelled, segmentation_errors
 from segzero_core.types import ObjectPrompt, RgbImage, Segmentation
 
 if TYPE_CHECKING:
     from segzero_core.encoders.base import Embedding, ImageEncoder
     from segzero_core.segmenter.sam2 import Segmenter
 
-# How often a wait looks for a cancellation [s].
 _CANCEL_CHECK_S: Final = 0.02
-
-_T = TypeVar("_T")
+"""Interval at which a wait checks for cancellation [s]."""
 
 
 class MaskWorker:
-    """Encodes an image at once, and makes masks as soon as boxes are known.
+    """Encodes an image at once, and decodes masks as soon as boxes are known.
 
-    Used by one thread; the work is done in another.
+    To be used by one thread; the work is done in another.
 
     Args:
         encoder: Encodes the image.
-        segmenter: Makes the masks.
+        segmenter: Decodes the masks.
         image: uint8 [H, W, 3].
     """
 
@@ -56,23 +48,23 @@ class MaskWorker:
         self._jobs: list[Future[None]] = []
 
     def ask(self, prompts: Sequence[ObjectPrompt]) -> None:
-        """Have masks made, unless they were asked for before; does not wait."""
+        """Request masks that were not requested before, without waiting for them."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._asked]
         if not new:
             return
         self._asked.update(new)
         with self._lock:
             self._pending += new
-        # The pool's only thread takes jobs in their order, so the encoder is done by then.
+        # The pool has one thread, which runs jobs in order: the encoder is done by then.
         self._jobs.append(self._pool.submit(self._decode))
 
     def mask(self, prompt: ObjectPrompt) -> tuple[NDArray[np.bool_], float] | None:
-        """Return the mask bool [H, W] and score of a prompt, or None if it is not there yet."""
+        """Return the mask bool [H, W] and score of a prompt, or None while it is not decoded."""
         made = self._masks.get(prompt)
         return None if made is None else (made[0], float(made[1]))
 
     def raise_failure(self) -> None:
-        """Raise the encoder's error if it has failed: then thinking on is of no use."""
+        """Raise the encoder's error if it has failed, because then the reasoner works in vain."""
         if self._encoding.done():
             self._encoding.result()
 
@@ -92,7 +84,7 @@ class MaskWorker:
         for job in self._jobs:
             _settle(job, cancel)
         if missing := [prompt for prompt in prompts if prompt not in self._masks]:
-            # Perhaps a draft of the answer spoilt the batch that they were in.
+            # A draft of the answer may have spoiled the batch that they were in.
             self._asked.difference_update(missing)
             self.ask(missing)
             _settle(self._jobs[-1], cancel)
@@ -105,44 +97,34 @@ class MaskWorker:
         return Segmentation(masks, scores)
 
     def close(self) -> None:
-        """Begin nothing more. An encoder cannot be stopped half-way; nobody waits for it."""
+        """Start no more jobs. A running encoder cannot be stopped, and is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _encode(self, image: RgbImage) -> Embedding:
         start = time.perf_counter()
         try:
-            return _translated("image encoder", lambda: self._encoder.encode(image))
+            with segmentation_errors("image encoder"):
+                return self._encoder.encode(image)
         finally:
             self.encoder_ms = (time.perf_counter() - start) * 1e3
 
     def _decode(self) -> None:
-        """Make all masks that are asked for by now, together."""
+        """Decode all masks requested so far, in one batch."""
         with self._lock:
             prompts, self._pending = self._pending, []
         if not prompts or self._encoding.exception() is not None:
             return
         embedding = self._encoding.result()
         start = time.perf_counter()
-        made = _translated("mask decoder", lambda: self._segmenter.segment(embedding, prompts))
+        with segmentation_errors("mask decoder"):
+            made = self._segmenter.segment(embedding, prompts)
         for prompt, mask, score in zip(prompts, made.masks, made.scores, strict=True):
             self._masks[prompt] = (mask, score)
         self.decoder_ms += (time.perf_counter() - start) * 1e3
 
 
-def _translated(what: str, work: Callable[[], _T]) -> _T:
-    """Run part of the segmenter; errors that are not ours become ours."""
-    try:
-        return work()
-    except SegZeroError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(f"not enough memory for the {what}: {error}") from error
-        raise SegmentationError(f"the {what} failed: {error!r}") from error
-
-
-def _settle(future: Future[_T], cancel: threading.Event | None) -> None:
-    """Wait for the end of a job, but not longer than until the caller cancels."""
+def _settle(future: Future[Any], cancel: threading.Event | None) -> None:
+    """Wait until a job has ended or the caller cancels."""
     while cancel is not None and not future.done():
         raise_if_cancelled(cancel)
         wait([future], timeout=_CANCEL_CHECK_S)

@@ -1,13 +1,14 @@
-"""Turns boxes and points on an encoded image into masks."""
+"""SAM 2 as a segmenter: turns boxes and points on an encoded image into masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -22,29 +23,28 @@ from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.encoders.base import Embedding
 from segzero_core.encoders.torch_encoder import TorchImageEncoder
 from segzero_core.errors import (
-    ConfigError,
     OutOfMemoryError,
     SegmentationError,
     is_out_of_memory,
+    segmentation_errors,
 )
-from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import ObjectPrompt, Segmentation, SizeWH
 
 # SAM 2's labels of prompt points.
 _FOREGROUND, _BOX_MIN, _BOX_MAX = 1, 2, 3
-# Objects decoded at once; bounds the memory that the masks of a large image take.
+# Objects decoded at once, which bounds the memory for the masks of a large image.
 _BATCH = 8
 
 
 class Segmenter(Protocol):
-    """The cheap half of the segmenter; safe to call from any thread."""
+    """The mask decoder, the fast half of a segmenter; safe to call from any thread."""
 
     def segment(self, embedding: Embedding, prompts: Sequence[ObjectPrompt]) -> Segmentation:
-        """Return one mask per prompt, in their order.
+        """Return one mask per prompt, in the order of the prompts.
 
         Args:
             embedding: The encoded image.
-            prompts: Box and points in pixels of that image; none gives no masks.
+            prompts: Box and points in pixels of that image; no prompts give no masks.
 
         Raises:
             SegmentationError: The decoder failed.
@@ -55,63 +55,42 @@ class Segmenter(Protocol):
 class Sam2Segmenter:
     """The prompt encoder and mask decoder of a SAM 2 model.
 
-    Of the three masks SAM 2 proposes for an object, the one with the highest predicted IoU wins.
+    SAM 2 proposes three masks for an object. The one with the highest predicted IoU wins.
 
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
-        tracking: What its configuration says about following objects.
+        tracking: What its configuration says about tracking.
+
+    Attributes:
+        model: The `SAM2Base`.
+        tracking: See above.
     """
 
     def __init__(self, model: nn.Module, tracking: TrackingFacts | None = None) -> None:
-        self._model: Any = model
-        self._tracking = tracking or TrackingFacts()
+        self.model: Any = model
+        self.tracking = tracking or TrackingFacts()
         self._device = next(model.parameters()).device
         self._side = image_side(model)
-
-    @property
-    def model(self) -> nn.Module:
-        """The `SAM2Base`."""
-        return cast(nn.Module, self._model)
 
     def segment(self, embedding: Embedding, prompts: Sequence[ObjectPrompt]) -> Segmentation:
         """Decode one mask per prompt; see `Segmenter`."""
         width, height = embedding.size_wh
         masks = np.zeros((len(prompts), height, width), np.bool_)
         scores = np.zeros(len(prompts), np.float32)
-        try:
+        with segmentation_errors("mask decoder"):
             for indices in _batches(prompts):
                 batch = [prompts[index] for index in indices]
                 masks[indices], scores[indices] = self._decode(embedding, batch)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"not enough memory on {self._device} for the masks: {error}"
-                ) from error
-            raise SegmentationError(f"the mask decoder failed: {error}") from error
         if not np.isfinite(scores).all():
-            raise SegmentationError("the mask decoder gave scores that are no numbers")
+            raise SegmentationError("the mask decoder returned scores that are not finite")
         return Segmentation(masks, scores)
-
-    def new_tracker(self) -> Sam2Tracker:
-        """Return a tracker that shares this model's weights.
-
-        Raises:
-            ConfigError: The model's configuration says that its memory was never trained.
-        """
-        if self._tracking.memory == "untrained":
-            raise ConfigError(
-                "the segmenter's memory was never trained, so it cannot follow objects; train it"
-                " with python -m training.bundle.tracker.train, or name another segmenter"
-            )
-        facts = self._tracking
-        return Sam2Tracker(self._model, facts.side, careful=facts.careful)
 
     @torch.inference_mode()
     def _decode(
         self, embedding: Embedding, prompts: list[ObjectPrompt]
-    ) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], np.ndarray[Any, np.dtype[np.float32]]]:
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Decode prompts with equally many points; return bool [B, H, W] and float32 [B]."""
-        model = self._model
+        model = self.model
         image_embed = torch.as_tensor(embedding.image_embed, device=self._device)
         if model.directly_add_no_mem_embed:
             image_embed = image_embed + model.no_mem_embed.view(1, -1, 1, 1)
@@ -143,7 +122,7 @@ class Sam2Segmenter:
 
 
 def _batches(prompts: Sequence[ObjectPrompt]) -> list[list[int]]:
-    """Group prompts by their number of points: padding would change the masks a little."""
+    """Group prompts by their number of points, because padding would change the masks a little."""
     by_count: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         by_count.setdefault(len(prompt.points), []).append(index)
@@ -157,7 +136,7 @@ def _batches(prompts: Sequence[ObjectPrompt]) -> list[list[int]]:
 def _prompt_points(
     prompts: list[ObjectPrompt], size_wh: SizeWH, side: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write boxes and points as SAM 2's labelled points, in pixels of the encoder's square."""
+    """Return boxes and points as SAM 2's labeled points, in pixels of the encoder's square."""
     rows = [
         [(p.box.x_min, p.box.y_min), (p.box.x_max, p.box.y_max), *(point.xy for point in p.points)]
         for p in prompts
@@ -170,13 +149,13 @@ def _prompt_points(
 
 @dataclass(frozen=True, slots=True)
 class LoadedSegmenter:
-    """A SAM 2 in its two halves, which share their weights.
+    """A SAM 2 in two halves, which share one model.
 
     Attributes:
-        encoder: The expensive half.
-        segmenter: The cheap half.
-        name: The folder or Hub id it was loaded by.
-        weights_hash: See `ModelIdentity`; over the segmenter's weights alone.
+        encoder: The image encoder, the slow half.
+        segmenter: The mask decoder, the fast half.
+        name: The folder or Hub id.
+        weights_hash: See `ModelIdentity`; of the segmenter's weights alone.
     """
 
     encoder: TorchImageEncoder
@@ -187,7 +166,8 @@ class LoadedSegmenter:
     @property
     def model(self) -> nn.Module:
         """The `SAM2Base` that both halves share."""
-        return self.segmenter.model
+        model: nn.Module = self.segmenter.model
+        return model
 
 
 def load_segmenter(name_or_folder: str, device: str | torch.device = "cpu") -> LoadedSegmenter:
@@ -195,8 +175,8 @@ def load_segmenter(name_or_folder: str, device: str | torch.device = "cpu") -> L
 
     Args:
         name_or_folder: A Hub id such as `facebook/sam2-hiera-large`, or a folder with exactly
-            one configuration in sam2's form and one weights file (`.safetensors`, or `.pt` with
-            `{"model": state_dict}`).
+            one configuration in sam2's format and one weights file (`.safetensors`, or `.pt`
+            with `{"model": state_dict}`).
         device: A torch device.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Follows the objects of an answer over later images."""
+"""Tracking: follows the objects of an answer through later frames."""

@@ -1,103 +1,96 @@
-"""Which cells of a picture look like an object, told by its pictures so far.
+"""Appearance model of an object: nearest-neighbor matching of encoder features.
 
-Nearest-neighbour matching of features, with which Chen et al. (2018, arXiv 1804.03131) segment
-videos. They train an embedding for it; here the finest features of the segmenter's encoder serve.
+Chen et al. (2018, arXiv 1804.03131) segment videos by nearest neighbors in a trained embedding.
+Here the finest features of the segmenter's encoder serve as the embedding.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 Cells = NDArray[np.bool_]
+"""Mask at the resolution of a feature map, bool [h, w]."""
 
-_INNER: Final = 0.6  # of a cell, from which on it counts as the object's own
-_OUTER: Final = 0.05  # of a cell, up to which it counts as something else's
-_MAX_KNOWN: Final = 2400  # cells of one kind in one picture: more are not surer, and take longer
-_AT_ONCE: Final = 256  # cells compared at a time, so that the table stays in the processor's cache
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Known:
-    """Features of cells, float [N, C]: the object's, and those of everything else."""
-
-    own: torch.Tensor
-    other: torch.Tensor
+_INNER: Final = 0.6  # a cell covered by at least this share shows the object
+_OUTER: Final = 0.05  # a cell covered by at most this share shows the surroundings
+_MAX_EXAMPLES: Final = 2400  # of one kind in one frame: more are slower and no more accurate
+_AT_ONCE: Final = 256  # cells compared at a time, so that the table fits the processor's cache
 
 
-class Likeness:
-    """Tells the cells that look like an object from those that look like what is around it.
+class _Examples(NamedTuple):
+    """Features of known cells, float [N, C]: the object's, and those of its surroundings."""
 
-    A cell is the object's where, of all known cells, one of the object's is the most alike. So an
-    object in two colours is known by both, and a thing of its colour by whatever else differs.
+    inside: torch.Tensor
+    outside: torch.Tensor
+
+
+class AppearanceModel:
+    """Tells the cells that look like an object from those that look like its surroundings.
+
+    A cell matches if its nearest known cell is one of the object's. So an object in two colors is
+    known by both, and another object of the same color is told apart by other features.
 
     Args:
-        fine: Finest features of the picture that the object is known in, float [1, C, h, w].
+        fine: Finest features of the first frame, float [1, C, h, w].
         covered: Share of each cell that the object covers, float [1, 1, h, w]; not all zero.
     """
 
     def __init__(self, fine: torch.Tensor, covered: torch.Tensor) -> None:
         self._mean = fine.mean((2, 3), keepdim=True)
-        # Distances do not depend on how many features there are, nor on their units.
+        # Distances depend neither on the number of features nor on their units.
         spread = fine.std((2, 3), keepdim=True).clamp(min=1e-6)
         self._spread = spread * math.sqrt(fine.shape[1])
-        self._first = self._known(fine, covered)
-        self._recent: _Known | None = None
+        self._examples = [self._examples_of(fine, covered)]
 
-    def learn(self, fine: torch.Tensor, covered: torch.Tensor) -> None:
-        """Know the object by a later picture too, in place of the one learned before.
+    def update(self, fine: torch.Tensor, covered: torch.Tensor) -> None:
+        """Learn from a later frame, in place of the last later frame.
 
-        The first picture, in which the object is known for sure, is never forgotten.
-
-        Args:
-            fine: As before, of the later picture.
-            covered: As before, of the later picture.
-        """
-        self._recent = self._known(fine, covered)
-
-    def cells_of(self, fine: torch.Tensor, where: Cells) -> Cells:
-        """Return the cells of a picture that look like the object.
+        The first frame, in which the object is certain, is never forgotten.
 
         Args:
-            fine: Finest features of the picture, float [1, C, h, w].
-            where: bool [h, w], the cells that are looked at.
-
-        Returns:
-            bool [h, w], nowhere true where it was not looked.
+            fine: Finest features of that frame, float [1, C, h, w].
+            covered: Share of each cell that the object covers, float [1, 1, h, w].
         """
-        pictures = [self._first, *([] if self._recent is None else [self._recent])]
-        looked_at = torch.from_numpy(where).to(fine.device)
-        features = self._flat(fine)[looked_at.flatten()]
-        to_own = _nearest(features, torch.cat([each.own for each in pictures]))
-        to_other = _nearest(features, torch.cat([each.other for each in pictures]))
-        alike = np.zeros_like(where)
-        alike[where] = (to_own < to_other).cpu().numpy()
-        return alike
+        self._examples = [self._examples[0], self._examples_of(fine, covered)]
 
-    def _known(self, fine: torch.Tensor, covered: torch.Tensor) -> _Known:
-        share, features = covered.flatten(), self._flat(fine)
+    def matching_cells(self, fine: torch.Tensor, where: Cells) -> Cells:
+        """Return the cells that look like the object.
+
+        Args:
+            fine: Finest features of a frame, float [1, C, h, w].
+            where: bool [h, w], the cells to compare; all others do not match.
+        """
+        features = self._normalized(fine)[torch.from_numpy(where).to(fine.device).flatten()]
+        to_inside, to_outside = (
+            _nearest(features, torch.cat(known)) for known in zip(*self._examples, strict=True)
+        )
+        matching = np.zeros_like(where)
+        matching[where] = (to_inside < to_outside).cpu().numpy()
+        return matching
+
+    def _examples_of(self, fine: torch.Tensor, covered: torch.Tensor) -> _Examples:
+        share, features = covered.flatten(), self._normalized(fine)
         most = min(_INNER, 0.9 * float(share.max()))  # the object may be smaller than a cell
-        own, other = share > most, share < min(_OUTER, most)
-        return _Known(_some_of(features[own]), _some_of(features[other]))
+        chosen = []
+        for kind in (features[share > most], features[share < min(_OUTER, most)]):
+            # Evenly spread over the frame, because neighboring cells are alike.
+            count = min(len(kind), _MAX_EXAMPLES)
+            spread = torch.linspace(0, max(0, len(kind) - 1), count, device=kind.device)
+            chosen.append(kind[spread.long()])
+        return _Examples(*chosen)
 
-    def _flat(self, fine: torch.Tensor) -> torch.Tensor:
+    def _normalized(self, fine: torch.Tensor) -> torch.Tensor:
+        """Return one row of features for each cell, float [h * w, C]."""
         return ((fine - self._mean) / self._spread).flatten(2)[0].T
 
 
-def _some_of(features: torch.Tensor) -> torch.Tensor:
-    """Choose evenly; cells beside each other are alike."""
-    count = min(len(features), _MAX_KNOWN)
-    chosen = torch.linspace(0, max(0, len(features) - 1), count, device=features.device)
-    return features[chosen.long()]
-
-
 def _nearest(features: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Squared distance to the most alike known cell, less what all distances of a cell share."""
+    """Return squared distances to the nearest known cell, up to a constant for each cell."""
     if not len(known) or not len(features):
         return torch.full((len(features),), math.inf, device=features.device)
     lengths, turned = known.square().sum(1), -2 * known.T

@@ -1,48 +1,53 @@
-"""Follows the objects of an answer from picture to picture, without asking the reasoner again.
+"""Follows the objects of an answer through later frames, without another query.
 
     tracker = model.new_tracker()
     tracks = tracker.start(image, result.segmentation, label=result.query)
-    for image in camera:
-        tracks = tracker.step(image)
+    for frame in camera:
+        tracks = tracker.step(frame)
 
-Pictures may be left out; the memory stays as large as it is, however many come.
+Frames may be left out. The memory is bounded, however many frames come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from segzero_core.checkpoints.sam2_checkpoint import at_side
-from segzero_core.encoders.torch_encoder import TorchImageEncoder
-from segzero_core.errors import (
-    InputError,
-    OutOfMemoryError,
-    SegmentationError,
-    ShapeError,
-    is_out_of_memory,
+from segzero_core.checkpoints.sam2_checkpoint import (
+    TrackingFacts,
+    at_side,
+    find_sam2,
+    load_sam2,
+    read_tracking_facts,
 )
-from segzero_core.tracking.memory import ObjectMemory, Seen
-from segzero_core.tracking.scene_change import Place, View, compare, look
+from segzero_core.encoders.torch_encoder import TorchImageEncoder
+from segzero_core.errors import ConfigError, InputError, ShapeError, segmentation_errors
+from segzero_core.geometry import box_from_mask
+from segzero_core.tracking.memory import ObjectMemory, Observation
+from segzero_core.tracking.scene_change import (
+    ColorHistogram,
+    View,
+    color_histogram,
+    compare_scenes,
+)
 from segzero_core.types import Box, RgbImage, Segmentation, SizeWH, check_rgb_image
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Track:
-    """One followed object in one picture.
+    """One followed object in one frame.
 
     Attributes:
         id: Number of the object in the answer, from 1.
-        label: The words that the object answers.
-        mask: bool [H, W], in pixels of the picture; empty where the object is lost. Read-only.
-        box: Extent of the mask, half-open [px]; None where the object is lost.
-        score: Predicted IoU of the mask, in [0, 1]; 0 where the object is lost.
+        label: The query that the object answers.
+        mask: bool [H, W], in pixels of the frame; empty if the object is lost. Read-only.
+        box: Extent of the mask, half-open [px]; None if the object is lost.
+        score: Predicted IoU of the mask, in [0, 1]; 0 if the object is lost.
     """
 
     id: int
@@ -56,19 +61,19 @@ class Track:
 
     @property
     def lost(self) -> bool:
-        """Whether the object is not seen in this picture."""
+        """Whether the object is not visible in this frame."""
         return self.box is None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tracks:
-    """The followed objects in one picture.
+    """The followed objects in one frame.
 
     Attributes:
         tracks: In the order of the answer.
-        view: What the picture is to those before it. Unless it is `SAME`, nothing was looked
-            for: all objects are lost, and the memory is as before.
-        size_wh: Width and height of the picture [px].
+        view: How the frame relates to those before it. Unless it is `SAME`, all objects are lost
+            without a search, and the memory is unchanged.
+        size_wh: Width and height of the frame [px].
     """
 
     tracks: tuple[Track, ...]
@@ -77,31 +82,31 @@ class Tracks:
 
 
 class Tracker(Protocol):
-    """Follows the objects of one answer; not to be used by two threads at a time."""
+    """Follows the objects of one answer; for one thread at a time."""
 
     def start(self, image: RgbImage, segmentation: Segmentation, label: str = "") -> Tracks:
-        """Begin with an answer, forgetting what was followed before.
+        """Start with an answer, and forget what was followed before.
 
         Args:
-            image: uint8 [H, W, 3], the picture that was asked about.
-            segmentation: Its objects; those with an empty mask are lost from the beginning.
-            label: The words that the objects answer.
+            image: uint8 [H, W, 3], the image of the query.
+            segmentation: The objects; those with an empty mask are lost from the beginning.
+            label: The query that the objects answer.
 
         Raises:
-            InputError: There is no object, no mask has a pixel, the picture shows nothing, or the
-                masks are of another size.
+            InputError: There is no object, no mask has a pixel, the image is blank, or the masks
+                have another size.
             SegmentationError: The model failed.
             OutOfMemoryError: The device has too little memory.
         """
 
     def step(self, image: RgbImage) -> Tracks:
-        """Look for the objects in the next picture.
+        """Find the objects in the next frame.
 
         Args:
             image: uint8 [H, W, 3].
 
         Raises:
-            InputError: Nothing was begun, or this is no picture.
+            InputError: The tracker was not started, or this is no image.
             SegmentationError: The model failed.
             OutOfMemoryError: The device has too little memory.
         """
@@ -111,13 +116,11 @@ class Tracker(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class _Followed:
-    """What a tracker knows between two pictures."""
+class _State:
+    """What a tracker keeps between two frames."""
 
-    memories: list[ObjectMemory]
-    place: Place
-    ids: list[int]  # of the remembered objects
-    count: int  # of all objects, with those that were never there
+    memories: list[ObjectMemory | None]  # None: the object had no pixel in the answer
+    histogram: ColorHistogram  # of the last frame that was searched
     label: str
 
 
@@ -126,7 +129,7 @@ class Sam2Tracker:
 
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
-        side: Side of the square that pictures are squashed to [px]; 0: the model's own.
+        side: Side of the square that frames are resized to [px]; 0: the model's own.
         careful: See `ObjectMemory`.
     """
 
@@ -134,91 +137,95 @@ class Sam2Tracker:
         self._model = at_side(model, side) if side else model
         self._encoder = TorchImageEncoder(self._model)
         self._careful = careful
-        self._followed: _Followed | None = None
+        self._state: _State | None = None
+
+    @classmethod
+    def from_facts(cls, model: nn.Module, facts: TrackingFacts) -> Sam2Tracker:
+        """Make a tracker as the model's configuration says.
+
+        Raises:
+            ConfigError: The model's memory was never trained.
+        """
+        if facts.memory == "untrained":
+            raise ConfigError(
+                "the segmenter's memory was never trained, so it cannot follow objects; train it"
+                " with python -m training.bundle.tracker.train, or name another segmenter"
+            )
+        return cls(model, facts.side, careful=facts.careful)
+
+    @classmethod
+    def load(cls, name_or_folder: str, device: str | torch.device = "cpu") -> Sam2Tracker:
+        """Load a SAM 2 as a tracker; for arguments and errors see `load_segmenter`."""
+        files = find_sam2(name_or_folder)
+        model = load_sam2(files, torch.device(device))
+        return cls.from_facts(model, read_tracking_facts(files.config))
 
     @property
     def remembered(self) -> int:
-        """How many pictures the memories hold; it stops growing."""
-        return sum(each.remembered for each in self._followed.memories) if self._followed else 0
+        """Number of frames in the memories of all objects; it stops growing."""
+        memories = self._state.memories if self._state else []
+        return sum(memory.remembered for memory in memories if memory)
 
     def start(self, image: RgbImage, segmentation: Segmentation, label: str = "") -> Tracks:
-        """Begin with an answer; see `Tracker`."""
+        """Start with an answer; see `Tracker`."""
         self.reset()
         size_wh = _size_of(image)
         if segmentation.size_wh != size_wh:
-            raise ShapeError("masks", f"the picture's size {size_wh}", segmentation.masks)
-        present = segmentation.masks.any(axis=(1, 2))
-        if not present.any():
+            raise ShapeError("masks", f"the image's size {size_wh}", segmentation.masks)
+        present = [bool(mask.any()) for mask in segmentation.masks]
+        if not any(present):
             raise InputError(
                 f"{len(segmentation)} objects and none has a pixel: there is nothing to follow"
             )
-        place = look(image)
-        if place is None:
+        histogram = color_histogram(image)
+        if histogram is None:
             raise InputError(f"{View.BLANK.value}: there is nothing to follow in it")
-        masks = segmentation.masks[present]
-        with _model_errors():
+        with segmentation_errors("tracker"):
             first = self._encoder.encode(image)
             memories = [
-                ObjectMemory(self._model, first, mask, careful=self._careful) for mask in masks
+                ObjectMemory(self._model, first, mask, careful=self._careful) if seen else None
+                for mask, seen in zip(segmentation.masks, present, strict=True)
             ]
-        ids = [int(index) + 1 for index in np.flatnonzero(present)]
-        self._followed = _Followed(memories, place, ids, len(segmentation), label)
-        scores = segmentation.scores[present]
-        seen = [Seen(mask, float(score)) for mask, score in zip(masks, scores, strict=True)]
-        return self._tracks(self._followed, seen, View.SAME, size_wh)
+        self._state = _State(memories, histogram, label)
+        observations = [
+            Observation(mask, float(score) if seen else 0.0)
+            for mask, score, seen in zip(
+                segmentation.masks, segmentation.scores, present, strict=True
+            )
+        ]
+        return _tracks(label, observations, View.SAME, size_wh)
 
     def step(self, image: RgbImage) -> Tracks:
-        """Look for the objects in the next picture; see `Tracker`."""
-        size_wh, followed = _size_of(image), self._followed
-        if followed is None:
+        """Find the objects in the next frame; see `Tracker`."""
+        size_wh, state = _size_of(image), self._state
+        if state is None:
             raise InputError("nothing is followed: call start with an answer first")
-        place = look(image)
-        view = compare(followed.place, place)
-        if view is not View.SAME or place is None:
-            width, height = size_wh
-            nothing = Seen(np.zeros((height, width), np.bool_), 0.0)
-            return self._tracks(followed, [nothing] * len(followed.ids), view, size_wh)
-        with _model_errors():
-            embedding = self._encoder.encode(image)  # which all objects share
-            seen = [memory.find(embedding) for memory in followed.memories]
-        followed.place = place
-        return self._tracks(followed, seen, view, size_wh)
+        histogram = color_histogram(image)
+        view = compare_scenes(state.histogram, histogram)
+        nothing = Observation(np.zeros(size_wh[::-1], np.bool_), 0.0)
+        if histogram is None or view is not View.SAME:
+            return _tracks(state.label, [nothing] * len(state.memories), view, size_wh)
+        with segmentation_errors("tracker"):
+            embedding = self._encoder.encode(image)  # shared by all objects
+            observations = [
+                memory.find(embedding) if memory else nothing for memory in state.memories
+            ]
+        state.histogram = histogram
+        return _tracks(state.label, observations, view, size_wh)
 
     def reset(self) -> None:
         """Forget everything."""
-        self._followed = None
-
-    @staticmethod
-    def _tracks(followed: _Followed, seen: list[Seen], view: View, size_wh: SizeWH) -> Tracks:
-        by_id = dict(zip(followed.ids, seen, strict=True))
-        nothing = Seen(np.zeros(size_wh[::-1], np.bool_), 0.0)
-        tracks = []
-        for object_id in range(1, followed.count + 1):
-            each = by_id.get(object_id, nothing)
-            track = Track(object_id, followed.label, each.mask, box_of(each.mask), each.score)
-            tracks.append(track)
-        return Tracks(tuple(tracks), view, size_wh)
+        self._state = None
 
 
-def box_of(mask: NDArray[np.bool_]) -> Box | None:
-    """Return the extent of a mask, half-open [px]; None if it is empty."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        return None
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+def _tracks(label: str, observations: list[Observation], view: View, size_wh: SizeWH) -> Tracks:
+    tracks = (
+        Track(number, label, each.mask, box_from_mask(each.mask), each.score)
+        for number, each in enumerate(observations, start=1)
+    )
+    return Tracks(tuple(tracks), view, size_wh)
 
 
 def _size_of(image: RgbImage) -> SizeWH:
     height, width = check_rgb_image(image).shape[:2]
     return int(width), int(height)
-
-
-@contextmanager
-def _model_errors() -> Iterator[None]:
-    """Turn what torch raises into the errors of this package."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(f"not enough memory to track: {error}") from error
-        raise SegmentationError(f"tracking failed: {error}") from error

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.tracking import Scores, draw_clip, main, missed, watch
-from segzero_core import load_segmenter
 from segzero_core.checkpoints.registry import bundled_folder
+from segzero_core.tracking.tracker import Sam2Tracker
 from worlds.tabletop.camera import Camera
 
 
@@ -57,7 +57,7 @@ def test_eight_pictures_of_a_clip_are_drawn_in_two_rows() -> None:
     folder = bundled_folder("tabletop") / "segmenter"
     with Camera() as camera:
         first, *_ = watch(camera, 3, 8)
-    drawn = draw_clip(load_segmenter(str(folder)).segmenter.new_tracker(), 3, frames=8)
+    drawn = draw_clip(Sam2Tracker.load(str(folder)), 3, frames=8)
     assert drawn.shape == (480, 1280, 3)
     changed = (drawn[:240, :320] != first.color[::2, ::2]).any(axis=2)
     np.testing.assert_array_equal(changed, first.truth[::2, ::2])

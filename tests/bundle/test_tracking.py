@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segzero_core.checkpoints.sam2_checkpoint import read_tracking_facts
-from segzero_core.segmenter.sam2 import load_segmenter
+from segzero_core.tracking.tracker import Sam2Tracker
 
 SEGMENTER = Path(__file__).parents[2] / "models" / "tabletop" / "segmenter"
 CLIPS = 3
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_objects_are_followed_through_clips_of_unseen_seeds() -> None:
     benchmark = pytest.importorskip("benchmarks.tracking")
-    tracker = load_segmenter(str(SEGMENTER)).segmenter.new_tracker()
+    tracker = Sam2Tracker.load(str(SEGMENTER))
     scores, _ = benchmark.measure_clips({"tracker": tracker}, CLIPS, benchmark.SEED)
     followed, still = (scores[name].figures()["mean"] for name in ("tracker", "still"))
     assert followed >= MIN_MEAN_IOU

@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 
 from segzero_core.checkpoints.registry import bundled_folder
 from segzero_core.errors import SegmentationError
+from segzero_core.geometry import box_from_mask
 from segzero_core.pipeline import SegZero
 from segzero_core.segmenter.sam2 import Sam2Segmenter, load_segmenter
 from segzero_core.testing.fakes import (
@@ -25,7 +26,7 @@ from segzero_core.testing.fakes import (
     fake_description,
 )
 from segzero_core.tracking.scene_change import View
-from segzero_core.tracking.tracker import Track, Tracks, box_of
+from segzero_core.tracking.tracker import Track, Tracks
 from segzero_core.types import ModelIdentity, RgbImage, Segmentation
 from segzero_ros import qos
 from segzero_ros.conversions.images import array_from_msg, msg_from_array
@@ -74,7 +75,9 @@ class ScriptedTracker:
         tracks = []
         for index, mask in enumerate(self._masks, start=1):
             own = mask.copy() if seen else np.zeros_like(mask)
-            tracks.append(Track(index, self._label, own, box_of(own), 0.75 if seen else 0.0))
+            tracks.append(
+                Track(index, self._label, own, box_from_mask(own), 0.75 if seen else 0.0)
+            )
         return Tracks(tuple(tracks), self.view, SIZE_WH)
 
 
@@ -116,9 +119,18 @@ class Listener:
         return future.result()
 
 
+class TrackingPipeline(SegZero):
+    """A pipeline whose segmenter hands out the tracker."""
+
+    def new_tracker(self) -> ScriptedTracker:
+        return self.segmenter.new_tracker()
+
+
 def _pipeline(segmenter: FollowingSegmenter, reasoner: Any = None) -> SegZero:
     identity = ModelIdentity("scripted", "0" * 16, "fake")
-    return SegZero(reasoner or ScriptedReasoner(TWO_OBJECTS), FakeEncoder(), segmenter, identity)
+    return TrackingPipeline(
+        reasoner or ScriptedReasoner(TWO_OBJECTS), FakeEncoder(), segmenter, identity
+    )
 
 
 @pytest.fixture
@@ -335,7 +347,7 @@ def test_the_bundled_segmenter_follows_over_a_rendered_clip(
     assert clips.main(command) == 0
     folder = tmp_path / "000000"
     clip, frames = load_clip(folder), [load_frame(folder, frame) for frame in range(4)]
-    box = box_of(frames[0][1] == clip.target)
+    box = box_from_mask(frames[0][1] == clip.target)
     assert box is not None
     x, y = (box.x_min + box.x_max) / 2, (box.y_min + box.y_max) / 2
     reply = f'<answer>[{{"bbox_2d": {[*map(int, box.xyxy)]}, "point_2d": [{x}, {y}]}}]</answer>'

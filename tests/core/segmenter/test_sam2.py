@@ -51,7 +51,7 @@ def test_the_masks_are_those_of_sam2s_own_predictor(
 ) -> None:
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-    predictor = SAM2ImagePredictor(loaded.segmenter._model)
+    predictor = SAM2ImagePredictor(loaded.segmenter.model)
     side = predictor.model.image_size
     predictor._bb_feat_sizes = [(side // s, side // s) for s in (4, 8, 16)]  # it assumes 1024
     predictor.set_image(image)
@@ -146,11 +146,11 @@ def test_a_failing_decoder_is_a_segmentation_error(loaded: LoadedSegmenter) -> N
         loaded.segmenter.segment(wrong, PROMPTS)
 
 
-def test_scores_that_are_no_numbers_are_refused(loaded: LoadedSegmenter, image: RgbImage) -> None:
+def test_scores_that_are_not_finite_are_refused(loaded: LoadedSegmenter, image: RgbImage) -> None:
     good = loaded.encoder.encode(image)
     broken = Embedding(good.image_embed * float("nan"), good.high_res_feats, good.size_wh)
 
-    with pytest.raises(SegmentationError, match="no numbers"):
+    with pytest.raises(SegmentationError, match="not finite"):
         loaded.segmenter.segment(broken, PROMPTS)
 
 

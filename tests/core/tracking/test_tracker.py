@@ -1,4 +1,4 @@
-"""Following objects: against sam2's own offline predictor, for ever, and over bad pictures."""
+"""Tracking: against sam2's offline predictor, without end, and with bad frames."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ from segzero_core import (
 from segzero_core.checkpoints.sam2_checkpoint import at_side, image_side, read_tracking_facts
 from segzero_core.segmenter.sam2 import LoadedSegmenter
 from segzero_core.testing.fakes import fake_segzero
-from segzero_core.tracking.refinement import (
-    Found,
-)
-from segzero_core.tracking.tracker import Sam2Tracker, box_of
+from segzero_core.tracking.refinement import Detection, MaskRefiner
+from segzero_core.tracking.scene_change import color_histogram, compare_scenes
+from segzero_core.tracking.tracker import Sam2Tracker
 
 SIZE_WH = (80, 60)
-FRAMES = 24  # more than the 16 pictures that the model looks back
+FRAMES = 24  # more than the 16 frames that the model looks back
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def loaded(tiny_model: Path) -> LoadedSegmenter:
 
 @pytest.fixture
 def model(loaded: LoadedSegmenter) -> Any:
-    return loaded.segmenter._model
+    return loaded.segmenter.model
 
 
 @pytest.fixture
@@ -55,11 +54,11 @@ def _fix_object_score(model: Any, monkeypatch: pytest.MonkeyPatch, value: float)
 
 
 @pytest.fixture
-def pictures() -> list[RgbImage]:
-    return [_picture(frame) for frame in range(FRAMES)]
+def frames() -> list[RgbImage]:
+    return [_frame(frame) for frame in range(FRAMES)]
 
 
-def _picture(frame: int) -> RgbImage:
+def _frame(frame: int) -> RgbImage:
     """A ball on a table that is never quite the same."""
     noise = np.random.default_rng(frame).integers(-12, 12, (SIZE_WH[1], SIZE_WH[0], 3))
     table = np.full((SIZE_WH[1], SIZE_WH[0], 3), (150, 120, 80), np.uint8)
@@ -81,7 +80,7 @@ BALL, BOOK = (10, 15, 31, 36), (4, 40, 31, 56)
 def _offline_masks(
     model: Any, tensors: list[torch.Tensor], mask: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> list[np.ndarray]:
-    """What `SAM2VideoPredictor` makes of the same pictures, given all at once."""
+    """What `SAM2VideoPredictor` makes of the same frames, given all at once."""
     from sam2 import sam2_video_predictor as offline
 
     frames = torch.cat(tensors)
@@ -99,18 +98,18 @@ def _offline_masks(
 
 @pytest.mark.usefixtures("always_visible")
 def test_the_masks_are_those_of_sam2s_offline_predictor(
-    model: Any, pictures: list[RgbImage], monkeypatch: pytest.MonkeyPatch
+    model: Any, frames: list[RgbImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from segzero_core.encoders.torch_encoder import preprocess
 
     answer = _answer(BALL)
     side = image_side(model)
-    tensors = [preprocess(each, side, torch.device("cpu")) for each in pictures]
+    tensors = [preprocess(each, side, torch.device("cpu")) for each in frames]
     expected = _offline_masks(model, tensors, answer.masks[0], monkeypatch)
 
     tracker = Sam2Tracker(model)
-    tracker.start(pictures[0], answer)
-    found = [tracker.step(each).tracks[0].mask for each in pictures[1:]]
+    tracker.start(frames[0], answer)
+    found = [tracker.step(each).tracks[0].mask for each in frames[1:]]
     assert any(mask.any() for mask in found)
     for mask, offline in zip(found, expected[1:], strict=True):
         assert (mask == offline).all()
@@ -118,23 +117,23 @@ def test_the_masks_are_those_of_sam2s_offline_predictor(
 
 @pytest.mark.usefixtures("always_visible")
 def test_objects_followed_together_get_the_masks_they_get_alone(
-    model: Any, pictures: list[RgbImage]
+    model: Any, frames: list[RgbImage]
 ) -> None:
     together, alone = Sam2Tracker(model), Sam2Tracker(model)
-    together.start(pictures[0], _answer(BOOK, BALL))
-    alone.start(pictures[0], _answer(BALL))
-    for picture in pictures[1:6]:
-        first, second = together.step(picture).tracks[1], alone.step(picture).tracks[0]
+    together.start(frames[0], _answer(BOOK, BALL))
+    alone.start(frames[0], _answer(BALL))
+    for frame in frames[1:6]:
+        first, second = together.step(frame).tracks[1], alone.step(frame).tracks[0]
         assert (first.mask == second.mask).all()
         assert first.score == second.score
 
 
-def test_the_memory_stops_growing(model: Any, pictures: list[RgbImage]) -> None:
+def test_the_memory_stops_growing(model: Any, frames: list[RgbImage]) -> None:
     tracker = Sam2Tracker(model)
-    tracker.start(pictures[0], _answer(BALL))
+    tracker.start(frames[0], _answer(BALL))
     sizes, tensors = [], []
     for step in range(40):
-        tracker.step(pictures[step % 2])
+        tracker.step(frames[step % 2])
         if step >= 20:
             gc.collect()
             sizes.append(tracker.remembered)
@@ -144,8 +143,8 @@ def test_the_memory_stops_growing(model: Any, pictures: list[RgbImage]) -> None:
 
 
 @pytest.mark.usefixtures("always_visible")
-def test_the_first_tracks_are_the_answer_itself(model: Any, pictures: list[RgbImage]) -> None:
-    tracks = Sam2Tracker(model).start(pictures[0], _answer(BALL, BOOK), "the toys").tracks
+def test_the_first_tracks_are_the_answer_itself(model: Any, frames: list[RgbImage]) -> None:
+    tracks = Sam2Tracker(model).start(frames[0], _answer(BALL, BOOK), "the toys").tracks
     assert [(track.id, track.label, track.lost) for track in tracks] == [
         (1, "the toys", False),
         (2, "the toys", False),
@@ -157,19 +156,19 @@ def test_the_first_tracks_are_the_answer_itself(model: Any, pictures: list[RgbIm
 
 
 def test_an_object_that_the_model_does_not_see_is_lost_and_found_again(
-    model: Any, pictures: list[RgbImage], monkeypatch: pytest.MonkeyPatch
+    model: Any, frames: list[RgbImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Sam2Tracker(model)
-    tracker.start(pictures[0], _answer(BALL))
+    tracker.start(frames[0], _answer(BALL))
     _fix_object_score(model, monkeypatch, -5.0)
-    hidden = tracker.step(pictures[1]).tracks[0]
+    hidden = tracker.step(frames[1]).tracks[0]
     assert hidden.lost
     assert not hidden.mask.any()
     assert hidden.score == 0
     _fix_object_score(model, monkeypatch, 5.0)
     decoder = model.sam_mask_decoder
     monkeypatch.setattr(decoder, "forward", _drawing_everything(decoder.forward))
-    assert not tracker.step(pictures[2]).tracks[0].lost
+    assert not tracker.step(frames[2]).tracks[0].lost
 
 
 def _drawing_everything(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,43 +191,43 @@ def _drawing_everything(forward: Callable[..., Any]) -> Callable[..., Any]:
     ],
 )
 @pytest.mark.usefixtures("always_visible")
-def test_no_mask_is_invented_for_a_picture_of_something_else(
-    model: Any, pictures: list[RgbImage], spoil: Callable[[RgbImage], RgbImage], view: View
+def test_no_mask_is_invented_for_a_frame_of_something_else(
+    model: Any, frames: list[RgbImage], spoil: Callable[[RgbImage], RgbImage], view: View
 ) -> None:
     tracker, undisturbed = Sam2Tracker(model), Sam2Tracker(model)
     for each in (tracker, undisturbed):
-        each.start(pictures[0], _answer(BALL, BOOK))
-        each.step(pictures[1])
-    spoilt = np.ascontiguousarray(spoil(pictures[2]))
+        each.start(frames[0], _answer(BALL, BOOK))
+        each.step(frames[1])
+    spoilt = np.ascontiguousarray(spoil(frames[2]))
     tracks = tracker.step(spoilt)
     assert tracks.view is view
     assert tracks.size_wh == (spoilt.shape[1], spoilt.shape[0])
     assert [track.lost for track in tracks.tracks] == [True, True]
     assert all(track.mask.shape == spoilt.shape[:2] for track in tracks.tracks)
-    # The memory has not heard of it: the next good picture goes on as if nothing had been.
-    again, expected = tracker.step(pictures[3]), undisturbed.step(pictures[3])
+    # The memory has not heard of it: the next good frame goes on as if nothing had been.
+    again, expected = tracker.step(frames[3]), undisturbed.step(frames[3])
     assert again.view is View.SAME
     for one, other in zip(again.tracks, expected.tracks, strict=True):
         assert (one.mask == other.mask).all()
 
 
 def test_an_object_without_a_pixel_is_lost_and_the_others_are_followed(
-    model: Any, pictures: list[RgbImage]
+    model: Any, frames: list[RgbImage]
 ) -> None:
     tracker = Sam2Tracker(model)
-    tracks = tracker.start(pictures[0], _answer((0, 0, 0, 0), BALL)).tracks
+    tracks = tracker.start(frames[0], _answer((0, 0, 0, 0), BALL)).tracks
     assert [track.lost for track in tracks] == [True, False]
-    assert [track.id for track in tracker.step(pictures[1]).tracks] == [1, 2]
+    assert [track.id for track in tracker.step(frames[1]).tracks] == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("image", "answer", "complaint"),
     [
-        pytest.param(_picture(0), _answer((0, 0, 0, 0)), "none has a pixel", id="empty mask"),
-        pytest.param(_picture(0), Segmentation.empty(SIZE_WH), "0 objects", id="no object"),
-        pytest.param(np.zeros_like(_picture(0)), _answer(BALL), "black", id="black picture"),
-        pytest.param(_picture(0)[:40], _answer(BALL), "the picture's size", id="another size"),
-        pytest.param(_picture(0)[..., 0], _answer(BALL), "RGB image", id="grey picture"),
+        pytest.param(_frame(0), _answer((0, 0, 0, 0)), "none has a pixel", id="empty mask"),
+        pytest.param(_frame(0), Segmentation.empty(SIZE_WH), "0 objects", id="no object"),
+        pytest.param(np.zeros_like(_frame(0)), _answer(BALL), "black", id="black frame"),
+        pytest.param(_frame(0)[:40], _answer(BALL), "the image's size", id="another size"),
+        pytest.param(_frame(0)[..., 0], _answer(BALL), "RGB image", id="grey frame"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_its_reason(
@@ -240,107 +239,97 @@ def test_what_cannot_be_followed_is_refused_with_its_reason(
 
 def test_a_tracker_without_an_answer_says_what_to_do(model: Any) -> None:
     with pytest.raises(InputError, match="call start with an answer first"):
-        Sam2Tracker(model).step(_picture(0))
+        Sam2Tracker(model).step(_frame(0))
 
 
 def test_a_reset_tracker_has_forgotten_everything(model: Any) -> None:
     tracker = Sam2Tracker(model)
-    tracker.start(_picture(0), _answer(BALL))
+    tracker.start(_frame(0), _answer(BALL))
     tracker.reset()
     assert tracker.remembered == 0
     with pytest.raises(InputError, match="nothing is followed"):
-        tracker.step(_picture(1))
+        tracker.step(_frame(1))
 
 
 def test_a_failing_model_is_a_segmentation_error(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Sam2Tracker(model)
-    tracker.start(_picture(0), _answer(BALL))
+    tracker.start(_frame(0), _answer(BALL))
 
     def fail(*_: object, **__: object) -> Any:
         raise RuntimeError("the attention broke")
 
     monkeypatch.setattr(model.memory_attention, "forward", fail)
     with pytest.raises(SegmentationError, match="the attention broke"):
-        tracker.step(_picture(1))
+        tracker.step(_frame(1))
 
 
 def test_the_model_itself_is_not_changed(loaded: LoadedSegmenter, model: Any) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     side, decoder = model.image_size, model.sam_mask_decoder
     tracker = Sam2Tracker(model, 2 * side)
-    tracker.start(_picture(0), _answer(BALL))
-    tracker.step(_picture(1))
+    tracker.start(_frame(0), _answer(BALL))
+    tracker.step(_frame(1))
     assert model.image_size == side
     assert model.sam_mask_decoder is decoder
     assert all((before[name] == tensor).all() for name, tensor in model.state_dict().items())
-    assert loaded.encoder.encode(_picture(0)).image_embed.shape[-1] == side // 16
-
-
-class Verdict:
-    """Says of every picture what it is told to, in place of an `Inspector`."""
-
-    def __init__(self, found: Found | None) -> None:
-        self.found = found
-
-    def inspect(self, inputs: dict[str, Any], logits: torch.Tensor) -> Found | None:
-        return self.found
-
-    def remember(self, inputs: dict[str, Any], found: Found) -> None:
-        assert found is self.found
-
-
-def _careful_memory(tracker: Sam2Tracker) -> Any:
-    tracker.start(_picture(0), _answer(BALL))
-    assert tracker._followed is not None
-    return tracker._followed.memories[0]
+    assert loaded.encoder.encode(_frame(0)).image_embed.shape[-1] == side // 16
 
 
 @pytest.mark.parametrize(
-    ("guess", "lost", "remembered"),
+    ("iou", "lost", "remembered"),
     [
-        pytest.param(0.95, False, 2, id="well seen"),
+        pytest.param(0.95, False, 2, id="reliable"),
         pytest.param(0.4, False, 1, id="shown and not remembered"),
         pytest.param(None, True, 1, id="does not look like it"),
     ],
 )
 @pytest.mark.usefixtures("always_visible")
-def test_a_careful_tracker_remembers_what_is_well_seen(
-    model: Any, guess: float | None, lost: bool, remembered: int
+def test_a_careful_tracker_remembers_what_is_reliable(
+    model: Any, iou: float | None, lost: bool, remembered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker = Sam2Tracker(model, careful=True)
-    memory = _careful_memory(tracker)
     logits = torch.full((1, 1, 32, 32), -5.0)
     logits[..., 8:16, 8:16] = 5.0
-    drawn = Found(logits, torch.tensor(guess or 0.0), 0.9, logits[0, 0].numpy() > 0)
-    found = None if guess is None else drawn
-    memory._inspector = Verdict(found)
-    (track,) = tracker.step(_picture(1)).tracks
+    drawn = Detection(logits, torch.tensor(iou or 0.0), 0.9, logits[0, 0].numpy() > 0)
+    monkeypatch.setattr(MaskRefiner, "refine", lambda *_: None if iou is None else drawn)
+    tracker = Sam2Tracker(model, careful=True)
+    tracker.start(_frame(0), _answer(BALL))
+    (track,) = tracker.step(_frame(1)).tracks
     assert track.lost is lost
-    assert track.score == pytest.approx(guess or 0.0)
+    assert track.score == pytest.approx(iou or 0.0)
     assert tracker.remembered == remembered
 
 
 @pytest.mark.usefixtures("always_visible")
-def test_a_careful_tracker_follows_with_its_own_eyes(model: Any) -> None:
+def test_a_careful_tracker_follows_with_its_own_refiner(model: Any) -> None:
     tracker = Sam2Tracker(model, careful=True)
-    tracker.start(_picture(0), _answer(BALL, BOOK))
+    tracker.start(_frame(0), _answer(BALL, BOOK))
     for frame in range(1, 5):
-        tracks = tracker.step(_picture(frame)).tracks
+        tracks = tracker.step(_frame(frame)).tracks
         assert all(0.0 <= track.score <= 1.0 for track in tracks)
 
 
 @pytest.mark.parametrize("careful", [True, False])
 @pytest.mark.usefixtures("always_visible")
-def test_an_object_of_one_pixel_can_be_followed(model: Any, careful: bool) -> None:
-    big = cv2.resize(_picture(0), (640, 480))
+def test_an_object_of_one_pixel_can_be_followed(
+    model: Any, careful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    track_step = type(model).track_step
+
+    def spy(self: Any, **inputs: Any) -> Any:
+        if inputs["mask_inputs"] is not None:
+            given.append(int(inputs["mask_inputs"].sum()))
+        return track_step(self, **inputs)
+
+    monkeypatch.setattr(type(model), "track_step", spy)
+    big = cv2.resize(_frame(0), (640, 480))
     mask = np.zeros((1, 480, 640), np.bool_)
     mask[0, 200, 300] = True
     tracker = Sam2Tracker(model, careful=careful)
     tracker.start(big, Segmentation(mask, np.ones(1, np.float32)))
-    assert tracker._followed is not None
-    assert tracker._followed.memories[0]._square(mask[0]).sum() == 1
+    assert given == [1]
     assert 0.0 <= tracker.step(big).tracks[0].score <= 1.0
 
 
@@ -349,22 +338,11 @@ def test_a_side_that_the_features_cannot_have_is_refused(model: Any) -> None:
         at_side(model, 100)
 
 
-def test_a_view_is_the_same_while_the_camera_moves() -> None:
-    from segzero_core.tracking.scene_change import compare, look
-
-    first = look(_picture(0))
+def test_the_scene_is_the_same_while_the_camera_moves() -> None:
+    first = color_histogram(_frame(0))
     assert first is not None
-    moved = np.ascontiguousarray(np.roll(_picture(9), 12, axis=1))
-    assert compare(first, look(moved)) is View.SAME
-
-
-def test_a_box_holds_every_pixel_and_an_empty_mask_has_none() -> None:
-    mask = np.zeros((6, 8), np.bool_)
-    assert box_of(mask) is None
-    mask[2, 3] = mask[4, 7] = True
-    box = box_of(mask)
-    assert box is not None
-    assert box.xyxy == (3.0, 2.0, 8.0, 5.0)
+    moved = np.ascontiguousarray(np.roll(_frame(9), 12, axis=1))
+    assert compare_scenes(first, color_histogram(moved)) is View.SAME
 
 
 def _with_facts(folder: Path, source: Path, text: str) -> Path:
@@ -382,14 +360,14 @@ def test_a_segmenter_with_an_untrained_memory_does_not_follow(
     facts = "\nsegzero:\n  memory: untrained\n"
     folder = _with_facts(tmp_path / "sam", tiny_model / "segmenter", facts)
     with pytest.raises(ConfigError, match="memory was never trained"):
-        load_segmenter(str(folder)).segmenter.new_tracker()
+        Sam2Tracker.load(str(folder))
 
 
 def test_a_configuration_names_the_size_to_follow_in(tiny_model: Path, tmp_path: Path) -> None:
     facts = "\nsegzero:\n  memory: trained\n  tracking_side: 64\n"
     folder = _with_facts(tmp_path / "sam", tiny_model / "segmenter", facts)
     assert read_tracking_facts(next(folder.glob("*.yaml"))).memory == "trained"
-    tracker = load_segmenter(str(folder)).segmenter.new_tracker()
+    tracker = Sam2Tracker.load(str(folder))
     assert image_side(tracker._model) == 64
 
 

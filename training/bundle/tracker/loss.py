@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 
-from segzero_core.tracking.memory import frame_inputs
-from segzero_core.tracking.refinement import with_kept_scores
+from segzero_core.tracking.memory import track_step_inputs
+from segzero_core.tracking.refinement import with_recording_decoder
 from training.bundle.segmenter.data import MIN_OBJECT_PX
 from training.bundle.segmenter.loss import FULL_WEIGHT, IOU_WEIGHT, mask_losses, sample_points
 from training.bundle.tracker.data import Sequences
@@ -35,7 +35,7 @@ def track(model: Any, sequences: Sequences) -> list[Prediction]:
     Returns:
         The predictions for the second frame and those after it.
     """
-    twin, kept = with_kept_scores(model)
+    twin, kept = with_recording_decoder(model)
     outputs: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     predictions = []
     for frame in range(len(sequences.truth)):
@@ -49,7 +49,7 @@ def track(model: Any, sequences: Sequences) -> list[Prediction]:
             output_dict=outputs,
             num_frames=_NUM_FRAMES,
             run_mem_encoder=frame + 1 < len(sequences.truth),
-            **frame_inputs(twin, coarse, [fine, middle], len(sequences.clip)),
+            **track_step_inputs(twin, coarse, [fine, middle], len(sequences.clip)),
         )
         outputs["cond_frame_outputs" if first else "non_cond_frame_outputs"][frame] = out
         if not first:

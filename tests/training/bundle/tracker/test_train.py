@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2, load_sam2, read_tracking_facts
 from segzero_core.segmenter.sam2 import load_segmenter
+from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import Box, ObjectPrompt, Point, Segmentation
 from training.bundle.loop import CHECKPOINT
 from training.bundle.segmenter.export import export as export_untrained
@@ -117,7 +118,7 @@ def test_nothing_that_is_trained_is_read_for_the_mask_of_a_single_image(base: Pa
     prompts = [ObjectPrompt(Box(10, 10, 70, 70), (Point(40, 40),))]
     before = loaded.segmenter.segment(loaded.encoder.encode(image), prompts)
     touched = 0
-    for name, parameter in loaded.segmenter._model.named_parameters():
+    for name, parameter in loaded.segmenter.model.named_parameters():
         if name.startswith(TRAINED):
             parameter.fill_(float("nan"))
             touched += 1
@@ -137,7 +138,7 @@ def test_the_export_says_what_it_is_and_the_library_follows_with_it(
     assert (facts.memory, facts.side, facts.careful) == ("trained", SIDE, True)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert (folder / "SHA256SUMS").read_text() == f"{digest}  model.safetensors\n"
-    tracker = load_segmenter(str(folder)).segmenter.new_tracker()
+    tracker = Sam2Tracker.load(str(folder))
     color, instances = load_frame(clips / "000000", 0)
     truth = (instances == 2)[None]
     tracker.start(color, Segmentation(truth, np.ones(1, np.float32)))
