@@ -42,6 +42,8 @@ EXTRAS = {
     ],
     # `segzero export`, and the image encoder by ONNX Runtime.
     "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
+    # A reasoner on a server (`segzero_core/reasoner/remote.py`).
+    "remote": ["openai>=1.60,<4"],
     # Never installed by default: the package fetches 3.7 GB from its vendor's own index.
     "trt": ["tensorrt>=10.3,<12"],
     # ROS 2 Jazzy as wheels, for a machine without ROS 2. Only together with `-c constraints.txt`:
@@ -73,6 +75,7 @@ EXTRAS = {
         "ros-rosidl-core-generators",
     ],
     "dev": [
+        "fastapi>=0.115",  # with uvicorn and openai: `transformers serve`, a real server for tests
         "hypothesis>=6.100",
         "mypy>=1.15",
         "packaging>=23",
@@ -81,6 +84,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "pyyaml>=6",
         "ruff>=0.11",
+        "uvicorn>=0.30",
     ],
 }
 

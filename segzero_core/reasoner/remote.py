@@ -1,0 +1,512 @@
+"""A reasoner on a server that speaks the OpenAI chat-completions protocol.
+
+vLLM, SGLang, llama.cpp, Ollama, TensorRT Edge-LLM and `transformers serve` do. The image is
+squashed here and sent as PNG before the text, so that its tokens are a prefix that the server can
+keep. Sampling is greedy and said explicitly; else a server takes the model's own settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import logging
+import os
+import queue
+import random
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from PIL import Image
+
+from segzero_core.checkpoints.description import ModelDescription
+from segzero_core.errors import (
+    ConfigError,
+    ModelLoadError,
+    ReasoningError,
+    SegZeroError,
+    raise_if_cancelled,
+    shown,
+)
+from segzero_core.prompt import build_prompt
+from segzero_core.reasoner.base import squash
+from segzero_core.reasoner.image_tokens import ImageTokens
+from segzero_core.reasoner.server_address import ServerAddress
+from segzero_core.types import RgbImage
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+API_KEY_VARIABLE: Final = "SEGZERO_API_KEY"
+"""Environment variable with the server's key; it is read when a reasoner is made."""
+
+_LOG: Final = logging.getLogger(__name__)
+# The client's own loggers print whole requests: the image, and headers.
+_CLIENT_LOGGERS: Final = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
+_CANCEL_CHECK_S: Final = 0.02
+_CLOSE_TIMEOUT_S: Final = 2.0
+_RETRIED_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_FIRST_DELAY_S: Final = 0.25
+_MAX_MESSAGE_CHARS: Final = 300
+_END: Final = "</answer>"
+# What a server takes beyond the common fields, by the owner that it names in its list of models.
+_FIELDS: Final[dict[str, dict[str, Any]]] = {
+    "vllm": {
+        "stop": [_END],
+        "extra_body": {"include_stop_str_in_output": True, "repetition_penalty": 1.0},
+    },
+    "sglang": {"stop": [_END], "extra_body": {"repetition_penalty": 1.0}},
+    "llamacpp": {"stop": [_END], "extra_body": {"repeat_penalty": 1.0}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How long a server may take, and how much it may say.
+
+    Attributes:
+        connect_s: Until the connection stands [s].
+        first_token_s: From the request to the first text [s].
+        stall_s: Between two pieces of text [s].
+        total_s: From the query to the end of the reply, retries included [s].
+        reply_chars: Longest reply; a longer one is an error.
+        retries: How often a request is repeated when nothing has come yet.
+    """
+
+    connect_s: float = 5.0
+    first_token_s: float = 60.0
+    stall_s: float = 20.0
+    total_s: float = 120.0
+    reply_chars: int = 100_000
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("connect_s", "first_token_s", "stall_s", "total_s"):
+            value = getattr(self, name)
+            if not 0 < value <= 86_400:  # NaN is refused too
+                raise ConfigError(f"{name}: expected 0 to 86,400 seconds, got {value!r}")
+
+
+class ServerError(ReasoningError):
+    """The server could not be reached, refused, or broke off; another one may answer."""
+
+
+class RemoteReasoner:
+    """A vision-language model behind an OpenAI-compatible server.
+
+    Safe to call from any thread; replies run beside each other. Closing a reply closes its
+    connection, by which servers stop generating.
+
+    Args:
+        address: Server and model.
+        description: How the model is asked.
+        limits: How long a reply may take, and how long it may be.
+
+    Raises:
+        ConfigError: The `openai` package is missing.
+    """
+
+    def __init__(
+        self,
+        address: ServerAddress,
+        description: ModelDescription,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        self._address, self._description = address, description
+        self._limits = limits or ServerLimits()
+        self._key = os.environ.get(API_KEY_VARIABLE, "")
+        self._client = _make_client(address, self._key, self._limits)
+        self._known_fields: dict[str, Any] = {}
+        self._loop = _BackgroundLoop()
+        if self._key and not address.is_private:
+            _LOG.warning(
+                "the key in %s is sent to %s without encryption; use https",
+                API_KEY_VARIABLE,
+                address.host,
+            )
+
+    @property
+    def description(self) -> ModelDescription:
+        """How this model is asked."""
+        return self._description
+
+    @property
+    def address(self) -> ServerAddress:
+        """Where it is served."""
+        return self._address
+
+    def stream(
+        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
+    ) -> Iterator[str]:
+        """Generate a reply; see `Reasoner`. A chunk is what the server sends at a time.
+
+        Raises:
+            ServerError: The server could not be reached, refused, or broke off.
+        """
+        asked = query.lower() if self._description.lowercase_query else query
+        prompt = build_prompt(self._description.prompt_template, asked)
+        seen = squash(image, self._description.seen_size_wh)
+        return self._reply(self._messages(seen, prompt), cancel)
+
+    def check(self, tokens: ImageTokens) -> None:
+        """Learn which server this is, and whether it sees images at the size they are sent in.
+
+        It is asked about two images, and its numbers of prompt tokens are compared.
+
+        A server that resizes images in silence moves every box without an error. It is found by
+        its own count of prompt tokens.
+
+        Args:
+            tokens: The rule of the model's own processor.
+
+        Raises:
+            ModelLoadError: The server cannot be reached, does not serve the model, tells no
+                token counts, or sees the images at other sizes.
+        """
+        sizes = tokens.probe_sizes(self._description.seen_size_wh)
+        try:
+            counts = self._loop.submit(self._probe(sizes)).result()
+        except SegZeroError as error:
+            raise ModelLoadError(f"{self._address}: {error}") from error
+        expected = tokens.count(sizes[0]) - tokens.count(sizes[1])
+        found = counts[0] - counts[1]
+        if found != expected:
+            raise ModelLoadError(
+                f"{self._address}: images of {_size(sizes[0])} and {_size(sizes[1])} must differ"
+                f" by {expected} prompt tokens, the server counts {found}: it resizes images, and"
+                " every box would be wrong. Set its pixel limits to those of the model"
+            )
+
+    def close(self) -> None:
+        """End the thread of the connections; replies in progress are closed."""
+        with contextlib.suppress(Exception):
+            self._loop.submit(self._client.close()).result(timeout=_CLOSE_TIMEOUT_S)
+        self._loop.close()
+
+    def _messages(self, seen: Image.Image, prompt: str) -> list[dict[str, Any]]:
+        data = io.BytesIO()
+        seen.save(data, "PNG", compress_level=1)
+        url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+        content = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": prompt},
+        ]
+        return [{"role": "user", "content": content}]
+
+    def _reply(
+        self, messages: list[dict[str, Any]], cancel: threading.Event | None
+    ) -> Iterator[str]:
+        items: queue.SimpleQueue[str | SegZeroError | None] = queue.SimpleQueue()
+        closed = threading.Event()
+        raise_if_cancelled(cancel)
+        future = self._loop.submit(self._generate(messages, items.put, closed))
+        try:
+            while True:
+                raise_if_cancelled(cancel)
+                try:
+                    item = items.get(timeout=_CANCEL_CHECK_S)
+                except queue.Empty:
+                    continue
+                if item is None:
+                    return
+                if isinstance(item, SegZeroError):
+                    raise item
+                yield item
+        finally:
+            if not future.done():
+                future.cancel()
+                closed.wait(_CLOSE_TIMEOUT_S)
+
+    async def _generate(
+        self,
+        messages: list[dict[str, Any]],
+        put: Callable[[str | SegZeroError | None], None],
+        closed: threading.Event,
+    ) -> None:
+        text = _ReplyText(self._limits.reply_chars)
+        try:
+            async with asyncio.timeout(self._limits.total_s):
+                async for chunk in self._with_retries(messages, text):
+                    put(chunk)
+            put(None)
+        except asyncio.CancelledError:
+            raise
+        except TimeoutError:
+            put(self._error(f"no whole reply within {self._limits.total_s:g} s", text.so_far))
+        except SegZeroError as error:
+            put(error)
+        except Exception as error:
+            put(self._error(self._described(error), text.so_far))
+        finally:
+            closed.set()
+
+    async def _with_retries(
+        self, messages: list[dict[str, Any]], text: _ReplyText
+    ) -> AsyncGenerator[str, None]:
+        give_up_at = asyncio.get_running_loop().time() + self._limits.total_s
+        for attempt in range(self._limits.retries + 1):
+            try:
+                async with contextlib.aclosing(self._attempt(messages, text)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except Exception as error:
+                delay_s = _retry_delay_s(error, attempt)
+                if text.so_far or delay_s is None or attempt == self._limits.retries:
+                    raise
+                if asyncio.get_running_loop().time() + delay_s >= give_up_at:
+                    raise
+                _LOG.info("%s: %s; asked again", self._address.host, self._described(error))
+            await asyncio.sleep(delay_s)
+
+    async def _attempt(
+        self, messages: list[dict[str, Any]], text: _ReplyText
+    ) -> AsyncGenerator[str, None]:
+        try:
+            async with asyncio.timeout(self._limits.first_token_s) as patience:
+                async with contextlib.aclosing(self._events(messages)) as events:
+                    async for event in events:
+                        for chunk in text.feed(event):
+                            loop = asyncio.get_running_loop()
+                            patience.reschedule(loop.time() + self._limits.stall_s)
+                            yield chunk
+                        if text.is_complete:
+                            return
+        except TimeoutError:
+            limit_s = self._limits.stall_s if text.so_far else self._limits.first_token_s
+            raise self._error(f"sent nothing for {limit_s:g} s", text.so_far) from None
+        for chunk in text.finish():
+            yield chunk
+
+    async def _events(self, messages: list[dict[str, Any]]) -> AsyncGenerator[Any, None]:
+        stream: Any = await self._client.chat.completions.create(
+            model=self._address.served_name,
+            messages=messages,  # type: ignore[arg-type]
+            stream=True,
+            temperature=0,
+            top_p=1,
+            max_completion_tokens=self._description.max_new_tokens,
+            **self._known_fields,
+        )
+        try:
+            kind = str(stream.response.headers.get("content-type", ""))
+            if not kind.lower().startswith("text/event-stream"):
+                raise self._error(f"sent {shown(kind)} in place of a stream of events")
+            async for event in stream:
+                yield event
+        finally:
+            await stream.close()
+
+    async def _probe(self, sizes: tuple[tuple[int, int], ...]) -> list[int]:
+        await self._recognize_server()
+        counts = []
+        for size in sizes:
+            messages = self._messages(Image.new("RGB", size, (127, 127, 127)), "What is this?")
+            try:
+                async with asyncio.timeout(self._limits.total_s):
+                    reply: Any = await self._client.chat.completions.create(
+                        model=self._address.served_name,
+                        messages=messages,  # type: ignore[arg-type]
+                        temperature=0,
+                        max_completion_tokens=1,
+                    )
+                    counts.append(int(reply.usage.prompt_tokens))
+            except TimeoutError:
+                raise self._error(f"no reply within {self._limits.total_s:g} s") from None
+            except AttributeError:
+                raise self._error(
+                    "the server does not tell prompt tokens (`usage`), by which silent resizing"
+                    " of images would be found"
+                ) from None
+            except Exception as error:
+                raise self._error(self._described(error)) from None
+        return counts
+
+    async def _recognize_server(self) -> None:
+        """Find out which fields beyond the common ones the server takes.
+
+        A server that is not known gets none: some refuse a request with a field too many, and
+        `transformers serve` breaks off at `stop`. The client ends a reply at its answer anyway.
+        """
+        try:
+            async with asyncio.timeout(self._limits.first_token_s):
+                models = await self._client.models.list()
+            owners = [str(getattr(model, "owned_by", "")) for model in models.data]
+        except Exception as error:  # the list is optional; the probe tells what is wrong
+            _LOG.info("%s does not list its models: %s", self._address.host, type(error).__name__)
+            return
+        self._known_fields = next((_FIELDS[name] for name in owners if name in _FIELDS), {})
+
+    def _error(self, reason: str, completion: str = "") -> ServerError:
+        return ServerError(f"server {self._address.host}: {self._redacted(reason)}", completion)
+
+    def _described(self, error: Exception) -> str:
+        """Say what happened in one line, without the request and without the key."""
+        status = getattr(error, "status_code", None)
+        cause = error.__cause__ or error
+        body = getattr(error, "body", None)
+        told = str(body) if body else str(cause) or repr(cause)
+        text = str(getattr(error, "message", "") or error) if status else told
+        line = " ".join(text.split())[:_MAX_MESSAGE_CHARS]
+        if status in (301, 302, 303, 307, 308):
+            return f"redirects elsewhere ({status}); redirects are not followed, name the address"
+        if status in (401, 403):
+            return f"refused the key ({status}); set {API_KEY_VARIABLE}: {line}"
+        if status == 404:
+            return (
+                f"does not serve {shown(self._address.served_name)} at {self._address.url}: {line}"
+            )
+        return (
+            f"answered {status}: {line}" if status else f"cannot be reached or broke off: {line}"
+        )
+
+    def _redacted(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+
+class _ReplyText:
+    """Puts the events of a server together to a reply that `parse_completion` reads."""
+
+    def __init__(self, max_chars: int) -> None:
+        self._max_chars = max_chars
+        self._text = ""
+        self._thinking = False
+        self._finish_reason: str | None = None
+
+    @property
+    def so_far(self) -> str:
+        return self._text
+
+    @property
+    def is_complete(self) -> bool:
+        return _END in self._text
+
+    def feed(self, event: Any) -> Iterator[str]:
+        """Yield the text of one event; thoughts that come on their own get their tags."""
+        for choice in (event.choices or ())[:1]:
+            delta = choice.delta
+            thought = getattr(delta, "reasoning_content", None) or getattr(
+                delta, "reasoning", None
+            )
+            if isinstance(thought, str) and thought:
+                yield from self._add(thought if self._thinking else f"<think>{thought}")
+                self._thinking = True
+            if isinstance(delta.content, str) and delta.content:
+                yield from self._add(
+                    f"</think>{delta.content}" if self._thinking else delta.content
+                )
+                self._thinking = False
+            self._finish_reason = choice.finish_reason or self._finish_reason
+
+    def finish(self) -> Iterator[str]:
+        """Yield what a server left out at the end.
+
+        Raises:
+            ServerError: The connection ended before the reply did.
+        """
+        if self._finish_reason is None:
+            raise ServerError("the server closed the connection within its reply", self._text)
+        if not self._text:
+            raise ServerError("the server sent an empty reply")
+        # Most servers leave out the text that stopped them.
+        opened = self._text.rfind("<answer>") > self._text.rfind(_END)
+        if opened and self._finish_reason == "stop":
+            yield from self._add(_END)
+
+    def _add(self, text: str) -> Iterator[str]:
+        before = len(self._text)
+        whole = self._text + text
+        end = whole.find(_END, max(0, before - len(_END)))
+        if end >= 0:
+            whole = whole[: end + len(_END)]
+        if len(whole) > self._max_chars:
+            raise ServerError(
+                f"the server's reply is longer than {self._max_chars} characters", self._text
+            )
+        self._text = whole
+        if chunk := whole[before:]:
+            yield chunk
+
+
+class _BackgroundLoop:
+    """An asyncio loop in a thread of its own, for clients that work beside each other."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="segzero-server", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, work: Any) -> Any:
+        """Run a coroutine in the loop; returns its `concurrent.futures.Future`."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Cancel what runs and end the thread."""
+
+        async def cancel_all() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        if self._loop.is_closed():
+            return
+        with contextlib.suppress(TimeoutError):
+            self.submit(cancel_all()).result(timeout=_CLOSE_TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+
+def _make_client(address: ServerAddress, key: str, limits: ServerLimits) -> AsyncOpenAI:
+    try:
+        import openai
+    except ImportError as error:
+        raise ConfigError(
+            "a reasoner on a server needs the package openai: pip install 'segzero[remote]'"
+        ) from error
+    for name in _CLIENT_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
+    timeout = openai.Timeout(limits.total_s, connect=limits.connect_s)
+    http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout)
+    return openai.AsyncOpenAI(
+        base_url=address.url,
+        api_key=key or "none",
+        max_retries=0,
+        timeout=timeout,
+        http_client=http_client,
+    )
+
+
+def _retry_delay_s(error: Exception, attempt: int) -> float | None:
+    """Return how long to wait before a request is repeated; None if that is of no use."""
+    status = getattr(error, "status_code", None)
+    if status is None:
+        return _backoff_s(attempt) if _is_connection_error(error) else None
+    if status not in _RETRIED_STATUS:
+        return None
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
+    with contextlib.suppress(ValueError):
+        return max(0.0, min(float(asked), 3600.0))
+    return _backoff_s(attempt)
+
+
+def _backoff_s(attempt: int) -> float:
+    return float(_FIRST_DELAY_S * 2**attempt * random.uniform(0.8, 1.2))
+
+
+def _is_connection_error(error: Exception) -> bool:
+    import openai
+
+    return isinstance(error, openai.APIConnectionError)
+
+
+def _size(size_wh: tuple[int, int]) -> str:
+    return f"{size_wh[0]}x{size_wh[1]}"
