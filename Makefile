@@ -2,10 +2,11 @@
 #   make demo [QUERY="the red mug"]    ask the running node about a recorded clip
 #   make grasp [QUERY="the red mug"] [SEED=1600000] [GRASP_ARGS="--film F.gif"]  lift it in simulation
 #   make test [PYTEST_ARGS="-k name"]  run the tests
+#   make check                         format, lint, types, structure, words and the fast tests
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo grasp test lint format study clean
+.PHONY: help setup demo grasp check test lint layers format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -16,7 +17,7 @@ export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
 
 help:
-	@echo 'make setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | test [PYTEST_ARGS="…"] | lint | format | study | clean'
+	@echo 'make setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
@@ -34,6 +35,9 @@ lint: setup
 	@$(IN_ENV) ruff check .
 	@$(IN_ENV) ruff format --check .
 	@$(IN_ENV) mypy
+
+layers: setup
+	@$(IN_ENV) python scripts/check_layers.py
 
 format: setup
 	@$(IN_ENV) ruff check --fix .
