@@ -24,20 +24,18 @@ def bundled_files() -> list[str]:
 
 EXTRAS = {
     # The synthetic tabletop and its camera (needs libosmesa6 or EGL of the system).
-    "tabletop": ["mujoco>=3.3,<5", "tqdm>=4.60"],
+    "tabletop": ["mujoco>=3.3,<5"],
     # `make demo`: reads and writes mcap without ROS.
     "demo": ["rosbags>=0.11,<1"],
-    # `segzero bag`: reads bags without ROS, and writes a video.
-    "bags": ["opencv-python-headless>=4.9,<6", "rosbags>=0.11,<1"],
+    # `segzero bag`: reads bags without ROS.
+    "bags": ["rosbags>=0.11,<1"],
     "train": [
         "accelerate>=1.5,<2",
         "datasets>=4,<6",
         "matplotlib>=3.9,<4",
-        "opencv-python-headless>=4.9,<6",
         "pycocotools>=2.0.8,<3",
         "scipy>=1.13,<2",
         "tensorboard>=2.18,<3",
-        "tqdm>=4.60",
         "trl>=1.10,<2",
     ],
     # `segzero export`, and the image encoder by ONNX Runtime.
@@ -76,8 +74,10 @@ EXTRAS = {
     ],
     "dev": [
         "fastapi>=0.115",  # with uvicorn and openai: `transformers serve`, a real server for tests
+        "hydra-core>=1.3,<2",
         "hypothesis>=6.100",
         "mypy>=1.15",
+        "omegaconf>=2.3,<3",
         "packaging>=23",
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -106,9 +106,8 @@ setup(
     package_data={BUNDLED: bundled_files(), TRAINING: ["accelerate/*.yaml"]},
     install_requires=[
         "huggingface_hub>=0.30,<3",
-        "hydra-core>=1.3,<2",
         "numpy>=1.26,<3",
-        "omegaconf>=2.3,<3",
+        "opencv-python-headless>=4.9,<6",
         "pillow>=10,<14",
         "pyyaml>=6,<7",
         "safetensors>=0.5,<1",
@@ -116,6 +115,7 @@ setup(
         "tokenizers>=0.21,<1",
         "torch>=2.5,<3",
         "torchvision>=0.20,<1",
+        "tqdm>=4.60",
         "transformers>=5,<6",
     ],
     extras_require=EXTRAS,
