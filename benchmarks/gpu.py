@@ -253,7 +253,7 @@ def measure_encoder(args: argparse.Namespace) -> dict[str, Any]:
 def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     """Export, build and load an engine, with the comparison of masks that belongs to it."""
     from segzero_cli import export
-    from segzero_cli.build_engine import show_progress
+    from segzero_cli.build_engine import ProgressBar
     from segzero_core.checkpoints.sam2_checkpoint import image_side
     from segzero_core.encoders import tensorrt_engine
     from segzero_core.encoders.onnx_export import onnx_digest, onnx_path
@@ -268,7 +268,8 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
         key = tensorrt_engine.engine_key(
             trt, torch.device(device), sam.weights_hash, onnx_digest(graph), "fp16", side
         )
-        tensorrt_engine.build_engine(trt, graph, key, show_progress)
+        with ProgressBar() as progress:
+            tensorrt_engine.build_engine(trt, graph, key, progress.show)
         model = sam.model.to(device)
         on_gpu = LoadedSegmenter(
             TorchImageEncoder(model), Sam2Segmenter(model), sam.name, sam.weights_hash

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from segzero_cli import export
-from segzero_cli.main import Parser
+from tqdm import tqdm
 
-_BAR = 30
+from segzero_cli import export
+from segzero_cli.arguments import Parser
 
 
 def build_parser() -> Parser:
@@ -19,7 +18,7 @@ def build_parser() -> Parser:
         " compare its masks with torch's. Takes minutes; the engine is kept, and used by backend"
         " auto and tensorrt.",
     )
-    export.add_segmenter_arguments(parser)
+    parser.add_model_arguments()
     parser.add_argument("--precision", default="fp16", help="fp16 (default) or fp32")
     parser.add_argument("--device", default="cuda", help="cuda (default) or cuda:1")
     return parser
@@ -47,8 +46,9 @@ def main(argv: Sequence[str]) -> int:
     key = tensorrt_engine.engine_key(
         trt, torch.device(device), sam.weights_hash, onnx_digest(graph), precision, side
     )
-    path = tensorrt_engine.build_engine(trt, graph, key, show_progress)
-    print(f"\nbuilt {path} for {key.gpu} with TensorRT {key.tensorrt}")
+    with ProgressBar() as progress:
+        path = tensorrt_engine.build_engine(trt, graph, key, progress.show)
+    print(f"built {path} for {key.gpu} with TensorRT {key.tensorrt}")
     on_gpu = export.load(arguments.model, arguments.segmenter, device)
     tensorrt_encoder(on_gpu, device, precision)
     agreement = tensorrt_engine.read_notes(key).get("agreement", [])
@@ -56,8 +56,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def show_progress(phase: str, step: int, steps: int) -> None:
-    """Draw one line that is written over as the build goes on."""
-    done = _BAR * step // steps if steps else _BAR
-    line = f"\r[{'#' * done}{'.' * (_BAR - done)}] {phase[:40]:<40}"
-    print(line, end="", file=sys.stderr, flush=True)
+class ProgressBar:
+    """Draws the phases of a build as one bar; a context manager."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(bar_format="{bar:30} {desc}", leave=False)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, phase: str, step: int, steps: int) -> None:
+        """Draw how many steps of a phase are done."""
+        self._bar.total, self._bar.n = steps or None, step
+        self._bar.set_description_str(phase[:40])

@@ -12,15 +12,15 @@ _KEPT_CONTROLS = "\n\t"
 
 
 def tolerate_any_text() -> None:
-    """Let no character stop the program, on a terminal of any encoding."""
+    """Escape characters that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(ValueError):  # closed by whoever started us
+            with contextlib.suppress(ValueError):  # the parent process closed it
                 stream.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
-    """Replace control characters: a model's text must not steer the terminal."""
+    """Replace control characters, because a model's text must not control the terminal."""
     return "".join(
         "\ufffd"
         if unicodedata.category(char) in ("Cc", "Cs") and char not in _KEPT_CONTROLS
@@ -30,18 +30,18 @@ def printable(text: str) -> str:
 
 
 def print_error(message: str) -> None:
-    """Say what went wrong, in one line."""
+    """Print an error as one line to stderr."""
     print(f"segzero: error: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Write a piece of a longer text at once."""
+    """Write a part of a longer text at once."""
     stream.write(printable(text))
     stream.flush()
 
 
 def quieten_libraries() -> None:
-    """Stop transformers' progress bars and remarks; ours go to the same terminal."""
+    """Switch off transformers' progress bars and remarks."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

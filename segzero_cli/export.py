@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segzero_cli.main import Parser
+from segzero_cli.arguments import Parser
 from segzero_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def build_parser() -> Parser:
         description="Write the image encoder of a SAM 2 to an ONNX file, where backend"
         " onnxruntime and segzero build-engine look for it, and compare it with torch.",
     )
-    add_segmenter_arguments(parser)
+    parser.add_model_arguments()
     parser.add_argument(
         "--config",
         metavar="NAME",
@@ -32,14 +32,6 @@ def build_parser() -> Parser:
     parser.add_argument("--precision", default="fp32", help="fp32 (default) or fp16")
     parser.add_argument("--out", type=Path, metavar="FILE", help="in place of the cache")
     return parser
-
-
-def add_segmenter_arguments(parser: Parser) -> None:
-    """Add the arguments that name a segmenter."""
-    parser.add_argument(
-        "--model", default="tabletop", help="whose segmenter: tabletop (default), folder, Hub id"
-    )
-    parser.add_argument("--segmenter", help="folder or Hub id, in place of the model's own")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def load(model: str, segmenter: str | None, device: str = "cpu") -> LoadedSegmenter:
-    """Load a segmenter by the model it goes with, or by its own name."""
+    """Load the segmenter of a model, or one by its own name."""
     from segzero_core.checkpoints.registry import find_model
     from segzero_core.segmenter.sam2 import load_segmenter
 
@@ -64,7 +56,7 @@ def load(model: str, segmenter: str | None, device: str = "cpu") -> LoadedSegmen
 
 
 def random_segmenter(config: str) -> LoadedSegmenter:
-    """Build a SAM 2 of the sam2 package's configurations, with random weights."""
+    """Build a SAM 2 from a configuration of the sam2 package, with random weights."""
     import torch
 
     from segzero_core.checkpoints.sam2_architecture import build_sam2
@@ -74,13 +66,13 @@ def random_segmenter(config: str) -> LoadedSegmenter:
 
     torch.manual_seed(0)
     sam = build_sam2(package_config(config)).requires_grad_(requires_grad=False)
-    # As made, it is zero everywhere and would hide a mistake.
+    # The constructor makes it zero everywhere, which would hide a mistake.
     torch.nn.init.normal_(sam.image_encoder.trunk.pos_embed, std=0.02)  # type: ignore[union-attr]
     return LoadedSegmenter(TorchImageEncoder(sam), Sam2Segmenter(sam), config, "random")
 
 
 def write(sam: LoadedSegmenter, precision: str, out: Path | None = None) -> Path:
-    """Export an encoder, say how far it is from torch, and return its path."""
+    """Export an encoder, print how much it differs from torch, and return the path of the file."""
     from segzero_core.checkpoints.sam2_checkpoint import image_side
     from segzero_core.encoders.onnx_export import export_encoder, onnx_path
 

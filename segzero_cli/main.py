@@ -1,4 +1,4 @@
-"""The `segzero` command: finds the subcommand and turns errors into one line and an exit code.
+"""The `segzero` command: runs a subcommand and turns errors into one line and an exit code.
 
 Exit codes: 0 the work was done (nothing found is an answer), 1 a check failed, 2 bad arguments,
 input or model, 130 interrupted.
@@ -6,51 +6,35 @@ input or model, 130 interrupted.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from segzero_cli import console
+from segzero_cli.arguments import UsageError
 from segzero_cli.training_package import prefer_own_packages
 from segzero_core.errors import SegZeroError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# Command -> the module whose main(argv) runs it, and what it is for. Modules are imported only
-# when their command is used, so that `segzero segment` needs neither ROS nor training code.
+# Command -> the module whose main(argv) runs it, and a summary. A module is imported only when
+# its command is used, so that `segzero segment` needs neither ROS nor training code.
 COMMANDS = {
-    "segment": ("segzero_cli.segment", "find what a query means in a picture"),
-    "doctor": ("segzero_cli.doctor.checks", "check the installation"),
-    "demo": (
-        "segzero_cli.demo.command",
-        "play a recorded camera to the node and ask it questions",
-    ),
+    "segment": ("segzero_cli.segment", "find what a query means in an image"),
+    "doctor": ("segzero_cli.doctor.command", "check the installation"),
+    "demo": ("segzero_cli.demo.command", "play a recorded camera to the node and ask it queries"),
     "export": ("segzero_cli.export", "write the image encoder to an ONNX file"),
     "build-engine": ("segzero_cli.build_engine", "build the image encoder for TensorRT"),
     "bench": ("segzero_cli.bench.command", "measure against the plain flow, side by side"),
-    "bag": ("segzero_cli.bag.command", "ask about every picture of a recorded bag"),
+    "bag": ("segzero_cli.bag.command", "ask about every image of a recorded bag"),
     "evaluate": (
         "training.evaluation.evaluate",
         "score a model on rendered scenes or a benchmark",
     ),
 }
-
-
-class UsageError(SegZeroError):
-    """The arguments of the command are wrong."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says one line about a mistake."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the mistake as an error of ours."""
-        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print_error("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away, such as `head`; nobody is left to tell.
+        # The reader of our output, such as `head`, has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -94,19 +78,19 @@ def _run(argv: list[str]) -> int:
 
 def available_commands() -> list[str]:
     """Return the commands whose module is installed."""
-    return [name for name, (module, _) in COMMANDS.items() if _is_installed(module)]
 
+    def is_installed(module: str) -> bool:
+        try:
+            return importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            return False
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+    return [name for name, (module, _) in COMMANDS.items() if is_installed(module)]
 
 
 def _overview() -> str:
     lines = [f"    {name:<12} {COMMANDS[name][1]}" for name in available_commands()]
-    head = "usage: segzero COMMAND [...]\n\nAsk a picture a question in plain language.\n"
+    head = "usage: segzero COMMAND [...]\n\nAsk a query about an image in plain language.\n"
     return "\n".join([head, "commands:", *lines, "\nsegzero COMMAND --help explains each."])
 
 

@@ -1,4 +1,4 @@
-"""`segzero segment`: one picture, one query, no ROS."""
+"""`segzero segment`: one query about one image, no ROS."""
 
 from __future__ import annotations
 
@@ -10,39 +10,36 @@ from typing import Any, TextIO
 import numpy as np
 
 from segzero_cli import console
-from segzero_cli.main import Parser
+from segzero_cli.arguments import Parser
 from segzero_core.events import AnswerDelta, Event, Finished, ThinkingDelta
 from segzero_core.geometry import box_from_mask
 from segzero_core.images.files import check_writable, load_image, save_image
 from segzero_core.images.overlay import draw_overlay
 from segzero_core.prompt import TEMPLATES, clean_query
-from segzero_core.types import Result, RgbImage
+from segzero_core.types import Result
 
 
 def build_parser() -> Parser:
     """Describe the arguments."""
     parser = Parser(
         prog="segzero segment",
-        description="Find what a query means in a picture. The reasoning is shown as it comes.",
+        description="Find what a query means in an image. The reasoning is shown as it comes.",
         epilog="Exit code 0 also when nothing matched; 2 when there is no usable answer.",
     )
-    parser.add_argument("image", metavar="IMAGE", help="picture file, such as table.png")
+    parser.add_argument("image", metavar="IMAGE", help="image file, such as table.png")
     parser.add_argument("query", metavar="QUERY", help='what to find, such as "the red mug"')
-    parser.add_argument(
-        "--model", default="tabletop", help="tabletop (default), a folder, or a Hub id"
-    )
-    parser.add_argument("--segmenter", help="folder or Hub id, in place of the model's own")
+    parser.add_model_arguments()
     parser.add_argument(
         "--template", choices=sorted(TEMPLATES), help="in place of the model's own"
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:1")
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest reply")
+    parser.add_device_argument()
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest completion")
     parser.add_argument("--backend", default="auto", help="of the image encoder; see the README")
     parser.add_argument("--precision", default="auto", help="of the reasoner's weights")
     parser.add_argument(
-        "--grammar", action="store_true", help="only let well-formed replies be said"
+        "--grammar", action="store_true", help="constrain the decoding to well-formed answers"
     )
-    parser.add_argument("--out", metavar="FILE", help="write the picture with the answer drawn in")
+    parser.add_argument("--out", metavar="FILE", help="write the image with the answer drawn in")
     parser.add_argument("--mask", metavar="FILE", help="write the mask, 255 on what was found")
     parser.add_argument(
         "--json", action="store_true", help="print the result as JSON; the reasoning to stderr"
@@ -72,7 +69,11 @@ def main(argv: Sequence[str]) -> int:
         grammar=arguments.grammar,
     )
     result = show(model.stream(image, query), sys.stderr if arguments.json else sys.stdout)
-    save_pictures(image, result, arguments.out, arguments.mask)
+    if arguments.out:
+        drawn = draw_overlay(image, result.segmentation, result.reasoning.prompts)
+        save_image(arguments.out, drawn)
+    if arguments.mask:
+        save_image(arguments.mask, result.segmentation.union().astype(np.uint8) * 255)
     if arguments.json:
         print(json.dumps(to_json(result)))
     else:
@@ -81,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(events: Iterable[Event], stream: TextIO) -> Result:
-    """Write the reasoning to a stream as it comes, and return the result."""
+    """Write the reasoning to a stream as it comes; return the result."""
     written: type | None = None
     try:
         for event in events:
@@ -98,16 +99,8 @@ def show(events: Iterable[Event], stream: TextIO) -> Result:
     raise AssertionError("the stream always ends with Finished or an error")
 
 
-def save_pictures(image: RgbImage, result: Result, out: str | None, mask: str | None) -> None:
-    """Write overlay and mask where they are wanted."""
-    if out:
-        save_image(out, draw_overlay(image, result.segmentation, result.reasoning.prompts))
-    if mask:
-        save_image(mask, result.segmentation.union().astype(np.uint8) * 255)
-
-
 def summary(result: Result) -> str:
-    """Say the result in a few lines for a person."""
+    """Return the result in a few lines of text."""
     lines = [
         f"object {number}: box {[round(v) for v in prompt.box.xyxy]}, {int(mask.sum())} pixels,"
         f" score {score:.2f}"
@@ -124,7 +117,7 @@ def summary(result: Result) -> str:
     times = result.timings
     return "\n".join(
         [
-            *(lines or [f"nothing in the picture matches {result.query!r}"]),
+            *(lines or [f"nothing in the image matches {result.query!r}"]),
             f"{times.total_ms:.0f} ms ({times.tokens} tokens), {result.model.name}"
             f" {result.model.weights_hash}",
         ]
@@ -132,7 +125,7 @@ def summary(result: Result) -> str:
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Write the result as values of JSON; masks go to files."""
+    """Return the result as values of JSON, without the masks."""
     objects = []
     segmentation = result.segmentation
     for prompt, mask, score in zip(

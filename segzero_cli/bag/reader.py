@@ -1,4 +1,4 @@
-"""The pictures of a recorded bag, without ROS: mcap or sqlite3, by `rosbags`."""
+"""Reads the images of a recorded bag without ROS: mcap or sqlite3, by `rosbags`."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _READERS: Final = {IMAGE: rgb_from_msg, COMPRESSED: rgb_from_compressed_msg}
 
 
 @dataclass(frozen=True, eq=False)
-class BagPicture:
-    """One picture of a topic.
+class BagImage:
+    """One image of a topic.
 
     Attributes:
-        number: Its place among all pictures of the topic, from 0.
-        stamp_ns: Of its header [ns].
+        number: Index among all messages of the topic, from 0.
         recorded_ns: When it was recorded [ns].
-        frame_id: Of its header.
+        stamp_ns: Stamp of its header [ns]; 0 where the message cannot be decoded.
+        frame_id: Frame of its header.
         pixels: uint8 [H, W, 3], RGB; None where it cannot be read.
         error: Why it cannot be read; empty where it can.
     """
 
     number: int
-    stamp_ns: int
     recorded_ns: int
-    frame_id: str
-    pixels: RgbImage | None
+    stamp_ns: int = 0
+    frame_id: str = ""
+    pixels: RgbImage | None = None
     error: str = ""
 
 
 class BagTopic:
-    """A topic of pictures in an open bag; made by `open_topic`.
+    """A topic of images in an open bag; made by `open_topic`.
 
     Attributes:
-        count: How many pictures it has.
+        count: How many messages it has.
     """
 
     def __init__(self, path: Path, reader: Any, connections: list[Any], store: Any) -> None:
@@ -51,54 +51,48 @@ class BagTopic:
         self._store = store
         self.count = sum(connection.msgcount for connection in connections)
 
-    def pictures(self, every: int = 1, limit: int | None = None) -> Iterator[BagPicture]:
-        """Read pictures in the order in which they were recorded.
+    def images(self, every: int = 1, limit: int | None = None) -> Iterator[BagImage]:
+        """Read images in the order in which they were recorded.
 
         Args:
-            every: Leave out all but each so-many-th.
-            limit: Read at most so many.
+            every: Read only each N-th image.
+            limit: Read at most this many.
 
         Raises:
             InputError: The bag is damaged.
         """
-        done = 0
         messages = self._reader.messages(connections=self._connections)
-        for number in range(self.count):
-            if limit is not None and done >= limit:
+        wanted = range(0, self.count, every)[:limit]
+        for number in range(wanted[-1] + 1):
+            with _damage_as_input_error(self._path):
+                message = next(messages, None)
+            if message is None:
                 return
-            with damaged(self._path):
-                try:
-                    connection, recorded_ns, data = next(messages)
-                except StopIteration:
-                    return
-            if number % every:
-                continue
-            done += 1
-            with damaged(self._path):
-                msg: Any = self._store.deserialize_cdr(data, connection.msgtype)
-            yield _picture(msg, number, recorded_ns, connection.msgtype)
+            if number in wanted:
+                connection, recorded_ns, data = message
+                yield self._decode(number, recorded_ns, data, connection.msgtype)
 
-
-def _picture(msg: Any, number: int, recorded_ns: int, kind: str) -> BagPicture:
-    stamp, pixels, error = msg.header.stamp, None, ""
-    try:
-        pixels = _READERS[kind](msg)
-    except InputError as caught:  # one bad picture is no reason to give up the others
-        error = str(caught)
-    stamp_ns = stamp.sec * 10**9 + stamp.nanosec
-    return BagPicture(number, stamp_ns, recorded_ns, msg.header.frame_id, pixels, error)
+    def _decode(self, number: int, recorded_ns: int, data: Any, kind: str) -> BagImage:
+        try:
+            msg = self._store.deserialize_cdr(data, kind)
+        except Exception as error:  # struct.error, UnicodeDecodeError, AssertionError, …
+            reason = f"message {number} cannot be decoded: {error or type(error).__name__}"
+            return BagImage(number, recorded_ns, error=reason)
+        stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        pixels, reason = None, ""
+        try:
+            pixels = _READERS[kind](msg)
+        except InputError as error:
+            reason = str(error)
+        return BagImage(number, recorded_ns, stamp_ns, msg.header.frame_id, pixels, reason)
 
 
 @contextmanager
-def damaged(path: Path) -> Iterator[None]:
-    """Turn whatever a broken file makes the reader raise into one error of ours.
-
-    Raises:
-        InputError: Something was raised inside.
-    """
+def _damage_as_input_error(path: Path) -> Iterator[None]:
+    """Turn whatever a broken file makes the reader raise into an `InputError`."""
     try:
         yield
-    except (SegZeroError, KeyboardInterrupt):
+    except SegZeroError:
         raise
     except Exception as error:  # struct.error, sqlite3.Error, ReaderError, zstd's own, …
         reason = str(error) or type(error).__name__
@@ -107,11 +101,11 @@ def damaged(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_topic(path: Path, topic: str) -> Iterator[BagTopic]:
-    """Open a topic of pictures in a bag: a folder, or a single mcap or db3 file.
+    """Open a topic of images in a bag: a folder, or a single mcap or db3 file.
 
     Raises:
         ConfigError: `rosbags` is not installed.
-        InputError: There is no such bag or topic, it has no pictures, or the bag is damaged.
+        InputError: There is no such bag or topic, it has no images, or the bag is damaged.
     """
     try:
         from rosbags.rosbag2 import Reader
@@ -122,7 +116,7 @@ def open_topic(path: Path, topic: str) -> Iterator[BagTopic]:
         ) from error
     if not path.exists():
         raise InputError(f"bag {path}: there is no such file or folder")
-    with damaged(path):
+    with _damage_as_input_error(path):
         reader = Reader(path)
         reader.open()
     try:
@@ -135,7 +129,7 @@ def open_topic(path: Path, topic: str) -> Iterator[BagTopic]:
 def _connections(path: Path, reader: Any, topic: str) -> list[Any]:
     chosen = [connection for connection in reader.connections if connection.topic == topic]
     offered = sorted({each.topic for each in reader.connections if each.msgtype in _READERS})
-    listed = f"topics of pictures: {', '.join(offered)}" if offered else "it has no pictures"
+    listed = f"topics of images: {', '.join(offered)}" if offered else "it has no images"
     if not chosen:
         raise InputError(f"bag {path}: has no topic {topic!r}; {listed}")
     kinds = {connection.msgtype for connection in chosen}

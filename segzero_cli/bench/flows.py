@@ -1,18 +1,17 @@
-"""The two ways from a question to masks that are compared: the plain one, and ours."""
+"""The two flows that are compared: transformers and SAM 2 as published, and this library."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segzero_core.checkpoints.description import ModelDescription
-from segzero_core.checkpoints.registry import ModelFiles, find_model
+from segzero_core.checkpoints.registry import find_model
 from segzero_core.completion.parser import ANSWER_CLOSE, parse_completion
 from segzero_core.events import Finished, MaskReady
 from segzero_core.geometry import to_image_frame
@@ -28,14 +27,14 @@ _TAIL_TOKENS: Final = 10
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One question answered.
+    """Answer and times of one query.
 
     Attributes:
-        completion: The reply.
+        completion: The reasoner's whole text.
         masks: bool [N, H, W].
-        ms: Milliseconds by stage; from the question on, but for encoder and decoder, which are
-            their own working times.
-        tokens: How many the reply has.
+        ms: Milliseconds by stage, counted from the query on; encoder and decoder: their own
+            working times.
+        tokens: Number of tokens of the completion.
     """
 
     completion: str
@@ -45,27 +44,73 @@ class Run:
 
     @property
     def tokens_per_s(self) -> float:
-        """Rate at which the reply came, after its first token."""
+        """Tokens a second after the first token."""
         seconds = (self.ms["reasoner"] - self.ms["first_token"]) / 1e3
         return (self.tokens - 1) / seconds if seconds > 0 and self.tokens > 1 else float("nan")
 
 
 class Flow(Protocol):
-    """Answers questions, and says how long each stage took."""
+    """Answers queries and measures each stage."""
 
     def ask(self, image: RgbImage, query: str) -> Run:
-        """Answer one question."""
+        """Answer one query."""
+
+
+def generate(
+    model: Any,
+    inputs: Any,
+    max_new_tokens: int,
+    is_over: Callable[[torch.Tensor], bool] = lambda _tokens: False,
+) -> tuple[list[int], list[float]]:
+    """Run transformers' `generate`, greedily.
+
+    Args:
+        model: A model of transformers.
+        inputs: Its arguments, `input_ids` int64 [1, T] among them.
+        max_new_tokens: Largest number of new tokens.
+        is_over: Gets the new tokens after each one; whether to stop.
+
+    Returns:
+        The new tokens, and the time of each since the call [s].
+    """
+    from transformers import StoppingCriteriaList
+
+    prompt_tokens = inputs["input_ids"].shape[1]
+    times: list[float] = []
+
+    def note(input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+        _ = int(input_ids[0, -1])  # waits for the GPU, as a reader of the token must
+        times.append(time.perf_counter() - start)
+        over = is_over(input_ids[0, prompt_tokens:])
+        return torch.full((1,), over, dtype=torch.bool, device=input_ids.device)
+
+    start = time.perf_counter()
+    with torch.inference_mode():
+        out = model.generate(
+            **inputs,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=max_new_tokens,
+            stopping_criteria=StoppingCriteriaList([note]),
+        )
+    return out[0, prompt_tokens:].tolist(), times
 
 
 class PlainFlow:
-    """What a user would write without us: `generate`, then `set_image`, then `predict`.
+    """The flow without this library: `generate`, then `set_image`, then `predict`.
 
-    It stops at the closing tag as well, and asks for no more tokens.
+    It also stops at the closing tag and has the same token limit.
 
     Args:
         model: Name of the model.
         device: A torch device.
         dtype: Of the reasoner's weights, as torch names it.
+
+    Attributes:
+        model: The reasoner, a model of transformers.
+        predictor: SAM 2's image predictor.
     """
 
     def __init__(self, model: str, device: str, dtype: str) -> None:
@@ -74,37 +119,37 @@ class PlainFlow:
 
         from segzero_core.segmenter.sam2 import load_segmenter
 
-        files: ModelFiles = find_model(model)
-        self._description: ModelDescription = files.description
+        files = find_model(model)
+        self._description = files.description
         self._device = device
-        folder = Path(files.reasoner)
+        folder = files.reasoner
         self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, local_files_only=True
         )
-        self._model = loaded.eval().to(device)
+        self.model: Any = loaded.eval().to(device)
         sam: Any = load_segmenter(files.segmenter, device).model
-        self._predictor: Any = SAM2ImagePredictor(sam)
+        self.predictor: Any = SAM2ImagePredictor(sam)
         side = int(sam.image_size)
         # The predictor assumes a side of 1024.
-        self._predictor._bb_feat_sizes = [(side // step, side // step) for step in (4, 8, 16)]
+        self.predictor._bb_feat_sizes = [(side // step, side // step) for step in (4, 8, 16)]
 
     @torch.inference_mode()
     def ask(self, image: RgbImage, query: str) -> Run:
-        """Answer one question, one stage after the other."""
+        """Answer one query, one stage after the other."""
         clock = _Clock(self._device)
         completion, tokens, first_ms = self._generate(image, query, clock)
         ms = {"first_token": first_ms, "reasoner": clock.ms()}
         prompts = parse_completion(completion).prompts
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         start = clock.ms()
-        self._predictor.set_image(image)
+        self.predictor.set_image(image)
         ms["encoder"] = clock.ms() - start
         masks = np.zeros((len(prompts), size_wh[1], size_wh[0]), np.bool_)
         start = clock.ms()
         for index, seen in enumerate(prompts):
             prompt = to_image_frame(seen, self._description.frame_wh, size_wh)
-            found, scores, _ = self._predictor.predict(
+            found, scores, _ = self.predictor.predict(
                 point_coords=np.array([point.xy for point in prompt.points]),
                 point_labels=np.ones(len(prompt.points)),
                 box=np.array(prompt.box.xyxy),
@@ -118,8 +163,7 @@ class PlainFlow:
         return Run(completion, masks, ms, tokens)
 
     def _generate(self, image: RgbImage, query: str, clock: _Clock) -> tuple[str, int, float]:
-        from transformers import StoppingCriteriaList
-
+        """Return the completion, its number of tokens, and the time of the first [ms]."""
         asked = clean_query(query)
         asked = asked.lower() if self._description.lowercase_query else asked
         text = self._processor.apply_chat_template(
@@ -127,33 +171,24 @@ class PlainFlow:
             tokenize=False,
             add_generation_prompt=True,
         )
-        picture = squash(image, self._description.seen_size_wh)
-        batch = self._processor(text=[text], images=[picture], return_tensors="pt")
-        batch = batch.to(self._device)
-        tokenizer, prompt_tokens = self._processor.tokenizer, batch["input_ids"].shape[1]
-        first: list[float] = []
+        resized = squash(image, self._description.seen_size_wh)
+        batch = self._processor(text=[text], images=[resized], return_tensors="pt")
+        tokenizer = self._processor.tokenizer
 
-        def is_over(input_ids: Any, _scores: Any, **_: Any) -> Any:
-            if not first:
-                first.append(clock.ms())
-            new = input_ids[0, prompt_tokens:]
-            over = ANSWER_CLOSE in tokenizer.decode(new[-_TAIL_TOKENS:])
-            return torch.full((1,), over, dtype=torch.bool, device=input_ids.device)
+        def is_over(tokens: torch.Tensor) -> bool:
+            return ANSWER_CLOSE in tokenizer.decode(tokens[-_TAIL_TOKENS:])
 
-        out = self._model.generate(
-            **batch,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            max_new_tokens=self._description.max_new_tokens,
-            stopping_criteria=StoppingCriteriaList([is_over]),
+        prepared_ms = clock.ms()
+        tokens, times = generate(
+            self.model,
+            dict(batch.to(self._device)),
+            self._description.max_new_tokens,
+            is_over,
         )
-        new = out[0, prompt_tokens:]
-        completion = tokenizer.decode(new, skip_special_tokens=False)
+        completion = tokenizer.decode(tokens, skip_special_tokens=False)
         for end in (tokenizer.eos_token, tokenizer.pad_token):
             completion = completion.removesuffix(end or "")
-        return completion, len(new), first[0]
+        return completion, len(tokens), prepared_ms + times[0] * 1e3
 
 
 class OurFlow:
@@ -165,14 +200,14 @@ class OurFlow:
     """
 
     def __init__(self, model: SegZero, device: str) -> None:
-        self.model = model
+        self._model = model
         self._device = device
 
     def ask(self, image: RgbImage, query: str) -> Run:
-        """Answer one question; the first mask counts when a caller has it."""
+        """Answer one query; the first mask counts from when a caller has it."""
         clock = _Clock(self._device)
         first_mask: float | None = None
-        for event in self.model.stream(image, query):
+        for event in self._model.stream(image, query):
             if isinstance(event, MaskReady) and first_mask is None:
                 first_mask = clock.ms()
             if isinstance(event, Finished):
@@ -192,7 +227,7 @@ class OurFlow:
 
 
 class _Clock:
-    """Milliseconds since its construction, with the GPU's work done."""
+    """Milliseconds since its construction, the GPU's work included."""
 
     def __init__(self, device: str) -> None:
         self._on_gpu = device.startswith("cuda")

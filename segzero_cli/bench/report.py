@@ -1,4 +1,4 @@
-"""What a benchmark has found, as a table, as JSON, as a plot, and as a verdict."""
+"""Summarizes a benchmark's runs: as JSON, table, text and plot, and against the targets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from segzero_cli.bench.flows import STAGES, Run
+from segzero_core.geometry import mask_iou
 
 MIN_RUNS: Final = 20
 MIN_FIRST_RATIO: Final = 2.0
@@ -16,14 +17,14 @@ MIN_SECOND_RATIO: Final = 3.0
 MIN_IOU: Final = 0.99
 
 Runs = Mapping[str, Sequence[Run]]
-"""By flow and question: `plain first`, `ours first`, `plain second`, `ours second`."""
+"""By flow and query: `plain first`, `ours first`, `plain second`, `ours second`."""
 
 
-def figures(runs: Runs) -> dict[str, Any]:
-    """Reduce runs to what is reported.
+def summarize(runs: Runs) -> dict[str, Any]:
+    """Return percentiles, ratios and agreement of the two flows.
 
     Args:
-        runs: As many of every kind; runs of the same index answered the same question.
+        runs: As many of every kind; runs of the same index answered the same query.
     """
     pairs = [
         pair
@@ -34,7 +35,7 @@ def figures(runs: Runs) -> dict[str, Any]:
         "runs": len(runs["ours first"]),
         "identical_completions": sum(a.completion == b.completion for a, b in pairs),
         "compared": len(pairs),
-        "least_mask_iou": min(_iou(a, b) for a, b in pairs),
+        "least_mask_iou": min(_union_iou(a, b) for a, b in pairs),
         "first_ratio": _ratio(runs, "first"),
         "second_ratio": _ratio(runs, "second"),
         "flows": {name: _stages(kind) for name, kind in runs.items()},
@@ -42,12 +43,12 @@ def figures(runs: Runs) -> dict[str, Any]:
 
 
 def misses(found: Mapping[str, Any]) -> list[str]:
-    """Return the targets that were missed, in words."""
+    """Return a sentence for each target that was missed."""
     wanted = [
         (found["runs"] >= MIN_RUNS, f"only {found['runs']} runs, {MIN_RUNS} count"),
         (
             found["identical_completions"] == found["compared"],
-            f"{found['compared'] - found['identical_completions']} replies differ",
+            f"{found['compared'] - found['identical_completions']} completions differ",
         ),
         (
             found["least_mask_iou"] >= MIN_IOU,
@@ -55,19 +56,18 @@ def misses(found: Mapping[str, Any]) -> list[str]:
         ),
         (
             found["first_ratio"] >= MIN_FIRST_RATIO,
-            f"first question {found['first_ratio']:.2f} times faster, {MIN_FIRST_RATIO} is wanted",
+            f"first query {found['first_ratio']:.2f} times faster, {MIN_FIRST_RATIO} is wanted",
         ),
         (
             found["second_ratio"] >= MIN_SECOND_RATIO,
-            f"second question {found['second_ratio']:.2f} times faster,"
-            f" {MIN_SECOND_RATIO} is wanted",
+            f"second query {found['second_ratio']:.2f} times faster, {MIN_SECOND_RATIO} is wanted",
         ),
     ]
-    return [words for met, words in wanted if not met]
+    return [sentence for met, sentence in wanted if not met]
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Write the stages of every flow below each other; p50 and p95 in milliseconds."""
+    """Return a Markdown table of the stages of every flow: median (95th percentile) in ms."""
     head = "| | " + " | ".join(stage.replace("_", " ") for stage in STAGES) + " | tokens/s |"
     lines = [head, "|---" * (len(STAGES) + 2) + "|"]
     for name, stages in found["flows"].items():
@@ -76,8 +76,28 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def describe(found: Mapping[str, Any]) -> str:
+    """Return the figures that are not in the table, in sentences."""
+    limits, machine = found["limits"], found["machine"]
+    ours = found["flows"]["ours first"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        "median (95th percentile) in ms; encoder and decoder are their own working times\n"
+        f"completions: {found['identical_completions']} of {found['compared']} identical, masks"
+        f" agree by {found['least_mask_iou']:.4f} or more; encoder: {found['backend']}\n"
+        f"memory: {machine['peak_memory_mb']:.0f} MB at most, both flows together\n"
+        f"limits: {limits['bandwidth_gb_s']:.1f} GB/s over {limits['weights_per_token_mb']:.0f} MB"
+        f" a token allow {limits['tokens_per_s']:.0f} tokens/s, reached"
+        f" {ours['tokens_per_s'] / limits['tokens_per_s']:.0%};"
+        f" {limits['matrix_gflop_s']:.0f} GFLOP/s over {limits['encoder_gflop']:.0f} GFLOP allow"
+        f" the encoder {limits['encoder_ms']:.0f} ms\n"
+        f"on {machine['device']}, {machine['threads']} threads, Python {machine['python']},"
+        f" {versions}"
+    )
+
+
 def plot(found: Mapping[str, Any], path: Path) -> None:
-    """Draw the time to the first mask of every flow into a picture file."""
+    """Draw the time to the first mask of every flow into an image file."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -90,7 +110,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     colors = ["tab:green" if name.startswith("ours") else "tab:gray" for name in names]
     axes.barh(names, middle, color=colors)
     axes.plot(late, names, "k|", markersize=14)
-    axes.set_xlabel("from the question to the first mask [ms], median, and 95th percentile as |")
+    axes.set_xlabel("from the query to the first mask [ms], median, and 95th percentile as |")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
@@ -117,8 +137,6 @@ def _ratio(runs: Runs, turn: str) -> float:
     return plain / ours
 
 
-def _iou(a: Run, b: Run) -> float:
-    """Compare the union of masks; where the replies differ, so may their number."""
-    first, second = a.masks.any(0), b.masks.any(0)
-    union = int((first | second).sum())
-    return 1.0 if union == 0 else int((first & second).sum()) / union
+def _union_iou(a: Run, b: Run) -> float:
+    """Compare the unions of masks, because different completions may have different numbers."""
+    return mask_iou(a.masks.any(0), b.masks.any(0))

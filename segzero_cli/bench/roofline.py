@@ -1,4 +1,4 @@
-"""How fast it could be at most: what this machine moves and multiplies, over what must be done."""
+"""Roofline: the speed that memory bandwidth and matrix rate of this machine allow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-# On a GPU far more than its cache holds, and enough for a launch not to count.
+# On a GPU far more than its cache holds, and enough for the launch time not to matter.
 _READ_BYTES: Final = {"cpu": 1 << 28, "cuda": 1 << 32}
 _MATRIX_SIDE: Final = {"cpu": 1024, "cuda": 8192}
 _REPEATS: Final = 7
@@ -23,10 +23,10 @@ class Limits:
     Attributes:
         bandwidth_gb_s: Rate at which memory is read.
         weights_per_token_mb: Bytes of weights that each token must read.
-        tokens_per_s: The one over the other.
+        tokens_per_s: bandwidth_gb_s over weights_per_token_mb.
         matrix_gflop_s: Rate of large matrix products, in float32 on a CPU and bfloat16 on a GPU.
         encoder_gflop: Work of the image encoder for one frame.
-        encoder_ms: The one over the other.
+        encoder_ms: encoder_gflop over matrix_gflop_s.
     """
 
     bandwidth_gb_s: float
@@ -38,7 +38,7 @@ class Limits:
 
 
 def measure_limits(reasoner: Any, sam: Any, device: str) -> Limits:
-    """Measure this machine, and count what the models must do.
+    """Measure this machine, and count the work of the models.
 
     Args:
         reasoner: A model of transformers with a language tower.
@@ -71,21 +71,21 @@ def encoder_flop(sam: Any) -> int:
 
     weight = next(sam.parameters())
     side = int(sam.image_size)
-    picture = torch.zeros(1, 3, side, side, dtype=weight.dtype, device=weight.device)
+    image = torch.zeros(1, 3, side, side, dtype=weight.dtype, device=weight.device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        sam.forward_image(picture)
+        sam.forward_image(image)
     return int(counter.get_total_flops())
 
 
 def read_bandwidth(device: str) -> float:
-    """Return how many bytes a second are read from memory."""
+    """Measure the bytes a second that are read from memory."""
     size = _READ_BYTES[_kind(device)]
     block = torch.ones(size // 4, device=device)
     return size / seconds(lambda: block.sum(), device)
 
 
 def matrix_rate(device: str) -> float:
-    """Return floating-point operations a second of a large matrix product."""
+    """Measure the floating-point operations a second of a large matrix product."""
     kind = _kind(device)
     side = _MATRIX_SIDE[kind]
     dtype = torch.float32 if kind == "cpu" else torch.bfloat16
@@ -98,7 +98,7 @@ def _kind(device: str) -> str:
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int = _REPEATS) -> float:
-    """Return the median time of some work, after one run that does not count."""
+    """Return the median time of some work [s], after one run that does not count."""
     times = []
     for _ in range(repeats + 1):
         if not device.startswith("cpu"):

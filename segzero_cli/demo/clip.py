@@ -1,28 +1,31 @@
-"""The demo's recorded clip: pictures of the tabletop in an mcap file that carries their truth.
+"""The demo's recorded clip: images of the tabletop in an mcap file that carries their truth.
 
-`ros2 bag play` plays it too. Each shot is one picture of the camera with depth, camera info and
-truth of the same stamp. `read_clip` needs rclpy; `write_clip` does not.
+`ros2 bag play` plays it too. Each shot is one image of the camera with depth, camera info and
+truth of the same stamp. Reading and writing need `rosbags`, no ROS.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segzero_core.types import RgbImage
 from worlds.tabletop.scene import Query, Scene
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo, Image
 
+CLIP: Final = Path("demo/clip.mcap")
+"""Where the recorded clip lies in a checkout."""
 TOPICS: Final = {
     "color": "/camera/color/image_raw",
     "depth": "/camera/depth/image_raw",
@@ -33,55 +36,46 @@ TOPICS: Final = {
 FRAME_ID: Final = "camera_color_optical_frame"
 SHOT_PERIOD_S: Final = 2.0
 FIRST_STAMP_S: Final = 1_700_000_000
-"""Any moment; a fixed one, so that the same scenes give the same file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Take:
-    """A rendered scene and the question that the demo asks about it.
-
-    Attributes:
-        scene: Everything but the pixels.
-        question: One of the scene's queries.
-        color: uint8 [H, W, 3] RGB.
-        depth_mm: uint16 [H, W], 0 where unknown.
-        instances: uint16 [H, W], 0 where nothing stands.
-    """
-
-    scene: Scene
-    question: Query
-    color: NDArray[np.uint8]
-    depth_mm: NDArray[np.uint16]
-    instances: NDArray[np.uint16]
-
-    def truth(self) -> NDArray[np.bool_]:
-        """Return bool [H, W]: the pixels of all objects that the question means."""
-        return np.isin(self.instances, self.question.ids)
+"""Arbitrary but fixed, so that the same scenes give the same file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One moment of the clip, as it is played.
+    """One image of the clip, its truth, and the query that the demo asks about it.
 
     Attributes:
-        camera: Messages of color, depth and info, by their key in `TOPICS`.
-        scene: What is to be seen.
-        question: What the demo asks about it.
-        instances: uint16 [H, W], the id of the object at each pixel.
+        scene: Objects, camera and queries.
+        question: One of the scene's queries.
+        color: uint8 [H, W, 3] RGB.
+        depth_mm: uint16 [H, W], 0 where unknown.
+        instances: uint16 [H, W], the id of the object at each pixel, 0 for the background.
+        serialized: The recorded messages of the camera in CDR, by their key in `TOPICS`; empty
+            for a shot that was rendered.
     """
 
-    camera: dict[str, Image | CameraInfo]
     scene: Scene
     question: Query
+    color: RgbImage
+    depth_mm: NDArray[np.uint16]
     instances: NDArray[np.uint16]
+    serialized: dict[str, bytes] = field(default_factory=dict)
 
     def truth(self) -> NDArray[np.bool_]:
         """Return bool [H, W]: the pixels of all objects that the question means."""
         return np.isin(self.instances, self.question.ids)
 
+    @cached_property
+    def camera(self) -> dict[str, Image | CameraInfo]:
+        """The ROS messages of color, depth and info as recorded; needs rclpy."""
+        from rclpy.serialization import deserialize_message
+        from sensor_msgs.msg import CameraInfo, Image
 
-def write_clip(path: Path, takes: Iterable[Take]) -> None:
-    """Record scenes into an mcap file, replacing an old one."""
+        types = {"color": Image, "depth": Image, "info": CameraInfo}
+        return {key: deserialize_message(self.serialized[key], types[key]) for key in types}
+
+
+def write_clip(path: Path, shots: Iterable[Shot]) -> None:
+    """Record shots into an mcap file, replacing an old one."""
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
@@ -92,9 +86,9 @@ def write_clip(path: Path, takes: Iterable[Take]) -> None:
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         with writer:
             connections: dict[str, Any] = {}
-            for number, take in enumerate(takes):
+            for number, shot in enumerate(shots):
                 stamp_ns = FIRST_STAMP_S * 10**9 + round(number * SHOT_PERIOD_S * 1e9)
-                for key, msg in _messages(store, take, stamp_ns).items():
+                for key, msg in _messages(store, shot, stamp_ns).items():
                     if key not in connections:
                         connections[key] = writer.add_connection(
                             TOPICS[key], msg.__msgtype__, typestore=store
@@ -105,19 +99,19 @@ def write_clip(path: Path, takes: Iterable[Take]) -> None:
         shutil.move(next(bag.glob("*.mcap")), path)
 
 
-def _messages(store: Any, take: Take, stamp_ns: int) -> dict[str, Any]:
+def _messages(store: Any, shot: Shot, stamp_ns: int) -> dict[str, Any]:
     """Build the messages of one shot, by their key in `TOPICS`."""
     stamp = store.types["builtin_interfaces/msg/Time"](
         sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
     )
     header = store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=FRAME_ID)
-    record = json.loads(take.scene.to_json())
-    record["demo_query"] = take.scene.queries.index(take.question)
+    record = json.loads(shot.scene.to_json())
+    record["demo_query"] = shot.scene.queries.index(shot.question)
     return {
-        "color": _image(store, header, take.color, "rgb8"),
-        "depth": _image(store, header, take.depth_mm, "16UC1"),
-        "info": _camera_info(store, header, take.scene),
-        "instances": _image(store, header, take.instances, "mono16"),
+        "color": _image(store, header, shot.color, "rgb8"),
+        "depth": _image(store, header, shot.depth_mm, "16UC1"),
+        "info": _camera_info(store, header, shot.scene),
+        "instances": _image(store, header, shot.instances, "mono16"),
         "truth": store.types["std_msgs/msg/String"](data=json.dumps(record)),
     }
 
@@ -163,46 +157,40 @@ def read_clip(path: Path) -> list[Shot]:
         OSError: There is no such file.
         ValueError: It is no clip of the demo.
     """
+    from rosbags.rosbag2 import Reader, ReaderError
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    keys = {topic: key for key, topic in TOPICS.items()}
+    moments: dict[int, dict[str, Any]] = {}
+    serialized: dict[int, dict[str, bytes]] = {}
+    try:
+        with Reader(path) as reader:
+            for connection, stamp_ns, data in reader.messages():
+                if key := keys.get(connection.topic):
+                    msg = store.deserialize_cdr(data, connection.msgtype)
+                    moments.setdefault(stamp_ns, {})[key] = msg
+                    serialized.setdefault(stamp_ns, {})[key] = bytes(data)
+    except ReaderError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     shots = []
-    for messages in _moments(path):
+    for stamp_ns, messages in moments.items():
         missing = [TOPICS[key] for key in TOPICS if key not in messages]
         if missing:
             raise ValueError(f"{path}: a shot lacks {', '.join(missing)}")
         record = messages["truth"].data
         scene = Scene.from_json(record)
-        labels = messages["instances"]
-        instances = np.frombuffer(labels.data, "<u2").reshape(labels.height, labels.width)
-        camera = {key: messages[key] for key in ("color", "depth", "info")}
-        question = scene.queries[json.loads(record)["demo_query"]]
-        shots.append(Shot(camera, scene, question, instances))
+        color, depth, instances = (messages[key] for key in ("color", "depth", "instances"))
+        shots.append(
+            Shot(
+                scene,
+                scene.queries[json.loads(record)["demo_query"]],
+                color.data.reshape(color.height, color.width, 3),
+                depth.data.view("<u2").reshape(depth.height, depth.width),
+                instances.data.view("<u2").reshape(instances.height, instances.width),
+                serialized[stamp_ns],
+            )
+        )
     if not shots:
-        raise ValueError(f"{path}: there is no picture in it")
+        raise ValueError(f"{path}: there is no image in it")
     return shots
-
-
-def _moments(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the messages of each stamp, by their key in `TOPICS`."""
-    from rclpy.serialization import deserialize_message
-    from rosbags.rosbag2 import Reader, ReaderError
-    from sensor_msgs.msg import CameraInfo, Image
-    from std_msgs.msg import String
-
-    types = {"color": Image, "depth": Image, "info": CameraInfo, "truth": String}
-    keys = {topic: key for key, topic in TOPICS.items()}
-    moment: dict[str, Any] = {}
-    moment_ns = None
-    with contextlib.ExitStack() as stack:
-        try:
-            reader = stack.enter_context(Reader(path))
-        except ReaderError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-        for connection, stamp_ns, data in reader.messages():
-            if connection.topic not in keys:
-                continue
-            if moment and stamp_ns != moment_ns:
-                yield moment
-                moment = {}
-            key, moment_ns = keys[connection.topic], stamp_ns
-            moment[key] = deserialize_message(bytes(data), types.get(key, Image))
-    if moment:
-        yield moment

@@ -1,9 +1,9 @@
-"""The demo: a recorded clip is played to the running node, one question of each kind is asked.
+"""The demo: plays a recorded clip to the running node and asks one query of each kind.
 
     make demo                           all six kinds; exit code 0 only if every answer is right
-    make demo QUERY="the red mug"       something else, about the first picture
+    make demo QUERY="the red mug"       another query, about the first image
 
-The node runs in a process and a ROS domain of its own. Overlay, mask and result of each question
+The node runs in a process and a ROS domain of its own. Overlay, mask and result of each query
 are written to the folder demo/.
 """
 
@@ -23,18 +23,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from PIL import Image as PilImage
+from tqdm import tqdm
 
+from segzero_cli.arguments import Parser
 from segzero_cli.console import printable
-from segzero_cli.demo.clip import TOPICS, read_clip
-from segzero_cli.main import Parser
+from segzero_cli.demo.clip import CLIP, TOPICS, read_clip
 from segzero_core.errors import ConfigError, SegZeroError
 from segzero_core.geometry import MATCH_IOU, mask_iou
+from segzero_core.images.files import save_image
 from segzero_core.prompt import clean_query
 from segzero_ros.ros_domain import isolated_environment
 
 try:
-    from segzero_cli.demo.ros_graph import CameraAndPerson, NodeProcess
+    from segzero_cli.demo.ros_graph import DemoGraph, NodeProcess
     from segzero_ros.conversions.images import array_from_msg
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 except ModuleNotFoundError as missing:
@@ -49,20 +50,19 @@ if TYPE_CHECKING:
 
     from segzero_cli.demo.clip import Shot
 
-CLIP: Final = Path("demo/clip.mcap")
 LOAD_TIMEOUT_S: Final = 180.0
 ANSWER_TIMEOUT_S: Final = 120.0
 TICK_S: Final = 1.0
-PICTURE_TIMEOUT_S: Final = 120.0
-"""Pictures travel best effort and may be lost; so long a query is asked again."""
+IMAGE_TIMEOUT_S: Final = 120.0
+"""Images travel best effort and may be lost; for this long a query is asked again."""
 
 
 class DemoError(SegZeroError):
-    """Why the demo cannot go on."""
+    """The demo cannot be carried out."""
 
 
 @dataclass(frozen=True, eq=False)
-class Reply:
+class DemoAnswer:
     """What the node published about one query."""
 
     result: SegmentationResult
@@ -70,31 +70,14 @@ class Reply:
     overlay: NDArray[np.uint8] | None
 
 
-class Terminal:
-    """Writes the stream of thinking, and a line that tells how long one waits already."""
+class TraceWriter:
+    """Prints the reasoning as it streams in, each stage on a line of its own."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
         self._stage = -1
 
-    def line(self, text: str = "") -> None:
-        """Write a whole line."""
-        print(text, flush=True)
-
-    def waiting(self, what: str, seconds: float) -> None:
-        """Tell that one waits; on a terminal the line is overwritten."""
-        if self._is_terminal:
-            print(f"\r{what} … {seconds:.0f} s", end="", flush=True)
-        elif seconds > 1 and round(seconds) % 10 == 0:
-            print(f"{what} … {seconds:.0f} s", flush=True)
-
-    def waited(self) -> None:
-        """End the line of `waiting`."""
-        if self._is_terminal:
-            print("\r\033[K", end="", flush=True)
-
-    def trace(self, msg: ReasoningTrace) -> None:
-        """Write the next piece of the model's text."""
+    def write(self, msg: ReasoningTrace) -> None:
+        """Print the next part of the model's text."""
         names = {ReasoningTrace.THINKING: "thinking", ReasoningTrace.ANSWERING: "answer"}
         if msg.delta:
             if msg.stage in names and msg.stage != self._stage:
@@ -108,99 +91,100 @@ class Terminal:
             self._stage = -1
 
 
-def wait_until_ready(
-    heard: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess, terminal: Terminal
-) -> None:
+def wait_until_ready(messages: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess) -> None:
     """Wait until the model is loaded.
 
     Raises:
         DemoError: It cannot be loaded.
     """
     began = time.monotonic()
-    while True:
-        seconds = time.monotonic() - began
-        if node.has_ended or seconds > LOAD_TIMEOUT_S:
-            what = "ended" if node.has_ended else f"is not ready after {seconds:.0f} s"
-            raise DemoError(f"the node {what}; it said:\n{node.last_lines()}")
-        try:
-            topic, msg = heard.get(timeout=TICK_S)
-        except queue.Empty:
-            terminal.waiting("loading the model", seconds)
-            continue
-        if topic == "status" and msg.state == Status.ERROR:
-            raise DemoError(msg.detail)
-        if topic == "status" and msg.state == Status.READY:
-            terminal.waited()
-            terminal.line(f"model {msg.model} ready after {seconds:.1f} s ({msg.encoder_backend})")
-            return
+    # On a terminal only.
+    with tqdm(
+        desc="loading the model", bar_format="{desc} … {elapsed}", leave=False, disable=None
+    ) as waiting:
+        while True:
+            seconds = time.monotonic() - began
+            if node.has_ended or seconds > LOAD_TIMEOUT_S:
+                what = "ended" if node.has_ended else f"is not ready after {seconds:.0f} s"
+                raise DemoError(f"the node {what}; it printed:\n{node.last_lines()}")
+            try:
+                topic, msg = messages.get(timeout=TICK_S)
+            except queue.Empty:
+                waiting.refresh()
+                continue
+            if topic == "status" and msg.state == Status.ERROR:
+                raise DemoError(msg.detail)
+            if topic == "status" and msg.state == Status.READY:
+                break
+    _print(f"model {msg.model} ready after {seconds:.1f} s ({msg.encoder_backend})")
 
 
-def ask(
-    graph: CameraAndPerson, node: NodeProcess, shot: Shot, text: str, terminal: Terminal
-) -> Reply:
-    """Ask about a shot and follow the answer.
+def ask(graph: DemoGraph, node: NodeProcess, shot: Shot, text: str) -> DemoAnswer:
+    """Ask about a shot and print the reasoning.
 
-    A picture of 640x480 is larger than the middleware's shared memory, and on a busy machine
-    half of them are lost: the node then answers about the shot before, or has none.
+    An image of 640x480 is larger than the middleware's shared memory, and on a busy machine half
+    of them are lost: the node then answers about the previous shot, or has no image.
 
     Raises:
-        DemoError: No answer came, or not about this shot.
+        DemoError: No answer came, or none about this shot.
     """
     stamp = shot.camera["color"].header.stamp
     missing = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
     began = time.monotonic()
-    while time.monotonic() - began < PICTURE_TIMEOUT_S:
+    while time.monotonic() - began < IMAGE_TIMEOUT_S:
         graph.play(shot)
-        while not graph.heard.empty():
-            graph.heard.get()  # what is left of the query before
+        while not graph.messages.empty():
+            graph.messages.get()  # what is left of the previous query
         graph.ask(text)
-        reply = _follow(graph.heard, node, stamp, terminal)
-        if reply.result.header.stamp == stamp and reply.result.error_code not in missing:
-            return reply
+        answer = _follow(graph.messages, node, stamp)
+        if answer.result.header.stamp == stamp and answer.result.error_code not in missing:
+            return answer
     raise DemoError(
-        f"the picture did not reach the node within {PICTURE_TIMEOUT_S:.0f} s; its last answer "
-        f"was about another: {reply.result.error_msg or reply.result.completion}"
+        f"the image did not reach the node within {IMAGE_TIMEOUT_S:.0f} s; its last answer "
+        f"was about another: {answer.result.error_msg or answer.result.completion}"
     )
 
 
 def _follow(
-    heard: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess, stamp: Time, terminal: Terminal
-) -> Reply:
+    messages: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess, stamp: Time
+) -> DemoAnswer:
     """Collect what is published about one query until its result and overlay are there."""
-    got: dict[str, Any] = {}
+    received: dict[str, Any] = {}
+    traces, is_done = TraceWriter(), False
     began = time.monotonic()
     while True:
         seconds = time.monotonic() - began
         if node.has_ended or seconds > ANSWER_TIMEOUT_S:
             raise DemoError(
-                f"no answer after {seconds:.0f} s; the node said:\n{node.last_lines()}"
+                f"no answer after {seconds:.0f} s; the node printed:\n{node.last_lines()}"
             )
         try:
-            topic, msg = heard.get(timeout=TICK_S)
+            topic, msg = messages.get(timeout=TICK_S)
         except queue.Empty:
             continue
         if topic == "reasoning":
-            if msg.header.stamp == stamp:  # not what it thinks about the picture before
-                terminal.trace(msg)
-            got["done"] = got.get("done") or msg.done
+            if msg.header.stamp == stamp:  # not the reasoning about the previous image
+                traces.write(msg)
+            is_done = is_done or msg.done
         elif topic in ("mask", "overlay", "result"):
-            got[topic] = msg
-        result = got.get("result")
-        wanted = ("done", "mask", "overlay") if result and not result.error_code else ("done",)
-        if result is not None and all(got.get(key) for key in wanted) and _agree(got):
-            pictures = {key: array_from_msg(got[key]) for key in ("mask", "overlay") if key in got}
-            return Reply(result, pictures.get("mask"), pictures.get("overlay"))
+            received[topic] = msg
+        result = received.get("result")
+        if result is None or not is_done:
+            continue
+        # A refused query has no images; those of an earlier try may come late.
+        images = {
+            key: received[key]
+            for key in ("mask", "overlay")
+            if key in received and received[key].header.stamp == result.header.stamp
+        }
+        if result.error_code or len(images) == 2:
+            pixels = {key: array_from_msg(image) for key, image in images.items()}
+            return DemoAnswer(result, pixels.get("mask"), pixels.get("overlay"))
 
 
-def _agree(got: dict[str, Any]) -> bool:
-    """Whether the pictures belong to the result; those of an earlier try may come late."""
-    stamp = got["result"].header.stamp
-    return all(got[key].header.stamp == stamp for key in ("mask", "overlay") if key in got)
-
-
-def verdict(shot: Shot, reply: Reply, *, with_truth: bool) -> dict[str, Any]:
-    """Judge a reply, for people and for demo/result.json."""
-    result = reply.result
+def verdict(shot: Shot, answer: DemoAnswer, *, with_truth: bool) -> dict[str, Any]:
+    """Judge an answer; the verdict is what demo/result.json holds about it."""
+    result = answer.result
     right = result.error_code == SegmentationResult.OK
     record: dict[str, Any] = {
         "kind": shot.question.kind if with_truth else "own",
@@ -226,40 +210,33 @@ def verdict(shot: Shot, reply: Reply, *, with_truth: bool) -> dict[str, Any]:
     }
     if with_truth:
         record["scene_seed"] = shot.scene.seed
-        overlap = 0.0 if reply.mask is None else mask_iou(reply.mask > 0, shot.truth())
-        record["iou"] = round(overlap, 4)
-        # Nothing may be said to be there where nothing fits, not even an empty mask.
-        right &= overlap >= MATCH_IOU and bool(result.instances) == bool(shot.question.ids)
+        iou = 0.0 if answer.mask is None else float(mask_iou(answer.mask > 0, shot.truth()))
+        record["iou"] = round(iou, 4)
+        # Where nothing matches, no object may be reported, not even with an empty mask.
+        right &= iou >= MATCH_IOU and bool(result.instances) == bool(shot.question.ids)
     record["right"] = right
     return record
 
 
-def save(folder: Path, name: str, reply: Reply, record: dict[str, Any]) -> None:
-    """Write one question's pictures and result."""
+def save(folder: Path, name: str, answer: DemoAnswer, record: dict[str, Any]) -> None:
+    """Write one query's images and result."""
     (folder / f"result{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    for kind, pixels in (("overlay", reply.overlay), ("mask", reply.mask)):
+    for kind, pixels in (("overlay", answer.overlay), ("mask", answer.mask)):
         path = folder / f"{kind}{name}.png"
         path.unlink(missing_ok=True)
         if pixels is not None:
-            PilImage.fromarray(np.ascontiguousarray(pixels)).save(path)
+            save_image(path, np.ascontiguousarray(pixels))
 
 
 def describe(record: dict[str, Any]) -> str:
-    """Say in one line what came of a question."""
+    """Summarize a verdict in one line."""
     mark = "✓" if record["right"] else "✗"
     if record["error_code"]:
         return f"  {mark} error {record['error_code']}: {record['error_msg']}"
     count = len(record["objects"])
     found = f"{count} object{'s' * (count != 1)}" if count else "nothing matches"
-    compared = f", IoU {record['iou']:.2f}" if "iou" in record and count else ""
-    return f"  {mark} {found}{compared}, {record['total_ms'] / 1000:.1f} s"
-
-
-def questions(shots: list[Shot], query: str | None) -> list[tuple[Shot, str, bool]]:
-    """List what is asked: shot, text, and whether the truth is known."""
-    if query:
-        return [(shots[0], query, False)]
-    return [(shot, shot.question.text, True) for shot in shots]
+    iou = f", IoU {record['iou']:.2f}" if "iou" in record and count else ""
+    return f"  {mark} {found}{iou}, {record['total_ms'] / 1000:.1f} s"
 
 
 def run(
@@ -268,15 +245,14 @@ def run(
     out: Path,
     node_command: Callable[[], Sequence[str]],
 ) -> bool:
-    """Start the node, ask, and write what came.
+    """Start the node, ask, and write the results.
 
     Returns:
-        Whether everything was right.
+        Whether every answer was right.
 
     Raises:
         DemoError: The demo could not be carried out.
     """
-    terminal = Terminal()
     try:
         shots = read_clip(clip)
     except (OSError, ValueError) as error:
@@ -284,73 +260,65 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     with isolated_environment() as isolation:
         os.environ.update(isolation)  # before rclpy starts in this process
-        domain = isolation["ROS_DOMAIN_ID"]
-        terminal.line(f"segzero demo, ROS domain {domain} of this machine only")
+        _print(f"segzero demo, ROS domain {isolation['ROS_DOMAIN_ID']} of this machine only")
         node = NodeProcess(node_command(), dict(os.environ), out / "node.log")
         try:
-            records = ask_all(node, shots, query, out, terminal)
+            records = ask_all(node, shots, query, out)
         finally:
             exit_code = node.end()
     right = sum(record["right"] for record in records)
     everything = {"right": right, "asked": len(records), "queries": records}
     (out / "result.json").write_text(json.dumps(everything, indent=1) + "\n")
-    terminal.line(f"\n{right} of {len(records)} right; pictures and results are in {out}/")
+    _print(f"\n{right} of {len(records)} right; images and results are in {out}/")
     if exit_code:
         raise DemoError(f"the node ended with exit code {exit_code}:\n{node.last_lines()}")
     return right == len(records)
 
 
 def ask_all(
-    node: NodeProcess, shots: list[Shot], query: str | None, out: Path, terminal: Terminal
+    node: NodeProcess, shots: list[Shot], query: str | None, out: Path
 ) -> list[dict[str, Any]]:
-    """Ask one question after the other, write what came, and return the verdicts.
+    """Ask each shot's own query, or one of the user about the first shot; return the verdicts.
 
     Raises:
         DemoError: The node cannot be asked.
     """
     records = []
-    with CameraAndPerson() as graph:
+    with DemoGraph() as graph:
         graph.play(shots[0])
-        wait_until_ready(graph.heard, node, terminal)
-        if not graph.is_heard():
-            raise DemoError(f"the node does not hear the camera; it said:\n{node.last_lines()}")
-        asked = questions(shots, query)
-        for number, (shot, text, with_truth) in enumerate(asked, start=1):
-            kind = f"{shot.question.kind}: " if with_truth else ""
-            terminal.line(f"\n[{number}/{len(asked)}] {kind}“{printable(text)}”")
-            reply = ask(graph, node, shot, text, terminal)
-            record = verdict(shot, reply, with_truth=with_truth)
+        wait_until_ready(graph.messages, node)
+        if not graph.has_subscribers():
+            raise DemoError(
+                f"the node has not subscribed to the camera; it printed:\n{node.last_lines()}"
+            )
+        asked = shots[:1] if query else shots
+        for number, shot in enumerate(asked, start=1):
+            kind = "" if query else f"{shot.question.kind}: "
+            text = query or shot.question.text
+            _print(f"\n[{number}/{len(asked)}] {kind}“{printable(text)}”")
+            answer = ask(graph, node, shot, text)
+            record = verdict(shot, answer, with_truth=not query)
             records.append(record)
-            terminal.line(describe(record))
-            if with_truth:
-                save(out, f"_{record['kind']}", reply, record)
+            _print(describe(record))
+            if not query:
+                save(out, f"_{record['kind']}", answer, record)
             if number == 1:
-                save(out, "", reply, record)
+                save(out, "", answer, record)
     return records
 
 
 def node_command(model: str | None) -> list[str]:
-    """Build the command that starts the node on the clip's camera."""
+    """Return the command that starts the node on the clip's camera."""
     command = [sys.executable, "-m", "segzero_ros.main", "--ros-args"]
     command += ["-r", f"image:={TOPICS['color']}"]
     return command + (["-p", f"model:={model}"] if model else [])
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the demo's arguments."""
-    parser.add_argument("query", nargs="?", help="ask this instead of the clip's six questions")
-    parser.add_argument("--model", help="instead of the bundled one")
-    parser.add_argument(
-        "--clip", type=Path, default=CLIP, help="recorded by segzero_cli.demo.record"
-    )
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Command line; the query may also stand in the environment, as `make` passes it.
+    """Run `segzero demo`; `make` passes the query in the environment.
 
     Returns:
-        0 when everything was right, 1 when an answer was wrong.
+        0 when every answer was right, 1 when one was wrong.
 
     Raises:
         DemoError: The demo could not be carried out.
@@ -361,13 +329,18 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
+    parser.add_argument("query", nargs="?", help="ask this instead of the clip's six queries")
+    parser.add_argument("--model", help="instead of the bundled one")
+    parser.add_argument(
+        "--clip", type=Path, default=CLIP, help="recorded by segzero_cli.demo.record"
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
     arguments = parser.parse_args(argv)
     query = arguments.query or os.environ.get("QUERY") or None
     if query is not None:
         clean_query(query)  # refused before anything is started
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             # As Ctrl-C: the node must not outlive the demo.
             signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
@@ -375,3 +348,7 @@ def main(argv: list[str] | None = None) -> int:
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     print(f"{time.monotonic() - began:.0f} s, peak memory of the node {peak_gb:.1f} GB")
     return 0 if right else 1
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)

@@ -1,8 +1,8 @@
 """Record the demo's clip: `python -m segzero_cli.demo.record [--seed S] [--out demo/clip.mcap]`.
 
-Renders test scenes (seeds that training never saw) one after the other and takes one for each kind
-of question. With `--model` it takes the first scenes whose questions that model answers well
-enough for the demo: the clip shows what the model can do; how often, `segzero evaluate` measures.
+Renders test scenes (seeds that training never saw) and chooses one for each kind of query. With
+`--model` it chooses the first scenes whose queries that model answers well enough for the demo:
+the clip shows what the model can do; `segzero evaluate` measures how often it does.
 """
 
 from __future__ import annotations
@@ -13,81 +13,80 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from segzero_cli.demo.clip import Take, write_clip
+from segzero_cli.demo.clip import CLIP, Shot, write_clip
 from segzero_core.geometry import MATCH_IOU, mask_iou
-from worlds.tabletop.scene import Query
 
 KINDS: Final = ("name", "attribute", "relation", "function", "many", "none")
 FIRST_SEED: Final = 1_500_000
 MAX_SCENES: Final = 200
 MAX_BYTES: Final = 6_000_000
+MAX_QUERY_CHARS: Final = 60
+"""Of a query that fits into one line of a terminal."""
 
 
-def render_takes(seed: int) -> Iterator[list[Take]]:
-    """Render one scene after the other; each comes once for every question about it."""
+def render_shots(seed: int) -> Iterator[list[Shot]]:
+    """Render scene after scene; yield each once for every query about it."""
     from worlds.tabletop.camera import Camera
     from worlds.tabletop.render import render_scene
 
     with Camera() as camera:
         for index in range(MAX_SCENES):
-            scene, picture = render_scene(camera, seed + index)
-            pixels = (picture.color, picture.depth_mm, picture.instances)
-            yield [Take(scene, query, *pixels) for query in scene.queries]
+            scene, image = render_scene(camera, seed + index)
+            pixels = (image.color, image.depth_mm, image.instances)
+            yield [Shot(scene, query, *pixels) for query in scene.queries]
 
 
-def choose(scenes: Iterator[list[Take]], accept: Callable[[Take], bool]) -> dict[str, Take]:
-    """Choose a scene for each kind of question, each scene once.
+def choose(scenes: Iterator[list[Shot]], accept: Callable[[Shot], bool]) -> dict[str, Shot]:
+    """Choose a scene for each kind of query, each scene once.
 
     Raises:
-        RuntimeError: Not every kind has an accepted one.
+        RuntimeError: No query of some kind was accepted.
     """
-    chosen: dict[str, Take] = {}
-    for takes in scenes:
-        for take in takes:
-            if take.question.kind not in chosen and accept(take):
-                chosen[take.question.kind] = take
-                print(f"{take.question.kind}: {take.question.text!r}, seed {take.scene.seed}")
+    chosen: dict[str, Shot] = {}
+    for shots in scenes:
+        for shot in shots:
+            if shot.question.kind not in chosen and accept(shot):
+                chosen[shot.question.kind] = shot
+                print(f"{shot.question.kind}: {shot.question.text!r}, seed {shot.scene.seed}")
                 break
         if set(chosen) == set(KINDS):
             return {kind: chosen[kind] for kind in KINDS}
     missing = ", ".join(kind for kind in KINDS if kind not in chosen)
-    raise RuntimeError(f"no scene among {MAX_SCENES} has an accepted question for: {missing}")
+    raise RuntimeError(f"no scene among {MAX_SCENES} has an accepted query for: {missing}")
 
 
-def judge(model: str) -> Callable[[Take], bool]:
-    """Return whether a model answers a question about a scene well enough for the demo."""
+def judge(model: str) -> Callable[[Shot], bool]:
+    """Return a function that says whether a model answers a shot well enough for the demo."""
     from segzero_core import SegZero, SegZeroError
 
     pipeline = SegZero.load(model)
 
-    def accept(take: Take) -> bool:
+    def accept(shot: Shot) -> bool:
         try:
-            result = pipeline.segment(take.color, take.question.text)
+            result = pipeline.segment(shot.color, shot.question.text)
         except SegZeroError:
             return False
-        return mask_iou(result.segmentation.union(), take.truth()) >= MATCH_IOU
+        return mask_iou(result.segmentation.union(), shot.truth()) >= MATCH_IOU
 
     return accept
 
 
-def is_short(query: Query) -> bool:
-    """Whether a question reads well in one line of a terminal."""
-    return len(query.text) <= 60
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m segzero_cli.demo.record", description=__doc__)
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="seed of the first scene")
-    parser.add_argument("--out", type=Path, default=Path("demo/clip.mcap"))
-    parser.add_argument("--model", help="take only questions that this model answers")
+    parser.add_argument("--out", type=Path, default=CLIP)
+    parser.add_argument("--model", help="choose only queries that this model answers")
     arguments = parser.parse_args(argv)
-    answers = judge(arguments.model) if arguments.model else lambda _take: True
-    scenes = render_takes(arguments.seed)
-    takes = choose(scenes, lambda take: is_short(take.question) and answers(take))
-    write_clip(arguments.out, takes.values())
+    answers = judge(arguments.model) if arguments.model else lambda _shot: True
+
+    def accept(shot: Shot) -> bool:
+        return len(shot.question.text) <= MAX_QUERY_CHARS and answers(shot)
+
+    shots = choose(render_shots(arguments.seed), accept)
+    write_clip(arguments.out, shots.values())
     size = arguments.out.stat().st_size
-    print(f"{arguments.out}: {len(takes)} shots, {size / 1e6:.2f} MB")
+    print(f"{arguments.out}: {len(shots)} shots, {size / 1e6:.2f} MB")
     if size > MAX_BYTES:
         print(f"that is more than {MAX_BYTES / 1e6:g} MB", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The demo's two ends of the graph: the node as a process, and a camera with a person."""
+"""The demo's part of the ROS graph: the node as a process, a camera and a query client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import rclpy
@@ -30,10 +29,10 @@ NODE_END_TIMEOUT_S: Final = 60.0
 
 
 class NodeProcess:
-    """The segzero node, started apart and interrupted at the end.
+    """The segzero node in a process of its own.
 
     Args:
-        command: What starts it.
+        command: Program and arguments that start it.
         env: Its environment variables.
         log: File for everything it prints.
     """
@@ -47,7 +46,7 @@ class NodeProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it does not run any more."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def last_lines(self, count: int = 5) -> str:
@@ -56,29 +55,32 @@ class NodeProcess:
         return "\n".join(lines[-count:])
 
     def end(self) -> int:
-        """Interrupt it as a person would, and return its exit code; it never outlives this."""
+        """Interrupt it as Ctrl-C does, kill it if that does not help, and return its exit code."""
         try:
             if not self.has_ended:
                 self._process.send_signal(signal.SIGINT)
                 self._process.wait(NODE_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            pass  # its exit code will tell
+            pass  # the exit code shows it
         finally:  # also when a second Ctrl-C ends the waiting
             self._process.kill()
         return self._process.wait()
 
 
-class CameraAndPerson:
-    """Plays one shot of the clip at a time, publishes queries, and hears the node.
+class DemoGraph:
+    """Plays one shot of the clip at a time, publishes queries, and subscribes to the node.
 
     A context manager: its executor runs in a thread between enter and exit.
+
+    Attributes:
+        messages: What the node published: names of topics below /segzero, and messages.
     """
 
     def __init__(self) -> None:
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = Node("segzero_demo", context=self._context)
-        self.heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._shot: Shot | None = None
         self._frames = threading.Condition()
         self._frame_count = 0
@@ -87,8 +89,8 @@ class CameraAndPerson:
             for key, kind in (("color", Image), ("depth", Image), ("info", CameraInfo))
         }
         self._queries = self._node.create_publisher(String, "/segzero/query", qos.QUERY)
-        # A node learns of subscriptions in the order in which they were made. The state comes
-        # last: whoever has heard it knows that the node publishes nothing past the others.
+        # A node discovers subscriptions in the order in which they were made. The status comes
+        # last: once it has arrived, the node knows the other subscriptions too.
         for topic, kind, profile in (
             ("reasoning", ReasoningTrace, qos.TRACE),
             ("mask", Image, qos.RESULT),
@@ -99,40 +101,31 @@ class CameraAndPerson:
             self._node.create_subscription(
                 kind,
                 f"/segzero/{topic}",
-                lambda msg, topic=topic: self.heard.put((topic, msg)),
+                lambda msg, topic=topic: self.messages.put((topic, msg)),
                 profile,
             )
         self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish_frame)
         self._spinner: Spinner | None = None
 
-    def __enter__(self) -> CameraAndPerson:
+    def __enter__(self) -> DemoGraph:
         self._spinner = Spinner(self._node)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._spinner is not None:
             self._spinner.stop()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def is_heard(self) -> bool:
-        """Wait for somebody who hears queries and the camera.
-
-        Returns:
-            Whether there is somebody.
-        """
+    def has_subscribers(self) -> bool:
+        """Wait for subscribers of queries and camera; return whether there are any."""
         publishers = (self._queries, self._cameras["color"])
         return self._wait(lambda: all(each.get_subscription_count() for each in publishers))
 
     def play(self, shot: Shot) -> None:
-        """Hold the camera on a shot, and return when two frames of it are out."""
+        """Publish a shot again and again, and return when two frames of it are out."""
         self._shot = shot
-        enough = self._frame_count + 3  # the first may have been taken of the shot before
+        enough = self._frame_count + 3  # the first may be of the previous shot
         self._wait(lambda: self._frame_count >= enough)
 
     def ask(self, text: str) -> None:
@@ -140,7 +133,7 @@ class CameraAndPerson:
         self._queries.publish(String(data=text))
 
     def _wait(self, condition: Callable[[], Any]) -> bool:
-        """Look after every frame whether something holds."""
+        """Check a condition after every frame; return whether it held in time."""
         with self._frames:
             return bool(self._frames.wait_for(condition, FRAME_TIMEOUT_S))
 

@@ -1,7 +1,4 @@
-"""`segzero doctor`: one line for each thing the installation needs, with advice.
-
-With `--ros` it examines a running node instead; see `doctor_ros`.
-"""
+"""Checks of the installation: packages, the bundled model, ROS 2 and the renderer."""
 
 from __future__ import annotations
 
@@ -10,88 +7,42 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from segzero_cli.main import Parser
+from segzero_cli.doctor.findings import Finding, Mark
 from segzero_core.checkpoints.registry import BUNDLED, find_model
 from segzero_core.checkpoints.weights import combined_hash, read_sums, weights_hash
-from segzero_core.errors import SegZeroError
+from segzero_core.errors import ConfigError, SegZeroError
 
 _RENDERERS = ("osmesa", "egl")
 _RENDER_TIMEOUT_S = 60
 _RENDER = "import mujoco; c = mujoco.GLContext(16, 16); c.make_current(); c.free()"
 
 
-class Mark(Enum):
-    """How a check went."""
-
-    OK = "ok"
-    ABSENT = "--"
-    """Missing, and only some commands need it."""
-    FAILED = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    mark: Mark
-    subject: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.mark.value:<4} {self.subject:<12} {self.text}"
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero doctor`; the exit code is 1 when something that is needed fails."""
-    parser = Parser(
-        prog="segzero doctor",
-        description="Check the installation, or with --ros a running node and the graph around "
-        "it. FAIL must be repaired; -- limits what can be done.",
-    )
-    parser.add_argument("--ros", action="store_true", help="look at the live ROS 2 graph")
-    parser.add_argument("--node", default="/segzero", help="with --ros: the node to examine")
-    parser.add_argument(
-        "--patience", type=float, default=3.0, help="with --ros: wait so long for each thing [s]"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.ros:
-        from segzero_cli.doctor import ros_graph
-
-        return int(not ros_graph.run(arguments.node, arguments.patience))
-    failed = False
-    for check in CHECKS:
-        finding = check()
-        failed |= finding.mark is Mark.FAILED
-        print(finding, flush=True)
-    return int(failed)
-
-
 def check_python() -> Finding:
-    """Name the interpreter; the package installs on no older one than it needs."""
+    """Name the interpreter and its version."""
     version = ".".join(map(str, sys.version_info[:3]))
     return Finding(Mark.OK, "python", f"{version} at {sys.executable}")
 
 
 def check_module(
-    module: str, distribution: str, advice: str, otherwise: Mark = Mark.FAILED
+    module: str, distribution: str, advice: str = "", otherwise: Mark = Mark.FAILED
 ) -> Finding:
     """Import a module, because a version number does not show that its libraries load.
 
     Args:
         module: What to import.
         distribution: Its name in the package index.
-        advice: What to do if that fails.
-        otherwise: How bad a failure is.
+        advice: What to do if that fails; by default, to install the distribution.
+        otherwise: The mark of a failure.
     """
     try:
         importlib.import_module(module)
     except Exception as error:  # a broken library raises anything
         line = (str(error).splitlines() or [type(error).__name__])[0]
+        advice = advice or f"pip install {distribution}"
         return Finding(otherwise, distribution, f"{line}; {advice}")
     try:
         version = importlib.metadata.version(distribution)
@@ -101,7 +52,7 @@ def check_module(
 
 
 def check_torch() -> Finding:
-    """Look at torch and the device that `auto` means."""
+    """Check torch, and name the device that `auto` means."""
     finding = check_module("torch", "torch", "pip install torch torchvision")
     if finding.mark is not Mark.OK:
         return finding
@@ -115,7 +66,7 @@ def check_torch() -> Finding:
 
 
 def check_bundle() -> Finding:
-    """Look for the model that comes with the package, and at its bytes."""
+    """Check that the bundled model is there and that its bytes are as listed."""
     (name,) = BUNDLED
     try:
         files = find_model(name)
@@ -137,15 +88,14 @@ def check_bundle() -> Finding:
 
 
 def check_onnxruntime() -> Finding:
-    """Look for ONNX Runtime, which runs image encoder and reasoner faster on a CPU."""
+    """Check ONNX Runtime, which runs image encoder and reasoner faster on a CPU."""
     advice = "all models run on torch; pip install segzero[onnx], then segzero export"
     return check_module("onnxruntime", "onnxruntime", advice, Mark.ABSENT)
 
 
 def check_tensorrt() -> Finding:
-    """Look for TensorRT, but only where there is a GPU: without one it can end the process."""
+    """Check TensorRT where there is a GPU; without one, importing it can end the process."""
     from segzero_core.encoders.tensorrt_engine import import_tensorrt
-    from segzero_core.errors import ConfigError
 
     try:
         return Finding(Mark.OK, "tensorrt", str(import_tensorrt().__version__))
@@ -154,7 +104,7 @@ def check_tensorrt() -> Finding:
 
 
 def check_rclpy() -> Finding:
-    """Look for ROS 2 and our compiled interfaces."""
+    """Check ROS 2 and the compiled interfaces."""
     finding = check_module(
         "rclpy",
         "rclpy",
@@ -172,7 +122,7 @@ def check_rclpy() -> Finding:
 
 
 def check_renderer() -> Finding:
-    """Open an off-screen picture, in another process because a bad driver may crash it."""
+    """Make an off-screen context, in another process because a bad driver may crash it."""
     chosen = os.environ.get("MUJOCO_GL")
     faults = []
     for name in (chosen,) if chosen else _RENDERERS:
@@ -202,20 +152,16 @@ def _render_fault(name: str) -> str | None:
     return lines[-1] if lines else f"exit code {done.returncode}"
 
 
-def _needed(module: str, distribution: str) -> Callable[[], Finding]:
-    return lambda: check_module(module, distribution, f"pip install {distribution}")
-
-
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
-    _needed("numpy", "numpy"),
-    _needed("PIL.Image", "pillow"),
+    partial(check_module, "numpy", "numpy"),
+    partial(check_module, "PIL.Image", "pillow"),
+    partial(check_module, "cv2", "opencv-python-headless"),
     check_torch,
-    _needed("torchvision.ops", "torchvision"),
-    _needed("transformers", "transformers"),
-    _needed("safetensors.torch", "safetensors"),
-    _needed("hydra", "hydra-core"),
-    _needed("sam2.modeling.sam2_base", "sam2"),
+    partial(check_module, "torchvision.ops", "torchvision"),
+    partial(check_module, "transformers", "transformers"),
+    partial(check_module, "safetensors.torch", "safetensors"),
+    partial(check_module, "sam2.modeling.sam2_base", "sam2"),
     check_bundle,
     check_onnxruntime,
     check_tensorrt,

@@ -1,13 +1,12 @@
-"""`segzero doctor --ros`: looks at the live graph and says why nothing comes."""
+"""`segzero doctor --ros`: examines the live ROS 2 graph around a node."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from segzero_cli.doctor.checks import Finding, Mark
+from segzero_cli.doctor.findings import Finding, Mark
 from segzero_core.errors import ConfigError
 
 try:
@@ -29,8 +28,6 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 IMAGE_TYPES: Final = {
@@ -38,16 +35,15 @@ IMAGE_TYPES: Final = {
     "sensor_msgs/msg/CompressedImage": CompressedImage,
 }
 OLD_STAMP_S: Final = 5.0
-NANO: Final = 1e9
 
 
 class GraphDoctor:
     """Examines one node from outside.
 
     Args:
-        node: To look at the graph with; it is spun by somebody else.
-        target: Full name of the node examined.
-        patience_s: How long to wait for what should come [s].
+        node: Joins the graph for the examination; the caller spins it.
+        target: Full name of the node to examine.
+        patience_s: Longest wait for each message or service [s].
     """
 
     def __init__(self, node: Node, target: str, patience_s: float) -> None:
@@ -62,7 +58,7 @@ class GraphDoctor:
         )
 
     def findings(self) -> Iterator[Finding]:
-        """Yield one line for each thing that can be wrong, in the order to mend them."""
+        """Yield the findings, in the order to repair them."""
         if not self._wait(lambda: self._node.count_publishers(f"{self._target}/status")):
             yield Finding(
                 Mark.FAILED,
@@ -76,7 +72,7 @@ class GraphDoctor:
         if image is None:
             yield Finding(Mark.FAILED, "image", f"no /diagnostics of {self._target} came")
         else:
-            yield from self._picture(*image)
+            yield from self._image(*image)
         yield from self._peers()
         yield self._queries()
 
@@ -97,7 +93,7 @@ class GraphDoctor:
         return Finding(Mark.FAILED, "state", detail + advice)
 
     def _image_topic(self) -> tuple[str, str] | None:
-        """Ask the node's diagnostics for its topic of pictures; return it with its type."""
+        """Return the node's image topic and its type, as its diagnostics name them."""
         # At least two of the diagnostics' seconds, however little patience there is.
         if not self._wait(lambda: self._values("camera"), least_s=2.5):
             return None
@@ -105,7 +101,7 @@ class GraphDoctor:
         compressed = topic.endswith("/compressed")
         return topic, f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}"
 
-    def _picture(self, topic: str, kind: str) -> Iterator[Finding]:
+    def _image(self, topic: str, kind: str) -> Iterator[Finding]:
         if not self._wait(lambda: self._node.get_publishers_info_by_topic(topic)):
             yield Finding(
                 Mark.FAILED,
@@ -120,8 +116,8 @@ class GraphDoctor:
             yield Finding(
                 Mark.FAILED,
                 "image",
-                f"{topic} is published as {', '.join(sorted(wrong))}, the node hears {kind}; set "
-                "image_transport",
+                f"{topic} is published as {', '.join(sorted(wrong))}, the node expects "
+                f"{kind}; set image_transport",
             )
             return
         own = self._own_subscription(topic)
@@ -132,12 +128,12 @@ class GraphDoctor:
             yield Finding(
                 Mark.FAILED,
                 "image",
-                f"{topic} has a publisher, but no picture came within {self._patience_s:g} s",
+                f"{topic} has a publisher, but no image came within {self._patience_s:g} s",
             )
             return
-        yield self._look_at(topic, self._heard[topic])
+        yield self._first_image(topic, self._heard[topic])
 
-    def _look_at(self, topic: str, msg: Any) -> Finding:
+    def _first_image(self, topic: str, msg: Any) -> Finding:
         text = f"{topic}, frame {msg.header.frame_id!r}"
         if isinstance(msg, Image):
             text += f", {msg.width}x{msg.height} {msg.encoding}"
@@ -145,10 +141,10 @@ class GraphDoctor:
                 return Finding(
                     Mark.ABSENT, "image", f"{text}; only cv_bridge may know it: publish rgb8"
                 )
-        stamp_s = msg.header.stamp.sec + msg.header.stamp.nanosec / NANO
+        stamp_s = msg.header.stamp.sec + msg.header.stamp.nanosec / 1e9
         if stamp_s == 0:
             return Finding(Mark.ABSENT, "image", f"{text}; its stamp is zero: depth is not paired")
-        lag_s = self._node.get_clock().now().nanoseconds / NANO - stamp_s
+        lag_s = self._node.get_clock().now().nanoseconds / 1e9 - stamp_s
         if abs(lag_s) > OLD_STAMP_S:
             return Finding(
                 Mark.ABSENT,
@@ -164,17 +160,12 @@ class GraphDoctor:
         publishers = self._node.get_publishers_info_by_topic(query)
         for line in qos.fix_for_subscription(query, own.qos_profile, publishers) if own else ():
             yield Finding(Mark.FAILED, "qos", line)
-        for name, _ in self._publishers():
-            infos = [
-                info
-                for info in self._node.get_publishers_info_by_topic(name)
-                if self._is_target(info)
-            ]
-            if not infos or not name.startswith(self._target):
-                continue
-            subscriptions = self._node.get_subscriptions_info_by_topic(name)
-            for line in qos.fix_for_publisher(name, infos[0].qos_profile, subscriptions):
-                yield Finding(Mark.FAILED, "qos", line)
+        for name in self._published():
+            publishers = filter(self._is_target, self._node.get_publishers_info_by_topic(name))
+            if own := next(publishers, None):
+                subscriptions = self._node.get_subscriptions_info_by_topic(name)
+                for line in qos.fix_for_publisher(name, own.qos_profile, subscriptions):
+                    yield Finding(Mark.FAILED, "qos", line)
 
     def _queries(self) -> Finding:
         if not self._wait(lambda: self._values("model")):
@@ -190,9 +181,10 @@ class GraphDoctor:
         if not counts:
             command = f'ros2 run segzero_ros ask "the red mug" --node {self._target}'
             return Finding(Mark.ABSENT, "queries", f"none came yet; try {command}")
-        told = ", ".join(f"{count} {key}" for key, count in counts.items())
-        error = f"; last error: {values['last_error']}" if values.get("last_error") else ""
-        return Finding(Mark.OK, "queries", told + error)
+        text = ", ".join(f"{count} {key}" for key, count in counts.items())
+        if values.get("last_error"):
+            text += f"; last error: {values['last_error']}"
+        return Finding(Mark.OK, "queries", text)
 
     def _values(self, part: str) -> dict[str, str] | None:
         return self._diagnosed.get(f"{self._target.lstrip('/')}: {part}")
@@ -213,15 +205,14 @@ class GraphDoctor:
     def _is_target(self, info: TopicEndpointInfo) -> bool:
         return f"{info.node_namespace.rstrip('/')}/{info.node_name}" == self._target
 
-    def _publishers(self) -> list[tuple[str, list[str]]]:
-        return self._topics(self._node.get_publisher_names_and_types_by_node)
-
-    def _topics(self, ask: Callable[[str, str], Any]) -> list[tuple[str, list[str]]]:
+    def _published(self) -> list[str]:
+        """Return the topics below the target's own name that it publishes."""
         namespace, _, name = self._target.rpartition("/")
         try:
-            return list(ask(name, namespace or "/"))
+            topics = self._node.get_publisher_names_and_types_by_node(name, namespace or "/")
         except Exception:  # rclpy's NodeNameNonExistentError is not public
             return []
+        return [topic for topic, _ in topics if topic.startswith(self._target)]
 
     def _listen(self, kind: Any, topic: str, profile: Any) -> None:
         self._node.create_subscription(
@@ -237,27 +228,20 @@ class GraphDoctor:
         return True
 
 
-@contextmanager
-def graph_doctor(target: str, patience_s: float) -> Iterator[GraphDoctor]:
-    """Join the graph for an examination."""
+def run(target: str, patience_s: float) -> bool:
+    """Print the findings about a node; return whether nothing has to be repaired."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("segzero_doctor", context=context)
     doctor = GraphDoctor(node, target, patience_s)
     spinner = Spinner(node)
+    healthy = True
     try:
-        yield doctor
+        for finding in doctor.findings():
+            healthy &= finding.mark is not Mark.FAILED
+            print(finding, flush=True)
     finally:
         spinner.stop()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
-
-
-def run(target: str, patience_s: float) -> bool:
-    """Write the findings about a node, and return whether nothing has to be repaired."""
-    well = True
-    with graph_doctor(target, patience_s) as doctor:
-        for finding in doctor.findings():
-            well &= finding.mark is not Mark.FAILED
-            print(finding, flush=True)
-    return well
+    return healthy

@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.depth import CONVEX, Shot, main, measure_scene, summary
-from segzero_cli.demo.clip import TOPICS
+from segzero_cli.demo.clip import read_clip
 from segzero_core.config import GraspConfig
-from worlds.tabletop.scene import Scene, save_scene
+from worlds.tabletop.scene import save_scene
 
 CLIP = Path(__file__).parents[2] / "demo" / "clip.mcap"
 
 
-def shots() -> list[Shot]:
-    store, found = get_typestore(Stores.ROS2_JAZZY), {}
-    with Reader(CLIP) as reader:
-        for connection, stamp, data in reader.messages():
-            msg: Any = store.deserialize_cdr(data, connection.msgtype)
-            found.setdefault(stamp, {})[connection.topic] = msg
-
-    def pixels(msg: Any) -> np.ndarray:
-        return np.frombuffer(msg.data, "<u2").reshape(msg.height, msg.width)
-
-    return [
-        (
-            Scene.from_json(each[TOPICS["truth"]].data),
-            pixels(each[TOPICS["depth"]]),
-            pixels(each[TOPICS["instances"]]),
-        )
-        for each in found.values()
-    ]
-
-
 @pytest.fixture(scope="module")
 def scenes() -> list[Shot]:
-    return shots()
+    return [(shot.scene, shot.depth_mm, shot.instances) for shot in read_clip(CLIP)]
 
 
 def test_places_and_sizes_are_true_at_the_median(scenes: list[Shot]) -> None:

@@ -1,4 +1,4 @@
-"""A tiny model, a picture, and a way to run the command."""
+"""A tiny model, an image file, and a way to run the command."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image_file(tmp_path: Path) -> Path:
     from segzero_core.images.files import save_image
 
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)

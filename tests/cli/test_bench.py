@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from segzero_cli.bench import command, report, roofline
+from segzero_cli.bench import questions, report, roofline
 from segzero_cli.bench.flows import STAGES, OurFlow, PlainFlow, Run
 from segzero_core import ConfigError, SegZero
 from segzero_core.images.files import save_image
@@ -38,8 +38,8 @@ def runs(count: int = 20, second_ms: float = 10.0, **ours: Any) -> dict[str, lis
     }
 
 
-def test_figures_are_medians_and_their_ratios() -> None:
-    found = report.figures(runs())
+def test_a_summary_has_medians_and_their_ratios() -> None:
+    found = report.summarize(runs())
 
     assert (found["first_ratio"], found["second_ratio"]) == (2.5, 5.0)
     assert found["flows"]["ours first"]["tokens_per_s"] == 1000.0
@@ -51,22 +51,22 @@ def test_figures_are_medians_and_their_ratios() -> None:
     ("given", "words"),
     [
         pytest.param(runs(count=19), "only 19 runs", id="too few"),
-        pytest.param(runs(completion="y"), "20 replies differ", id="another reply"),
+        pytest.param(runs(completion="y"), "20 completions differ", id="another completion"),
         pytest.param(runs(pixels=40), "masks agree by 0.800", id="another mask"),
-        pytest.param(runs(second_ms=20.0), "second question 2.50", id="slow second"),
+        pytest.param(runs(second_ms=20.0), "second query 2.50", id="slow second"),
         pytest.param(
-            runs() | {"plain first": [answered(30.0)] * 20}, "first question 1.50", id="slow first"
+            runs() | {"plain first": [answered(30.0)] * 20}, "first query 1.50", id="slow first"
         ),
     ],
 )
 def test_a_missed_target_is_named(given: dict[str, list[Run]], words: str) -> None:
-    (missed,) = report.misses(report.figures(given))
+    (missed,) = report.misses(report.summarize(given))
 
     assert missed.startswith(words)
 
 
 def test_a_table_has_a_row_for_every_flow() -> None:
-    lines = report.table(report.figures(runs())).splitlines()
+    lines = report.table(report.summarize(runs())).splitlines()
 
     assert len(lines) == 6
     assert {line.count("|") for line in lines} == {len(STAGES) + 3}
@@ -75,7 +75,7 @@ def test_a_table_has_a_row_for_every_flow() -> None:
 
 def test_a_plot_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    report.plot(report.figures(runs()), tmp_path / "plot.png")
+    report.plot(report.summarize(runs()), tmp_path / "plot.png")
 
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -96,15 +96,17 @@ def test_both_flows_give_the_same_answer(tiny_model: Path) -> None:
         assert run.ms["first_mask"] <= run.ms["total"]
 
 
-def test_a_run_without_masks_counts_to_its_end() -> None:
+def test_masks_are_compared_also_where_one_flow_finds_nothing() -> None:
     nothing = replace(answered(5.0), masks=np.zeros((0, 10, 10), np.bool_))
+    one_empty = runs() | {"ours first": [nothing] * 20}
+    both_empty = one_empty | {"plain first": [nothing] * 20}
 
-    assert report._iou(nothing, nothing) == 1.0
-    assert report._iou(nothing, answered(5.0)) == 0.0
+    assert report.summarize(one_empty)["least_mask_iou"] == 0.0
+    assert report.summarize(both_empty)["least_mask_iou"] == 1.0
 
 
 def test_the_weights_of_one_token_are_counted(tiny_model: Path) -> None:
-    model = PlainFlow(str(tiny_model), "cpu", "float32")._model
+    model = PlainFlow(str(tiny_model), "cpu", "float32").model
     tower = model.model.language_model
     everything = sum(p.numel() for p in (*tower.parameters(), *model.lm_head.parameters()))
     embedding = tower.embed_tokens.weight.numel()
@@ -130,14 +132,14 @@ def test_the_command_measures_and_writes(
     run: Callable, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roofline, "_READ_BYTES", {"cpu": 1 << 16})
-    monkeypatch.setattr(command, "_rendered", lambda _count: [])
+    monkeypatch.setattr(questions, "_rendered", lambda _count: [])
     monkeypatch.setattr(roofline, "_MATRIX_SIDE", {"cpu": 16})
-    told = run("bench", "--model", tiny_model, "--device", "cpu", "--runs", 2, "--backend",
+    ran = run("bench", "--model", tiny_model, "--device", "cpu", "--runs", 2, "--backend",
                "torch", "--json", tmp_path / "bench.json", "--check")  # fmt: skip
 
-    assert told.code == 1
-    assert "missed: only 2 runs" in told.out
-    assert told.out.splitlines()[-1].startswith("first mask ")
+    assert ran.code == 1
+    assert "missed: only 2 runs" in ran.out
+    assert ran.out.splitlines()[-1].startswith("first mask ")
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found["identical_completions"] == found["compared"] == 4
     assert found["least_mask_iou"] >= 0.99
@@ -149,7 +151,7 @@ def test_the_command_measures_and_writes(
     [
         (["--runs", "0"], "positive"),
         (["--json", "/no/such/folder/x.json"], "no folder"),
-        (["--image", "one.png"], "two pictures or more"),
+        (["--image", "one.png"], "two images or more"),
         (["--backend", "openvino"], "none of auto"),
     ],
     ids=str,
@@ -157,30 +159,32 @@ def test_the_command_measures_and_writes(
 def test_a_wrong_argument_is_one_line(
     run: Callable, tiny_model: Path, arguments: list[str], message: str
 ) -> None:
-    told = run("bench", "--model", tiny_model, "--device", "cpu", *arguments)
+    ran = run("bench", "--model", tiny_model, "--device", "cpu", *arguments)
 
-    assert told.code == 2
-    assert message in told.err
+    assert ran.code == 2
+    assert message in ran.err
 
 
-def test_questions_about_named_pictures_alternate(tmp_path: Path) -> None:
+def test_queries_about_named_images_alternate(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.png" for n in range(2)]
     for path in paths:
         save_image(path, np.zeros((4, 6, 3), np.uint8))
 
-    asked = command.load_questions(paths, ["a", "b", "c"], 4)
+    asked = questions.load_questions(paths, ["a", "b", "c"], 4)
 
     assert [(first, second) for _, first, second in asked] == [("a", "b"), ("b", "c")]
     with pytest.raises(ConfigError):
-        command.load_questions([], None, 4)
+        questions.load_questions([], None, 4)
 
 
 @pytest.mark.parametrize("rendered", [True, False])
-def test_without_pictures_there_are_some(rendered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_named_images_there_are_some(
+    rendered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not rendered:
-        monkeypatch.setattr(command, "_rendered", lambda _count: [])
+        monkeypatch.setattr(questions, "_rendered", lambda _count: [])
 
-    asked = command.load_questions(None, None, 3)
+    asked = questions.load_questions(None, None, 3)
 
     assert len(asked) >= 2
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image, _, _ in asked)

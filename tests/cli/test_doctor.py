@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segzero_cli.doctor import checks
-from segzero_cli.doctor.checks import Finding, Mark
+from segzero_cli.doctor.findings import Finding, Mark
 from segzero_core import ModelLoadError
 
 
@@ -16,24 +17,27 @@ from segzero_core import ModelLoadError
 def test_only_what_is_needed_fails_the_check(
     run: Callable, monkeypatch: pytest.MonkeyPatch, mark: Mark, code: int
 ) -> None:
-    monkeypatch.setattr(checks, "CHECKS", (lambda: Finding(mark, "thing", "is so"),))
+    monkeypatch.setattr(checks, "CHECKS", (lambda: Finding(mark, "widget", "is so"),))
 
-    told = run("doctor")
+    ran = run("doctor")
 
-    assert told.code == code
-    assert told.out == f"{mark.value:<4} thing        is so\n"
+    assert ran.code == code
+    assert ran.out == f"{mark.value:<4} widget       is so\n"
 
 
 def test_what_is_installed_is_named_with_its_version() -> None:
-    chosen = (checks.check_python, checks.check_torch, checks._needed("numpy", "numpy"))
+    assert {checks.check_python().mark, checks.check_torch().mark} == {Mark.OK}
+    assert checks.check_module("numpy", "numpy").text == np.__version__
 
-    assert {check().mark for check in chosen} == {Mark.OK}
+
+def test_opencv_is_checked() -> None:
+    assert any(check().subject == "opencv-python-headless" for check in checks.CHECKS[:4])
 
 
 def test_what_is_missing_comes_with_advice() -> None:
-    finding = checks.check_module("no_such_module", "thing", "pip install thing")
+    finding = checks.check_module("no_such_module", "widget", "pip install widget")
 
-    assert str(finding) == "FAIL thing        No module named 'no_such_module'; pip install thing"
+    assert str(finding) == "FAIL widget       No module named 'no_such_module'; pip install widget"
 
 
 @pytest.fixture

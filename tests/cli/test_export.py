@@ -14,15 +14,17 @@ for package in ("onnx", "onnxruntime", "onnxscript"):
 
 
 def test_an_encoder_is_exported_to_where_it_is_looked_for(
-    run: Callable, tiny_model: Path, cache: Path, picture: Path
+    run: Callable, tiny_model: Path, cache: Path, image_file: Path
 ) -> None:
-    told = run("export", "--model", tiny_model)
+    ran = run("export", "--model", tiny_model)
 
-    assert told.code == 0
-    assert "image_embed: differs from torch by at most" in told.out
+    assert ran.code == 0
+    assert "image_embed: differs from torch by at most" in ran.out
     (path,) = (cache / "encoders").glob("*.onnx")
-    assert str(path) in told.out
-    answered = run("segment", picture, "mug", "--model", tiny_model, "--device", "cpu", "--json")
+    assert str(path) in ran.out
+    answered = run(
+        "segment", image_file, "mug", "--model", tiny_model, "--device", "cpu", "--json"
+    )
     assert '"encoder_backend": "onnxruntime"' in answered.out
 
 
@@ -46,10 +48,10 @@ def test_a_file_of_ones_own_can_be_named(run: Callable, tiny_model: Path, tmp_pa
 def test_a_wrong_argument_is_one_line(
     run: Callable, tiny_model: Path, arguments: list[str], message: str
 ) -> None:
-    told = run("export", "--model", tiny_model, *arguments)
+    ran = run("export", "--model", tiny_model, *arguments)
 
-    assert told.code == 2
-    assert message in told.err
+    assert ran.code == 2
+    assert message in ran.err
 
 
 def test_an_engine_without_a_gpu_is_refused_before_anything_is_loaded(
@@ -58,7 +60,7 @@ def test_an_engine_without_a_gpu_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
-    told = run("build-engine", "--model", "no such model")
+    ran = run("build-engine", "--model", "no such model")
 
-    assert told.code == 2
-    assert "torch sees no GPU" in told.err
+    assert ran.code == 2
+    assert "torch sees no GPU" in ran.err

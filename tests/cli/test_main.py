@@ -17,13 +17,13 @@ ROOT = Path(main.__file__).resolve().parent.parent
 
 def test_without_a_command_the_commands_are_listed(run: Callable) -> None:
     assert run().code == 2
-    told = run("--help")
-    assert told.code == 0
-    assert "segment" in told.out
-    assert "doctor" in told.out
+    ran = run("--help")
+    assert ran.code == 0
+    assert "segment" in ran.out
+    assert "doctor" in ran.out
 
 
-def test_the_version_is_told(run: Callable) -> None:
+def test_the_version_is_printed(run: Callable) -> None:
     assert run("--version").out.startswith("segzero ")
 
 
@@ -46,13 +46,13 @@ def test_the_version_is_told(run: Callable) -> None:
 def test_a_mistake_is_one_line_and_exit_code_2(
     run: Callable, arguments: list[str], message: str
 ) -> None:
-    told = run(*arguments)
+    ran = run(*arguments)
 
-    assert told.code == 2
-    assert told.out == ""
-    assert told.err.startswith("segzero: error: ")
-    assert told.err.count("\n") == 1
-    assert message in told.err
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith("segzero: error: ")
+    assert ran.err.count("\n") == 1
+    assert message in ran.err
 
 
 def test_only_commands_that_exist_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,9 @@ def test_a_command_runs_its_module_and_returns_its_code(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(main.COMMANDS, "other", ("other_command", "do something"))
 
-    told = run("other", "--data", "x")
+    ran = run("other", "--data", "x")
 
-    assert (told.code, told.out) == (1, "['--data', 'x']\n")
+    assert (ran.code, ran.out) == (1, "['--data', 'x']\n")
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_errors_end_the_command_quietly(
 
     monkeypatch.setattr(main, "_run", fail)
 
-    told = run("segment")
-    assert (told.code, told.err) == (code, err)
+    ran = run("segment")
+    assert (ran.code, ran.err) == (code, err)
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

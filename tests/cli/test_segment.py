@@ -15,42 +15,42 @@ from segzero_core.testing.tiny_models import save_tiny_reasoner
 
 
 @pytest.fixture
-def ask(run: Callable, tiny_model: Path, picture: Path) -> Callable:
+def ask(run: Callable, tiny_model: Path, image_file: Path) -> Callable:
     def call(*arguments: object, query: str = "the red mug", model: Path = tiny_model) -> object:
-        return run("segment", picture, query, "--model", model, "--device", "cpu", *arguments)
+        return run("segment", image_file, query, "--model", model, "--device", "cpu", *arguments)
 
     return call
 
 
 def test_the_reasoning_and_the_result_are_shown(ask: Callable) -> None:
-    told = ask()
+    ran = ask()
 
-    assert told.code == 0
-    assert told.err == ""
-    lines = told.out.splitlines()
+    assert ran.code == 0
+    assert ran.err == ""
+    lines = ran.out.splitlines()
     assert lines[0] == "I see a red mug and a blue one; the red one is meant."
     assert lines[1].startswith('[{"bbox_2d"')
     assert lines[2].startswith("object 1: box [10, 20, 50, 60], ")
     assert " tokens)" in lines[3]
 
 
-def test_overlay_and_mask_are_written(ask: Callable, picture: Path, tmp_path: Path) -> None:
-    told = ask("--out", tmp_path / "overlay.png", "--mask", tmp_path / "mask.png", "--json")
+def test_overlay_and_mask_are_written(ask: Callable, image_file: Path, tmp_path: Path) -> None:
+    ran = ask("--out", tmp_path / "overlay.png", "--mask", tmp_path / "mask.png", "--json")
 
-    assert told.code == 0
+    assert ran.code == 0
     mask = np.array(Image.open(tmp_path / "mask.png"))
     assert mask.shape == (60, 80)
     assert set(np.unique(mask)) <= {0, 255}
-    assert (mask > 0).sum() == json.loads(told.out)["objects"][0]["area_px"]
+    assert (mask > 0).sum() == json.loads(ran.out)["objects"][0]["area_px"]
     overlay = np.array(Image.open(tmp_path / "overlay.png"))
-    assert (overlay != np.array(Image.open(picture))).any()
+    assert (overlay != np.array(Image.open(image_file))).any()
 
 
 def test_json_goes_to_stdout_and_the_reasoning_to_stderr(ask: Callable) -> None:
-    told = ask("--json")
-    result = json.loads(told.out)
+    ran = ask("--json")
+    result = json.loads(ran.out)
 
-    assert told.err.startswith("I see a red mug")
+    assert ran.err.startswith("I see a red mug")
     assert result["query"] == "the red mug"
     assert result["thinking"].startswith("I see")
     assert result["completion"].endswith("</answer>")
@@ -78,10 +78,10 @@ def test_nothing_matched_is_said_and_is_no_failure(
 ) -> None:
     model = other_model("<think>No unicorn is here.</think><answer>[]</answer>")
 
-    told = ask("--mask", tmp_path / "mask.png", model=model, query="a unicorn")
+    ran = ask("--mask", tmp_path / "mask.png", model=model, query="a unicorn")
 
-    assert told.code == 0
-    assert "nothing in the picture matches 'a unicorn'" in told.out
+    assert ran.code == 0
+    assert "nothing in the image matches 'a unicorn'" in ran.out
     assert not np.array(Image.open(tmp_path / "mask.png")).any()
 
 
@@ -92,12 +92,12 @@ def test_nothing_matched_is_said_and_is_no_failure(
 def test_an_unusable_answer_is_a_failure(
     ask: Callable, other_model: Callable, reply: str, message: str
 ) -> None:
-    told = ask(model=other_model(reply))
+    ran = ask(model=other_model(reply))
 
-    assert told.code == 2
-    assert told.err.startswith("segzero: error: ")
-    assert message in told.err
-    assert "Traceback" not in told.err
+    assert ran.code == 2
+    assert ran.err.startswith("segzero: error: ")
+    assert message in ran.err
+    assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -110,23 +110,23 @@ def test_an_unusable_answer_is_a_failure(
     ],
 )
 def test_a_bad_query_is_one_line(ask: Callable, query: str, message: str) -> None:
-    told = ask(query=query)
+    ran = ask(query=query)
 
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("segzero: error: query: ")
-    assert message in told.err
-    assert told.err.count("\n") == 1
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("segzero: error: query: ")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture"])
-def test_an_unreadable_picture_is_one_line(ask: Callable, picture: Path, data: bytes) -> None:
-    picture.write_bytes(data)
+@pytest.mark.parametrize("data", [b"", b"no image"])
+def test_an_unreadable_image_is_one_line(ask: Callable, image_file: Path, data: bytes) -> None:
+    image_file.write_bytes(data)
 
-    told = ask()
+    ran = ask()
 
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("segzero: error: image ")
-    assert told.err.count("\n") == 1
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("segzero: error: image ")
+    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -138,16 +138,16 @@ def test_an_unreadable_picture_is_one_line(ask: Callable, picture: Path, data: b
         (["--device", "cuda:77"], "device"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
         (["--out", "/no/such/folder/a.png"], "no folder"),
-        (["--mask", "mask.xyz"], "no picture format"),
+        (["--mask", "mask.xyz"], "format; use .png"),
     ],
 )
 def test_a_wrong_option_is_one_line(ask: Callable, arguments: list[str], message: str) -> None:
-    told = ask(*arguments)
+    ran = ask(*arguments)
 
-    assert (told.code, told.out) == (2, "")
-    assert message in told.err
-    assert told.err.startswith("segzero: error: ")
-    assert told.err.count("\n") == 1
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert ran.err.startswith("segzero: error: ")
+    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("part", ["reasoner", "segmenter"])
@@ -158,9 +158,9 @@ def test_a_damaged_weights_file_is_one_line(
     weights = model / part / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
 
-    told = ask(model=model)
+    ran = ask(model=model)
 
-    assert (told.code, told.out) == (2, "")
-    assert str(model / part) in told.err
-    assert told.err.startswith("segzero: error: ")
-    assert told.err.count("\n") == 1
+    assert (ran.code, ran.out) == (2, "")
+    assert str(model / part) in ran.err
+    assert ran.err.startswith("segzero: error: ")
+    assert ran.err.count("\n") == 1

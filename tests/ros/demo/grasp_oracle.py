@@ -19,8 +19,9 @@ from worlds.tabletop.render import render_scene
 
 def main() -> int:
     with Camera() as camera:
-        scene, picture = render_scene(camera, int(sys.argv[1]))
-    shots = [Shot({}, scene, query, picture.instances) for query in scene.queries]
+        scene, image = render_scene(camera, int(sys.argv[1]))
+    pixels = (image.color, image.depth_mm, image.instances)
+    shots = [Shot(scene, query, *pixels) for query in scene.queries]
     parts = OracleReasoner(shots, sys.argv[2]), FakeEncoder(), TruthSegmenter(shots)
     pipeline = SegZero(*parts, ModelIdentity("oracle", "0" * 16, "fake"))
     return node_main.run_process(load=lambda _config: pipeline)

@@ -1,0 +1,39 @@
+"""Command-line parsing that reports a mistake in one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from segzero_core.errors import SegZeroError
+
+
+class UsageError(SegZeroError):
+    """The arguments of a command are wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser that raises `UsageError` instead of printing the usage and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a mistake in the arguments."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def add_model_arguments(self) -> None:
+        """Add --model and --segmenter."""
+        self.add_argument(
+            "--model", default="tabletop", help="tabletop (default), a folder, or a Hub id"
+        )
+        self.add_argument("--segmenter", help="folder or Hub id, in place of the model's own")
+
+    def add_device_argument(self) -> None:
+        """Add --device."""
+        self.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:1")
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
