@@ -32,6 +32,7 @@ EXTRAS = {
     "train": [
         "accelerate>=1.5,<2",
         "datasets>=4,<6",
+        "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "pycocotools>=2.0.8,<3",
         "scipy>=1.13,<2",
@@ -103,7 +104,7 @@ setup(
         *([BUNDLED] if (ROOT / "models").is_dir() else []),
     ],
     package_dir={BUNDLED: "models", TRAINING: "training"},
-    package_data={BUNDLED: bundled_files(), TRAINING: ["accelerate/*.yaml"]},
+    package_data={BUNDLED: bundled_files(), TRAINING: ["accelerate/*.yaml", "evaluation/*.j2"]},
     install_requires=[
         "huggingface_hub>=0.30,<3",
         "numpy>=1.26,<3",

@@ -35,6 +35,7 @@ def load_parts(
     decode: str = "auto",
     precision: str = "auto",
     grammar: bool = False,
+    reasoner_type: type[QwenReasoner] = QwenReasoner,
 ) -> tuple[QwenReasoner, RememberingEncoder, Sam2Segmenter, ModelIdentity]:
     """Load everything that `SegZero` is made of; see `SegZero.load`."""
     check_backend(backend, encoder_precision)
@@ -51,7 +52,7 @@ def load_parts(
         )
     reasoner_hash = weights_hash(weight_files)
     cores = Cores() if chosen == "cpu" else None
-    reasoner = QwenReasoner(
+    reasoner = reasoner_type(
         files.reasoner,
         description,
         chosen,

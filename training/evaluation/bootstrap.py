@@ -1,9 +1,9 @@
-"""How sure a figure is: bootstrap intervals, and a paired test between two models.
+"""Confidence intervals by a cluster bootstrap, and a paired test between two models.
 
-What is asked about one picture is not independent, so pictures are resampled, each with all of its
-questions (a cluster bootstrap). Every figure is a mean over groups (the kinds of questions, or one
-group) of a sum over a sum; a resample weighs the pictures' sums, which makes 2,000 of them two
-products of matrices.
+Questions about one image are not independent, so images are resampled, each with all of its
+questions. `scipy.stats.bootstrap` has neither clusters nor pairs of clusters. A metric is a mean
+over groups (the kinds of questions, or one group) of a sum over a sum; a resample weighs the sums
+of the images, so 2,000 resamples are two products of matrices.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), percentile intervals; for
 the sign-flip test Good, Permutation Tests (2000).
@@ -11,7 +11,7 @@ the sign-flip test Good, Permutation Tests (2000).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 RESAMPLES: Final = 2_000
 FLIPS: Final = 10_000
 SEED: Final = 0
-_PERCENTILES = (2.5, 97.5)
 _ROWS_AT_ONCE = 500
 # Sums of the same numbers in another order differ in their last digits.
 _ROUNDING = 1e-12
@@ -31,23 +30,28 @@ Interval = tuple[float, float]
 
 
 class Resampler:
-    """Draws pictures with replacement, the same way every time.
+    """Draws images with replacement, the same way every time.
 
     Args:
-        clusters: For each case the name of its picture; at least one.
+        clusters: For each case the name of its image; at least one.
         resamples: How many times.
         seed: Of the draws.
+
+    Attributes:
+        count: Number of images.
+        rng: The generator, after the draws.
     """
 
     def __init__(
         self, clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED
     ) -> None:
-        self._clusters = _numbered(clusters)
-        count = int(self._clusters.max()) + 1
-        self._count = count
-        rng = np.random.default_rng(seed)
-        # How often each picture was drawn: int64 [resamples, pictures].
-        self._weights = rng.multinomial(count, np.full(count, 1 / count), resamples)
+        self._clusters = _numbered(clusters, len(clusters))
+        self.count = int(self._clusters.max()) + 1
+        self.rng = np.random.default_rng(seed)
+        # How often each image was drawn: int64 [resamples, images].
+        self._weights = self.rng.multinomial(
+            self.count, np.full(self.count, 1 / self.count), resamples
+        )
 
     def interval(
         self, tops: ArrayLike, bottoms: ArrayLike | None = None, groups: Sequence[str] = ()
@@ -56,21 +60,34 @@ class Resampler:
 
         Args:
             tops: float [N], one per case.
-            bottoms: float [N]; 1 each by default, which makes the figure a mean.
+            bottoms: float [N]; 1 each by default, which makes the metric a mean.
             groups: For each case the name of its group; one group by default.
 
         Returns:
-            None with fewer than two pictures that count: they do not tell how far others lie.
+            None with fewer than two images that count: they do not tell how far others lie.
         """
-        top = np.asarray(tops, np.float64)
-        bottom = np.ones_like(top) if bottoms is None else np.asarray(bottoms, np.float64)
-        kinds = _numbered(groups) if len(groups) else np.zeros(len(top), np.int64)
-        upper, lower = (
-            _sums(values, self._clusters, kinds, self._count) for values in (top, bottom)
-        )
-        if np.count_nonzero(lower.any(axis=1)) < 2:
+        bottom = np.ones(len(self._clusters)) if bottoms is None else bottoms
+        if np.count_nonzero(self.sums(bottom, groups).any(axis=1)) < 2:
             return None
-        return _percentiles(_mean_of_ratios(self._weights @ upper, self._weights @ lower))
+        return _percentiles(self.draws(tops, bottom, groups))
+
+    def draws(
+        self, tops: ArrayLike, bottoms: ArrayLike, groups: Sequence[str] = ()
+    ) -> NDArray[np.float64]:
+        """Return the metric on every resample, float64; NaN where it holds no case that counts."""
+        upper, lower = (self._weights @ self.sums(v, groups) for v in (tops, bottoms))
+        held = lower > 0
+        ratios = np.where(held, upper / np.where(held, lower, 1.0), 0.0)
+        n_groups = held.sum(axis=1)
+        return np.where(n_groups > 0, ratios.sum(axis=1) / np.maximum(n_groups, 1), np.nan)
+
+    def sums(self, values: ArrayLike, groups: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Sum values by image and group: float64 [images, groups]."""
+        kinds = _numbered(groups, len(self._clusters))
+        n_groups = int(kinds.max()) + 1
+        cells = self._clusters * n_groups + kinds
+        flat = np.bincount(cells, np.asarray(values, np.float64), self.count * n_groups)
+        return flat.reshape(self.count, n_groups)
 
 
 @dataclass(frozen=True)
@@ -79,18 +96,18 @@ class PairedDifference:
 
     Attributes:
         difference: Second minus first.
-        interval: 95 % interval of it; None with fewer than two pictures.
+        interval: 95 % interval of it; None with fewer than two images.
         p_value: Two-sided, of the sign-flip test: how often a difference as large comes about
-            when, picture by picture, it is chance which model is which.
+            when, image by image, it is chance which model is which.
         n: Number of cases.
-        pictures: Number of pictures they are about.
+        pictures: Number of images they are about.
     """
 
     difference: float
     interval: Interval | None
     p_value: float
     n: int
-    pictures: int
+    pictures: int  # the key of `--json`
 
 
 def paired_difference(
@@ -107,35 +124,35 @@ def paired_difference(
     Args:
         first: float [N], one score per case.
         second: float [N].
-        clusters: For each case the name of its picture.
-        groups: For each case the name of its kind; the figure is then the mean of their means.
+        clusters: For each case the name of its image.
+        groups: For each case the name of its kind; the metric is then the mean of their means.
         flips: Draws of the test.
         seed: Of all draws.
     """
     gains = np.asarray(second, np.float64) - np.asarray(first, np.float64)
-    pictures = _numbered(clusters)
-    kinds = _numbered(groups) if len(groups) else np.zeros(len(gains), np.int64)
-    count = int(pictures.max()) + 1
-    sums = _sums(gains, pictures, kinds, count)
-    # The gain of each picture to the figure: float64 [pictures]; their sum is the difference.
-    shares = (sums / np.bincount(kinds) / sums.shape[1]).sum(axis=1)
+    resampler = Resampler(clusters, seed=seed)
+    sums = resampler.sums(gains, groups)
+    cases = np.bincount(_numbered(groups, len(gains)))
+    # The gain of each image to the metric: float64 [images]; their sum is the difference.
+    shares = (sums / cases / sums.shape[1]).sum(axis=1)
     return PairedDifference(
         difference=float(shares.sum()),
-        interval=Resampler(clusters, seed=seed).interval(gains, groups=groups),
+        interval=resampler.interval(gains, groups=groups),
         p_value=_flip_test(shares, flips, seed),
         n=len(gains),
-        pictures=count,
+        pictures=resampler.count,
     )
 
 
 def _flip_test(shares: NDArray[np.float64], flips: int, seed: int) -> float:
-    """Two-sided p-value; what was seen counts as one of the draws, so that it is never 0."""
-    seen = abs(shares.sum()) - _ROUNDING
+    """Two-sided p-value; the observed signs count as one of the draws, so it is never 0."""
+    observed = abs(shares.sum()) - _ROUNDING
     rng = np.random.default_rng(seed)
     as_large = 0
-    for rows in _chunks(flips):
+    for start in range(0, flips, _ROWS_AT_ONCE):
+        rows = min(_ROWS_AT_ONCE, flips - start)
         signs = rng.integers(0, 2, (rows, len(shares)), np.int8) * 2.0 - 1.0
-        as_large += int(np.count_nonzero(np.abs(signs @ shares) >= seen))
+        as_large += int(np.count_nonzero(np.abs(signs @ shares) >= observed))
     return (1 + as_large) / (1 + flips)
 
 
@@ -151,20 +168,20 @@ def difference_over_seeds(
 ) -> tuple[float, Interval | None]:
     """Compare two arms of a study that were each trained several times.
 
-    Seeds and pictures are both resampled; the cases of both arms are drawn together.
+    Seeds and images are both resampled; the cases of both arms are drawn together.
 
     Args:
         first: float [S, N], a score for each training and case.
         second: float [S, N]; with another number of trainings only if `paired_seeds` is off.
-        clusters: For each case the name of its picture.
-        groups: For each case the name of its kind; the figure is then the mean of their means.
+        clusters: For each case the name of its image.
+        groups: For each case the name of its kind; the metric is then the mean of their means.
         paired_seeds: Training number i of both arms has the same seed; they are drawn together.
         resamples: How many times.
         seed: Of the draws.
 
     Returns:
         The mean difference, second minus first, and its 95 % interval; None where there is no
-        second picture.
+        second image.
 
     Raises:
         ValueError: The shapes do not fit together.
@@ -174,66 +191,31 @@ def difference_over_seeds(
         raise ValueError(f"scores {[arm.shape for arm in arms]} for {len(clusters)} cases")
     if paired_seeds and arms[0].shape != arms[1].shape:
         raise ValueError("paired seeds need as many trainings in both arms")
-    pictures = _numbered(clusters)
-    kinds = _numbered(groups) if len(groups) else np.zeros(len(clusters), np.int64)
-    count = int(pictures.max()) + 1
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(count, np.full(count, 1 / count), resamples)
-    # float64 [S, resamples]: the figure of each training on each draw of pictures.
-    lower = weights @ _sums(np.ones(len(clusters)), pictures, kinds, count)
-    drawn = [
-        np.array([_mean_of_ratios(weights @ _sums(s, pictures, kinds, count), lower) for s in arm])
+    resampler = Resampler(clusters, resamples, seed)
+    ones = np.ones(len(clusters))
+    # float64 [S, resamples] each: the metric of each training, and its share in the mean.
+    drawn = [np.array([resampler.draws(row, ones, groups) for row in arm]) for arm in arms]
+    shares = [
+        resampler.rng.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), resamples).T
+        / len(arm)
         for arm in arms
     ]
-    draws = [_draw_seeds(rng, len(arm), resamples) for arm in arms]
     if paired_seeds:
-        draws[1] = draws[0]
-    means = [(arm * draw).sum(axis=0) for arm, draw in zip(drawn, draws, strict=True)]
-    totals = [np.mean([_figure(scores, kinds) for scores in arm]) for arm in arms]
-    difference = float(totals[1] - totals[0])
-    return difference, _percentiles(means[1] - means[0]) if count > 1 else None
+        shares[1] = shares[0]
+    means = [(arm * share).sum(axis=0) for arm, share in zip(drawn, shares, strict=True)]
+    kinds = _numbered(groups, len(clusters))
+    cases = np.bincount(kinds)
+    totals = [np.mean([(np.bincount(kinds, row) / cases).mean() for row in arm]) for arm in arms]
+    interval = _percentiles(means[1] - means[0]) if resampler.count > 1 else None
+    return float(totals[1] - totals[0]), interval
 
 
-def _draw_seeds(rng: np.random.Generator, seeds: int, resamples: int) -> NDArray[np.float64]:
-    """Return the share of each training in each resample: float64 [S, resamples]."""
-    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples).T / seeds
+def _numbered(names: Sequence[str], count: int) -> NDArray[np.int64]:
+    """Number names in order of their first appearance; all 0 where there are no names."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names] or [0] * count, np.int64)
 
 
-def _figure(scores: NDArray[np.float64], kinds: NDArray[np.int64]) -> float:
-    return float((np.bincount(kinds, scores) / np.bincount(kinds)).mean())
-
-
-def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
-    """Number names in order of their first appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
-
-
-def _sums(
-    values: NDArray[np.float64],
-    clusters: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    n_clusters: int,
-) -> NDArray[np.float64]:
-    """Sum values by cluster and group: float64 [C, K]."""
-    n_groups = int(groups.max()) + 1
-    flat = np.bincount(clusters * n_groups + groups, values, n_clusters * n_groups)
-    return flat.reshape(n_clusters, n_groups)
-
-
-def _mean_of_ratios(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the groups that a draw holds, of [B, K]; NaN where it holds none."""
-    held = lower > 0
-    ratios = np.where(held, upper / np.where(held, lower, 1.0), 0.0)
-    groups = held.sum(axis=1)
-    return np.where(groups > 0, ratios.sum(axis=1) / np.maximum(groups, 1), np.nan)
-
-
-def _percentiles(figures: NDArray[np.float64]) -> Interval:
-    low, high = np.percentile(figures[np.isfinite(figures)], _PERCENTILES)
+def _percentiles(draws: NDArray[np.float64]) -> Interval:
+    low, high = np.percentile(draws[np.isfinite(draws)], (2.5, 97.5))
     return float(low), float(high)
-
-
-def _chunks(total: int) -> Iterator[int]:
-    for start in range(0, total, _ROWS_AT_ONCE):
-        yield min(_ROWS_AT_ONCE, total - start)

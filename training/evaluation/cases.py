@@ -1,15 +1,15 @@
-"""What an evaluation asks: cases, sorted by their pictures, from any data it can read.
+"""The cases of an evaluation, grouped by image, from any data it can read.
 
-Three kinds of data end up in the same form: folders of rendered scenes, data that was prepared
-with `python -m training.data.prepare`, and the public benchmarks as their authors publish them. A
-picture and its masks are read only when their turn comes, and once for all that is asked about it.
+Three kinds of data become the same form: folders of rendered scenes, data that was prepared with
+`python -m training.data.prepare`, and the public benchmarks as their authors publish them. An
+image and its masks are read only when their turn comes, and once for all cases about it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,30 +40,35 @@ _HASH_DIGITS = 16
 
 @dataclass(frozen=True)
 class Case:
-    """One question.
+    """One query.
 
     Attributes:
         id: Unique in its data, and the same wherever the data lies.
-        picture: Names the picture; cases with the same one are not independent.
+        image: Name of the image; cases with the same one are not independent.
         query: What is asked.
-        kind: The data's kind of question; `none` where nothing fits.
+        kind: The data's kind of query; `none` where nothing fits.
         split: The data's split of it.
     """
 
     id: str
-    picture: str
+    image: str
     query: str
     kind: str
     split: str
 
+    def to_values(self) -> dict[str, str]:
+        """Return the values of its line in a file of predictions."""
+        values = asdict(self)
+        return {"id": values.pop("id"), "picture": values.pop("image"), **values}
+
 
 @dataclass(frozen=True, eq=False)
 class TrueAnswer:
-    """What is right for one case.
+    """The right answer to one case.
 
     Attributes:
-        mask: bool [H, W], all meant objects together.
-        boxes: Those of the meant objects, in pixels of the image; none where nothing fits.
+        mask: bool [H, W], the union of the objects that are meant.
+        boxes: Those of these objects, in pixels of the image; none where nothing fits.
         ignore: bool [H, W], pixels that count nowhere; None where all of them count.
     """
 
@@ -72,9 +77,9 @@ class TrueAnswer:
     ignore: NDArray[np.bool_] | None = None
 
     def under(self, policy: str) -> TrueAnswer:
-        """Return what is right by one of `IGNORE_POLICIES`.
+        """Return the right answer by one of `IGNORE_POLICIES`.
 
-        By the reference's, the ignored pixels belong to the one object, and its box grows.
+        By that of the reference, the ignored pixels belong to the one object, and its box grows.
         """
         if self.ignore is None or policy == LISA:
             return self
@@ -85,12 +90,12 @@ class TrueAnswer:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A picture that was read, with the truth about it.
+    """An image that was read, with the right answers about it.
 
     Attributes:
         image: uint8 [H, W, 3], RGB.
         truths: One per case.
-        objects: bool [H, W], every single thing in the picture, where the data knows them.
+        objects: bool [H, W], every single object in the image, where the data knows them.
     """
 
     image: RgbImage
@@ -99,12 +104,12 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class PictureCases:
-    """Everything that is asked about one picture.
+class ImageCases:
+    """All cases about one image.
 
     Attributes:
         cases: At least one.
-        read: Reads picture and masks; raises InputError where they are damaged.
+        read: Reads image and masks; raises InputError where they are damaged.
     """
 
     cases: tuple[Case, ...]
@@ -113,14 +118,14 @@ class PictureCases:
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """Which data was asked about.
+    """Which data the cases are from.
 
     Attributes:
         name: Data set, and who split it.
         split: Its split, or the phrasings of rendered scenes.
         sentences: How the sentences of an annotation become queries; empty where each has one.
-        hash: First digits of a SHA-256 over the annotations, all of them, asked or not.
-        rejected: Annotations that cannot be used, and are not in the figures.
+        hash: First digits of a SHA-256 over all annotations, used or not.
+        rejected: Annotations that cannot be used, and are not in the metrics.
     """
 
     name: str
@@ -137,21 +142,21 @@ class CaseSet:
     Attributes:
         data: Which data they come from.
         averaging: How `giou` is put together on this data, see `training.evaluation.metrics`.
-        pictures: In a fixed order.
+        images: In a fixed order.
     """
 
     data: DataIdentity
     averaging: str
-    pictures: tuple[PictureCases, ...]
+    images: tuple[ImageCases, ...]
 
     @property
     def cases(self) -> list[Case]:
-        """All cases, picture by picture."""
-        return [case for picture in self.pictures for case in picture.cases]
+        """All cases, image by image."""
+        return [case for entry in self.images for case in entry.cases]
 
-    def share(self, rank: int, count: int) -> tuple[PictureCases, ...]:
-        """Return the pictures that process number `rank` of `count` takes."""
-        return self.pictures[rank::count]
+    def share(self, rank: int, count: int) -> tuple[ImageCases, ...]:
+        """Return the images that process number `rank` of `count` takes."""
+        return self.images[rank::count]
 
 
 def open_data(data: Path, kind: str | None, split: str | None, limit: int | None) -> CaseSet:
@@ -199,29 +204,29 @@ def open_benchmark(options: SourceOptions) -> CaseSet:
         hash=source.fingerprint[:_HASH_DIGITS],
         rejected=len(bad),
     )
-    asked = ((_case(sample, _picture_name(sample)), partial(_same, sample)) for sample in samples)
-    return _case_set(identity, OVER_QUERIES, _by_picture(asked))
+    asked = ((_case(sample), lambda sample=sample: sample) for sample in samples)
+    return _case_set(identity, OVER_QUERIES, _by_image(asked))
 
 
 def _open_rendered(data: Path, kind: str | None, split: str, limit: int | None) -> CaseSet:
     check_split(str(data), split, PHRASINGS)
     folders = open_scenes(data)
-    pictures = []
+    images = []
     left = limit
     for folder in folders:
         cases = _rendered_cases(folder, kind, split)[:left]
         if cases:
             numbers = tuple(number for number, _ in cases)
             read = partial(_read_scene, folder, numbers)
-            pictures.append(PictureCases(tuple(case for _, case in cases), read))
+            images.append(ImageCases(tuple(case for _, case in cases), read))
         if left is not None and (left := left - len(cases)) <= 0:
             break
-    if not pictures:
+    if not images:
         raise InputError(f"no query to ask: kind {kind or 'all'}, split {split}")
     records = (folder / "scene.json" for folder in folders)
     digest = fingerprint(part for path in records for part in _named(path))
     identity = DataIdentity(TABLETOP, split, "", digest[:_HASH_DIGITS])
-    return _case_set(identity, OVER_KINDS, pictures)
+    return _case_set(identity, OVER_KINDS, images)
 
 
 def _rendered_cases(folder: Path, kind: str | None, split: str) -> list[tuple[int, Case]]:
@@ -260,8 +265,8 @@ def _open_prepared(data: Path, kind: str | None, split: str | None, limit: int |
     kinds = rows["kind"]
     numbers = islice((i for i, k in enumerate(kinds) if kind in (None, k)), limit)
     asked = ((_prepared_case(rows[i]), partial(prepared_sample, rows, i)) for i in numbers)
-    pictures = _by_picture(asked)
-    if not pictures:
+    images = _by_image(asked)
+    if not images:
         raise InputError(f"{data}: no sample of kind {kind}; there are {', '.join(set(kinds))}")
     is_tabletop = arguments["source"] == TABLETOP
     identity = DataIdentity(
@@ -271,19 +276,19 @@ def _open_prepared(data: Path, kind: str | None, split: str | None, limit: int |
         hash=manifest.data_hash[:_HASH_DIGITS],
         rejected=manifest.records - manifest.samples,
     )
-    return _case_set(identity, OVER_KINDS if is_tabletop else OVER_QUERIES, pictures)
+    return _case_set(identity, OVER_KINDS if is_tabletop else OVER_QUERIES, images)
 
 
 def _prepared_case(row: dict[str, Any]) -> Case:
-    picture = hashlib.sha256(row["image"]["bytes"]).hexdigest()[:_HASH_DIGITS]
-    return Case(row["source_id"], picture, row["query"], row["kind"], row["split"])
+    image = hashlib.sha256(row["image"]["bytes"]).hexdigest()[:_HASH_DIGITS]
+    return Case(row["source_id"], image, row["query"], row["kind"], row["split"])
 
 
 def prepared_sample(rows: Any, number: int) -> Sample:
     """Read a row of prepared data back as the sample that it was made of.
 
     Args:
-        rows: Of `load_prepared`, the column `image` cast to undecoded pictures.
+        rows: Of `load_prepared`, the column `image` cast to undecoded images.
         number: Which one.
     """
     from training.data.sources.rle import Rle
@@ -303,28 +308,22 @@ def prepared_sample(rows: Any, number: int) -> Sample:
     )
 
 
-def _case(sample: Sample, picture: str) -> Case:
-    return Case(sample.source_id, picture, sample.query, sample.kind, sample.split)
-
-
-def _picture_name(sample: Sample) -> str:
-    """Name a picture by its file and folder, wherever they lie."""
+def _case(sample: Sample) -> Case:
+    """Return the case of a sample; its image is named by file and folder, wherever they lie."""
     if isinstance(sample.image, bytes):
-        return hashlib.sha256(sample.image).hexdigest()[:_HASH_DIGITS]
-    return f"{sample.image.parent.name}/{sample.image.name}"
+        image = hashlib.sha256(sample.image).hexdigest()[:_HASH_DIGITS]
+    else:
+        image = f"{sample.image.parent.name}/{sample.image.name}"
+    return Case(sample.source_id, image, sample.query, sample.kind, sample.split)
 
 
-def _same(sample: Sample) -> Sample:
-    return sample
-
-
-def _by_picture(asked: Iterable[tuple[Case, Callable[[], Sample]]]) -> list[PictureCases]:
-    """Bring together what is asked about one picture; pictures in order of appearance."""
+def _by_image(asked: Iterable[tuple[Case, Callable[[], Sample]]]) -> list[ImageCases]:
+    """Group cases by their image; images in order of appearance."""
     groups: dict[str, list[tuple[Case, Callable[[], Sample]]]] = {}
     for case, open_sample in asked:
-        groups.setdefault(case.picture, []).append((case, open_sample))
+        groups.setdefault(case.image, []).append((case, open_sample))
     return [
-        PictureCases(
+        ImageCases(
             tuple(case for case, _ in group),
             partial(_read_samples, [open_sample for _, open_sample in group]),
         )
@@ -351,8 +350,8 @@ def _true_answer(sample: Sample) -> TrueAnswer:
     return TrueAnswer(mask, tuple(boxes), sample.ignore.decode() if sample.ignore else None)
 
 
-def _case_set(data: DataIdentity, averaging: str, pictures: Sequence[PictureCases]) -> CaseSet:
-    found = CaseSet(data, averaging, tuple(pictures))
+def _case_set(data: DataIdentity, averaging: str, images: Sequence[ImageCases]) -> CaseSet:
+    found = CaseSet(data, averaging, tuple(images))
     seen: set[str] = set()
     for case in found.cases:
         if case.id in seen:

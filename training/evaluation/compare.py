@@ -1,4 +1,4 @@
-"""Is one model better than another? Two evaluations of the same cases, compared case by case."""
+"""Compares two evaluations of the same cases, case by case: is the second model better?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from segzero_core.errors import InputError
 from training.evaluation.bootstrap import PairedDifference, paired_difference
 from training.evaluation.metrics import OVER_KINDS
-from training.evaluation.predictions import SamplesFile, read_samples
+from training.evaluation.predictions import PredictionsFile, read_predictions
 
 _SHOWN_IDS = 3
 
@@ -22,12 +22,12 @@ class Comparison:
     Attributes:
         first: The file of the first model.
         second: The file of the second model.
-        overall: The difference of `giou`, put together as the protocol says.
-        kinds: The difference for each kind of questions.
+        overall: The difference of `giou`, averaged as the protocol says.
+        kinds: The difference for each kind of queries.
     """
 
-    first: SamplesFile
-    second: SamplesFile
+    first: PredictionsFile
+    second: PredictionsFile
     overall: PairedDifference
     kinds: Mapping[str, PairedDifference]
 
@@ -46,8 +46,8 @@ class Comparison:
         """Write it as a table."""
         width = max(map(len, (*self.kinds, "kind"))) + 2
         lines = [
-            f"first:  {_called(self.first)}",
-            f"second: {_called(self.second)}",
+            f"first:  {_model_name(self.first)}",
+            f"second: {_model_name(self.second)}",
             f"{'kind':<{width}}{'gIoU, second - first':>22}{'95 % interval':>20}{'p':>9}{'N':>7}",
         ]
         for kind, found in [*self.kinds.items(), ("all", self.overall)]:
@@ -65,7 +65,7 @@ def compare(first: Path, second: Path) -> Comparison:
     Raises:
         InputError: One is damaged, or they are not about the same cases, scored the same way.
     """
-    files = read_samples(first), read_samples(second)
+    files = read_predictions(first), read_predictions(second)
     _check_same("protocol", files[0].protocol, files[1].protocol, files)
     _check_same("data", files[0].data, files[1].data, files)
     _check_ids(*files)
@@ -86,7 +86,7 @@ def compare(first: Path, second: Path) -> Comparison:
 
 
 def _difference(
-    files: tuple[SamplesFile, SamplesFile], ids: Iterable[str], *, over_kinds: bool
+    files: tuple[PredictionsFile, PredictionsFile], ids: Iterable[str], *, over_kinds: bool
 ) -> PairedDifference:
     rows = [(files[0].rows[i], files[1].rows[i]) for i in ids]
     return paired_difference(
@@ -101,7 +101,7 @@ def _check_same(
     what: str,
     first: Mapping[str, Any],
     second: Mapping[str, Any],
-    files: tuple[SamplesFile, SamplesFile],
+    files: tuple[PredictionsFile, PredictionsFile],
 ) -> None:
     for key in dict.fromkeys([*first, *second]):
         if first.get(key) != second.get(key):
@@ -111,12 +111,12 @@ def _check_same(
             )
 
 
-def _check_ids(file: SamplesFile, other: SamplesFile) -> None:
+def _check_ids(file: PredictionsFile, other: PredictionsFile) -> None:
     if missing := [name for name in other.rows if name not in file.rows]:
         shown = ", ".join(missing[:_SHOWN_IDS]) + (" …" if len(missing) > _SHOWN_IDS else "")
         raise InputError(f"{file.path} lacks {len(missing)} cases of {other.path}: {shown}")
 
 
-def _called(file: SamplesFile) -> str:
+def _model_name(file: PredictionsFile) -> str:
     name, digest = file.model.get("name"), file.model.get("weights_hash")
     return f"{name} ({digest})" if digest else str(name)

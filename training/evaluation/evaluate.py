@@ -1,4 +1,4 @@
-"""`segzero evaluate`: ask a model everything that stands in some data, and score it.
+"""`segzero evaluate`: run a model on all queries of some data, and score its answers.
 
     segzero evaluate --data DIR --model tabletop --json
     segzero evaluate --data DIR --prompts truth         the segmenter alone, given true prompts
@@ -8,7 +8,7 @@
     segzero evaluate --compare A.jsonl B.jsonl          is the second model better?
     accelerate launch --num_processes 4 -m training.evaluation.evaluate --data DIR --model M
 
-The rules of scoring stand in `training.evaluation.metrics` and in docs/evaluation.md. A failure
+The rules of scoring are in `training.evaluation.metrics` and in docs/evaluation.md. A failure
 counts as IoU 0 and is never dropped.
 """
 
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from tqdm import tqdm
 
@@ -35,7 +35,7 @@ from training.evaluation.cases import (
     BENCHMARKS,
     Case,
     CaseSet,
-    PictureCases,
+    ImageCases,
     TrueAnswer,
     open_benchmark,
     open_data,
@@ -43,19 +43,19 @@ from training.evaluation.cases import (
 from training.evaluation.distributed import among_launched, among_new, is_first, is_launched
 from training.evaluation.metrics import IGNORE_POLICIES, LISA, score_answer, score_failure
 from training.evaluation.predictions import (
-    AskedModel,
+    EvaluatedModel,
     Protocol,
     Scored,
     check_writable,
-    write_samples,
+    write_predictions,
     write_whole,
 )
 from training.evaluation.predictors import (
-    Answerer,
-    Reply,
-    ask_baseline,
-    ask_in_batches,
-    ask_pipeline,
+    Prediction,
+    Predictor,
+    baseline_predictor,
+    batch_predictor,
+    pipeline_predictor,
 )
 from training.evaluation.summary import as_table, report
 
@@ -63,55 +63,55 @@ BAD_INPUT_EXIT_CODE = 2
 KINDS: Final = tuple(dict.fromkeys((*QUERY_KINDS, *REFCOCO_KINDS, *REASONSEG_KINDS)))
 _USUAL_SPLIT: Final = "val"
 
-Share: TypeAlias = tuple[list[Scored], AskedModel]
-"""What one process did."""
+Share: TypeAlias = tuple[list[Scored], EvaluatedModel]
+"""The predictions of one process, and the model that made them."""
 
 
 def evaluate(
-    pictures: Sequence[PictureCases], answer: Answerer, ignore: str = LISA, *, quiet: bool = False
+    images: Sequence[ImageCases], predict: Predictor, ignore: str = LISA, *, quiet: bool = False
 ) -> list[Scored]:
-    """Ask everything about the pictures, with a progress bar on standard error.
+    """Predict and score all cases, with a progress bar on standard error.
 
     Args:
-        pictures: What to ask.
-        answer: Who answers.
+        images: The cases, by image.
+        predict: Makes the predictions.
         ignore: One of `IGNORE_POLICIES`.
         quiet: Show no progress bar.
 
     Raises:
-        InputError: A picture cannot be read.
+        InputError: An image cannot be read.
     """
     scored: list[Scored] = []
-    total = sum(len(picture.cases) for picture in pictures)
+    total = sum(len(entry.cases) for entry in images)
     with tqdm(
         total=total, unit="query", desc="evaluate", file=sys.stderr, disable=quiet
     ) as progress:
-        for picture in pictures:
-            view = picture.read()
-            replies = answer(picture, view)
-            for case, truth, reply in zip(picture.cases, view.truths, replies, strict=True):
-                scored.append(score(case, truth.under(ignore), reply))
-            progress.update(len(picture.cases))
+        for entry in images:
+            view = entry.read()
+            predictions = predict(entry, view)
+            for case, truth, found in zip(entry.cases, view.truths, predictions, strict=True):
+                scored.append(score(case, truth.under(ignore), found))
+            progress.update(len(entry.cases))
     return scored
 
 
-def score(case: Case, truth: TrueAnswer, reply: Reply) -> Scored:
-    """Score the reply to one case."""
-    if reply.masks is None:
-        outcome = score_failure(case.kind, truth.mask, reply.ms, unusable=reply.unusable)
-        return Scored(case, outcome, reply.completion, reply.prompts, (), reply.error)
+def score(case: Case, truth: TrueAnswer, found: Prediction) -> Scored:
+    """Score the prediction of one case."""
+    if found.masks is None:
+        outcome = score_failure(case.kind, truth.mask, found.ms, unusable=found.unusable)
+        return Scored(case, outcome, found.completion, found.prompts, (), found.error)
     outcome = score_answer(
         case.kind,
-        reply.masks,
+        found.masks,
         truth.mask,
-        [prompt.box for prompt in reply.prompts],
+        [prompt.box for prompt in found.prompts],
         truth.boxes,
-        reply.ms,
-        points=[point for prompt in reply.prompts for point in prompt.points],
+        found.ms,
+        points=[point for prompt in found.prompts for point in prompt.points],
         ignore=truth.ignore,
     )
-    masks = tuple(Rle.from_mask(mask) for mask in reply.masks)
-    return Scored(case, outcome, reply.completion, reply.prompts, masks)
+    masks = tuple(Rle.from_mask(mask) for mask in found.masks)
+    return Scored(case, outcome, found.completion, found.prompts, masks)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,22 +141,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--segmenter", help="folder or Hub id in place of the model's own")
     add("--template", help="prompt template in place of the model's own")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    add("--grammar", action="store_true", help="only let well-formed answers be said")
-    add("--kind", choices=KINDS, help="only this kind of question")
-    add("--limit", type=positive, help="at most so many questions (or scenes)")
+    add("--grammar", action="store_true", help="constrain decoding to well-formed answers")
+    add("--kind", choices=KINDS, help="only queries of this kind")
+    add("--limit", type=positive, help="at most this many queries (or scenes)")
     add(
         "--ignore",
         choices=IGNORE_POLICIES,
         default=LISA,
         help="pixels to ignore count nowhere (lisa, default) or as meant (reference)",
     )
-    add(
-        "--processes",
-        type=positive,
-        default=1,
-        help="share the pictures among so many processes",
-    )
-    add("--batch", type=positive, default=1, help="questions about one picture asked at once")
+    add("--processes", type=positive, default=1, help="number of processes that share the images")
+    add("--batch", type=positive, default=1, help="queries about one image asked at once")
     blind = parser.add_mutually_exclusive_group()
     blind.add_argument(
         "--prompts", choices=("truth",), help="measure the segmenter alone, with true prompts"
@@ -164,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     blind.add_argument(
         "--baseline", choices=("random", "largest"), help="pick a true mask without looking"
     )
-    add("--samples", type=Path, help="write what became of every question to this file")
+    add("--samples", type=Path, help="write the prediction of every query to this file")
     add("--report", type=Path, help="write an HTML page with the worst and best answers")
     add("--json", action="store_true", help="print one JSON object")
     return parser
@@ -181,20 +176,25 @@ def _run(args: argparse.Namespace) -> str:
         return _measure_segmenter(args)
     if args.grammar and (args.batch > 1 or args.baseline):
         raise InputError(
-            "--grammar is for a model that is asked one question after the other; leave out"
+            "--grammar is for a model that is asked one query after the other; leave out"
             " --batch and --baseline"
         )
     for path in filter(None, (args.samples, args.report)):
         check_writable(path)
     # Before any model is loaded, so that damaged data is found in the first second.
     cases = _open(args)
-    samples, model = _ask_all(args, cases)
+    samples, model = _predict_all(args, cases)
     if not is_first():
         return ""
     protocol = Protocol(args.ignore, cases.averaging)
-    figures = report(samples, protocol, model, cases.data)
-    _write_files(args, figures, samples, cases, protocol, model)
-    return json.dumps(figures) if args.json else as_table(figures)
+    summary = report(samples, protocol, model, cases.data)
+    if args.samples:
+        write_predictions(args.samples, samples, protocol, model, cases.data)
+    if args.report:
+        from training.evaluation.html_report import build_report
+
+        write_whole(args.report, build_report(summary, samples, cases, args.ignore))
+    return json.dumps(summary) if args.json else as_table(summary)
 
 
 def _measure_segmenter(args: argparse.Namespace) -> str:
@@ -203,8 +203,8 @@ def _measure_segmenter(args: argparse.Namespace) -> str:
     if args.data is None:
         raise InputError("--prompts truth needs rendered scenes (--data)")
     folders = open_scenes(args.data)
-    figures = measure(load(args.segmenter, args.model, args.device), folders[: args.limit])
-    return json.dumps(figures) if args.json else as_text(figures)
+    summary = measure(load(args.segmenter, args.model, args.device), folders[: args.limit])
+    return json.dumps(summary) if args.json else as_text(summary)
 
 
 def _open(args: argparse.Namespace) -> CaseSet:
@@ -227,76 +227,55 @@ def _open(args: argparse.Namespace) -> CaseSet:
     return open_benchmark(options)
 
 
-def _ask_all(args: argparse.Namespace, cases: CaseSet) -> tuple[list[Scored], AskedModel]:
-    """Ask everything, here or shared with other processes; results in the order of the cases."""
-    count = min(args.processes, len(cases.pictures))
+def _predict_all(args: argparse.Namespace, cases: CaseSet) -> tuple[list[Scored], EvaluatedModel]:
+    """Predict all cases, here or shared with other processes; results in the cases' order."""
+    count = min(args.processes, len(cases.images))
     if is_launched():
-        shares = among_launched(partial(_ask_launched, args, cases), args.device)
+        shares = among_launched(partial(_predict_launched, args, cases), args.device)
     elif count > 1:
-        shares = among_new(_ask_alone, args, count)
+        shares = among_new(_predict_alone, args, count)
     else:
-        shares = [_ask_share(args, cases, 0, 1)]
+        shares = [_predict_share(args, cases, 0, 1)]
     by_id = {sample.case.id: sample for samples, _ in shares for sample in samples}
     return [by_id[case.id] for case in cases.cases], shares[0][1]
 
 
-def _ask_launched(
+def _predict_launched(
     args: argparse.Namespace, cases: CaseSet, rank: int, count: int, device: str
 ) -> Share:
     if args.device == "auto":
         args = argparse.Namespace(**vars(args) | {"device": device})
-    return _ask_share(args, cases, rank, count)
+    return _predict_share(args, cases, rank, count)
 
 
-def _ask_alone(args: argparse.Namespace, rank: int, count: int) -> Share:
+def _predict_alone(args: argparse.Namespace, rank: int, count: int) -> Share:
     """Open the data and take a share of it, in a process of its own."""
-    return _ask_share(args, _open(args), rank, count)
+    return _predict_share(args, _open(args), rank, count)
 
 
-def _ask_share(args: argparse.Namespace, cases: CaseSet, rank: int, count: int) -> Share:
-    answer, model = _load(args)
-    return evaluate(cases.share(rank, count), answer, args.ignore, quiet=rank > 0), model
+def _predict_share(args: argparse.Namespace, cases: CaseSet, rank: int, count: int) -> Share:
+    predict, model = _load(args)
+    return evaluate(cases.share(rank, count), predict, args.ignore, quiet=rank > 0), model
 
 
-def _load(args: argparse.Namespace) -> tuple[Answerer, AskedModel]:
+def _load(args: argparse.Namespace) -> tuple[Predictor, EvaluatedModel]:
     if args.baseline:
-        return ask_baseline(args.baseline), AskedModel(f"blind guess: {args.baseline}")
-    loaded: dict[str, Any] = {
-        "segmenter": args.segmenter,
-        "device": args.device,
-        "template": args.template,
-    }
+        return baseline_predictor(args.baseline), EvaluatedModel(f"blind guess: {args.baseline}")
+    options = {"segmenter": args.segmenter, "device": args.device, "template": args.template}
     if args.batch > 1:
         from training.evaluation.batch_inference import load_with_batches
 
-        pipeline, reasoner = load_with_batches(args.model, **loaded)
-        answer = ask_in_batches(pipeline, reasoner.complete, args.batch)
+        pipeline, reasoner = load_with_batches(args.model, **options)
+        predict = batch_predictor(pipeline, reasoner.complete, args.batch)
     else:
         from segzero_core.pipeline import SegZero
 
-        pipeline = SegZero.load(args.model, grammar=args.grammar, **loaded)
-        answer = ask_pipeline(pipeline)
+        pipeline = SegZero.load(args.model, grammar=args.grammar, **options)
+        predict = pipeline_predictor(pipeline)
     identity, template = pipeline.identity, pipeline.description.prompt_template
-    asked = AskedModel(
+    return predict, EvaluatedModel(
         identity.name, identity.weights_hash, template, args.batch, grammar=args.grammar
     )
-    return answer, asked
-
-
-def _write_files(
-    args: argparse.Namespace,
-    figures: dict[str, Any],
-    samples: Sequence[Scored],
-    cases: CaseSet,
-    protocol: Protocol,
-    model: AskedModel,
-) -> None:
-    if args.samples:
-        write_samples(args.samples, samples, protocol, model, cases.data)
-    if args.report:
-        from training.evaluation.html_report import build_report
-
-        write_whole(args.report, build_report(figures, samples, cases, args.ignore))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

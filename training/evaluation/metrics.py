@@ -1,9 +1,9 @@
-"""How answers are scored: the one code path for evaluation, rewards and studies.
+"""Scores answers: the one implementation for evaluation, rewards and studies.
 
 The rules: the IoU of a query is that of the union of the predicted masks with the union of the
-true ones. Where nothing fits (`none`), an empty answer scores 1 and any mask 0. An unusable reply
-scores 0 and stays in the count. How pixels are treated that an annotation wants ignored is a
-choice; see `IGNORE_POLICIES`.
+true ones. Where nothing fits (`none`), an empty answer scores 1 and any mask 0. An unusable
+completion scores 0 and stays in the count. `IGNORE_POLICIES` lists how pixels count that an
+annotation wants ignored.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ BOX_HIT_IOU = 0.5
 LISA: Final = "lisa"
 REFERENCE: Final = "reference"
 IGNORE_POLICIES: Final = (LISA, REFERENCE)
-"""Pixels to ignore count nowhere | they count as meant, as in the reference's ReasonSeg."""
+"""Ignored pixels count nowhere | they belong to the object, as in the reference's ReasonSeg."""
 
 OVER_KINDS: Final = "mean of the kinds' means"
 OVER_QUERIES: Final = "mean of the queries"
-"""How `giou` over several kinds of queries is put together."""
+"""How `giou` is averaged over several kinds of queries."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one query.
+    """The score of one query.
 
     Attributes:
         kind: The kind of the query.
@@ -41,7 +41,7 @@ class Outcome:
         intersection: Pixels that are both predicted and true.
         union: Pixels that are either.
         box_hits: Share of boxes that are right; None where no object is meant.
-        unusable: No answer could be read from the reply.
+        unusable: No answer could be read from the completion.
         refused: The answer was "nothing fits".
         ms: Time the answer took [ms].
         point_hits: Share of points inside the true mask; None where no object is meant, or where
@@ -61,14 +61,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a set of queries; None where a figure has no query to stand on.
+    """The metrics of a set of queries; None where no query counts for a metric.
 
     Attributes:
-        giou: Mean score of a kind's queries; over several kinds, as `summarise` was told.
+        giou: Mean score of a kind's queries; over several kinds, averaged as `summarize` says.
         ciou: Summed intersections over summed unions.
         box_acc_50: Mean share of right boxes, over the queries that mean something.
         point_in_mask: Mean share of points inside the true mask, over the same queries.
-        unusable: Share of queries without a usable reply.
+        unusable: Share of queries without a usable completion.
         refusals_correct: Share of the `none` queries that were refused.
         refusals_wrong: Share of the other queries that were refused.
         n: Number of queries, failures included.
@@ -138,7 +138,7 @@ def score_failure(kind: str, truth: NDArray[np.bool_], ms: float, *, unusable: b
         kind: The kind of the query.
         truth: bool [H, W], all meant objects together.
         ms: Time until it failed [ms].
-        unusable: The reply could not be read, rather than something else having failed.
+        unusable: The completion could not be read, rather than another part having failed.
     """
     hits = None if kind == NONE else 0.0
     area = int(np.count_nonzero(truth))
@@ -196,8 +196,8 @@ def by_kind(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     return kinds
 
 
-def summarise(outcomes: Sequence[Outcome], averaging: str = OVER_KINDS) -> Summary:
-    """Put the figures of outcomes together.
+def summarize(outcomes: Sequence[Outcome], averaging: str = OVER_KINDS) -> Summary:
+    """Summarize outcomes.
 
     Args:
         outcomes: One per query.

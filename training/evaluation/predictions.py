@@ -1,19 +1,19 @@
-"""What became of every case, as lines of JSON: written by an evaluation, read by a comparison.
+"""The predictions of an evaluation as lines of JSON, for `--compare` and the study.
 
-The first line says who was asked what and how it was scored; each further line is a case.
+The first line holds the model, the data and how it was scored; each further line is a case.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import InputError
+from segzero_core.files import write_atomically
 from segzero_core.types import ObjectPrompt
 from training.data.sources.rle import Rle
 from training.evaluation.cases import Case, DataIdentity
@@ -25,14 +25,14 @@ _HEADER_KEYS: Final = ("protocol", "model", "data")
 
 @dataclass(frozen=True)
 class Scored:
-    """One case with its answer and its score.
+    """One case with its prediction and its score.
 
     Attributes:
         case: What was asked.
         outcome: How it was scored.
-        completion: The reasoner's whole reply.
+        completion: The reasoner's whole completion.
         prompts: The objects of the answer, in pixels of the image.
-        masks: One per object, for pictures of the answer; not written to a file.
+        masks: One per object, for images of the answer; not written to a file.
         error: What went wrong; empty where nothing did.
     """
 
@@ -47,17 +47,17 @@ class Scored:
         """Return the values of its line."""
         boxes = [list(prompt.box.xyxy) for prompt in self.prompts]
         points = [[list(point.xy) for point in prompt.points] for prompt in self.prompts]
-        said = {"completion": self.completion, "boxes": boxes, "points": points}
-        return asdict(self.case) | asdict(self.outcome) | said | {"error": self.error}
+        answer = {"completion": self.completion, "boxes": boxes, "points": points}
+        return self.case.to_values() | asdict(self.outcome) | answer | {"error": self.error}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How cases are scored; figures of different protocols cannot be compared.
+    """How cases are scored; metrics of different protocols cannot be compared.
 
     Attributes:
         ignore: One of `IGNORE_POLICIES`.
-        giou: How the figure over several kinds is put together.
+        giou: How the metric over several kinds is averaged.
         empty: What a case scores in which neither answer nor truth has a pixel.
     """
 
@@ -67,15 +67,15 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class AskedModel:
-    """Who answered.
+class EvaluatedModel:
+    """Which model made the predictions.
 
     Attributes:
         name: As it was called; a blind guess says so.
         weights_hash: See `ModelIdentity`; empty for a blind guess.
         template: The prompt template; empty for a blind guess.
-        batch: Questions asked at once; with more than one, replies may differ in a word.
-        grammar: Only well-formed answers could be said.
+        batch: Queries asked at once; with more than one, completions may differ in a word.
+        grammar: Decoding was constrained to well-formed answers.
     """
 
     name: str
@@ -86,13 +86,13 @@ class AskedModel:
 
 
 @dataclass(frozen=True)
-class SamplesFile:
-    """A file that was read.
+class PredictionsFile:
+    """A file of predictions that was read.
 
     Attributes:
         path: Where it lies.
         protocol: See `Protocol`, as values.
-        model: See `AskedModel`, as values.
+        model: See `EvaluatedModel`, as values.
         data: See `DataIdentity`, as values.
         rows: The lines, by the id of their case.
     """
@@ -104,14 +104,14 @@ class SamplesFile:
     rows: Mapping[str, Mapping[str, Any]]
 
 
-def write_samples(
+def write_predictions(
     path: Path,
     samples: Sequence[Scored],
     protocol: Protocol,
-    model: AskedModel,
+    model: EvaluatedModel,
     data: DataIdentity,
 ) -> None:
-    """Write a file; it gets its name when it is whole.
+    """Write a file of predictions, in one step.
 
     Raises:
         InputError: It cannot be written.
@@ -126,8 +126,8 @@ def write_samples(
     write_whole(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
-def read_samples(path: Path) -> SamplesFile:
-    """Read a file.
+def read_predictions(path: Path) -> PredictionsFile:
+    """Read a file of predictions.
 
     Raises:
         InputError: It is missing or damaged.
@@ -154,7 +154,7 @@ def read_samples(path: Path) -> SamplesFile:
         rows[row["id"]] = row
     if not rows:
         raise InputError(f"{path}: there is no case in it")
-    return SamplesFile(path, header["protocol"], header["model"], header["data"], rows)
+    return PredictionsFile(path, header["protocol"], header["model"], header["data"], rows)
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
@@ -190,22 +190,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that nobody finds half of it.
+    """Write a text file in one step, so that nobody finds half of it.
 
     Raises:
         InputError: It cannot be written.
     """
-    with _temporary(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        yield temporary
+        write_atomically(path, text)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

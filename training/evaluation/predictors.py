@@ -1,42 +1,38 @@
-"""Who answers in an evaluation: a model, question by question or in batches, or a blind guess."""
+"""Predictors of an evaluation: a model, query by query or in batches, or a blind guess."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import InputError, ReasoningError, SegZeroError
 from segzero_core.pipeline import SegZero
 from segzero_core.types import Box, ObjectPrompt, Point, RgbImage
 from training.data.mask_prompts import mask_to_prompt
-from training.evaluation.cases import Case, PictureCases, View
-
-if TYPE_CHECKING:
-    from segzero_core.checkpoints.description import ModelDescription
-    from segzero_core.encoders.base import Embedding, ImageEncoder
+from training.evaluation.cases import Case, ImageCases, View
 
 BASELINE_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Reply:
-    """What came back for one case.
+class Prediction:
+    """A model's answer to one case.
 
     Attributes:
-        completion: The reasoner's whole reply, as far as it came; empty for a blind guess.
+        completion: The reasoner's whole completion, as far as it came; empty for a blind guess.
         prompts: The objects of the answer, in pixels of the image.
         masks: bool [N, H, W], one per object; None where there is no answer.
         ms: Time it took [ms].
-        unusable: The reply could not be read.
+        unusable: The completion could not be read.
         error: What went wrong; empty where nothing did.
     """
 
@@ -48,46 +44,19 @@ class Reply:
     error: str = ""
 
 
-Answerer = Callable[[PictureCases, View], list[Reply]]
-"""Answers everything that is asked about a picture: one reply per case, in order."""
+Predictor = Callable[[ImageCases, View], list[Prediction]]
+"""Answers all cases of one image, in their order."""
 
 
-class EncodeOnce:
-    """An image encoder that remembers the last image: questions about one come together.
+def pipeline_predictor(pipeline: SegZero) -> Predictor:
+    """Answer with a model, query by query; a failure counts as an answer without objects.
 
-    Args:
-        encoder: Does the work.
+    A pipeline of `SegZero.load` encodes an image once for all queries about it.
     """
-
-    def __init__(self, encoder: ImageEncoder) -> None:
-        self._encoder = encoder
-        self._lock = threading.Lock()
-        self._last: tuple[RgbImage, Embedding] | None = None
-
-    @property
-    def backend(self) -> str:
-        """What runs the encoder."""
-        return self._encoder.backend
-
-    def encode(self, image: RgbImage) -> Embedding:
-        """Encode an image, unless it is the very array of the last call; see `ImageEncoder`."""
-        with self._lock:
-            if self._last is None or self._last[0] is not image:
-                self._last = (image, self._encoder.encode(image))
-            return self._last[1]
+    return lambda cases, view: [_ask(pipeline, view.image, case) for case in cases.cases]
 
 
-def ask_pipeline(pipeline: SegZero) -> Answerer:
-    """Answer with a model, question by question; whatever it fails at counts as nothing found."""
-    pipeline = replace(pipeline, encoder=EncodeOnce(pipeline.encoder))
-
-    def answer(picture: PictureCases, view: View) -> list[Reply]:
-        return [_ask(pipeline, view.image, case) for case in picture.cases]
-
-    return answer
-
-
-def _ask(pipeline: SegZero, image: RgbImage, case: Case, ms_before: float = 0.0) -> Reply:
+def _ask(pipeline: SegZero, image: RgbImage, case: Case, ms_before: float = 0.0) -> Prediction:
     started = time.perf_counter()
     try:
         result = pipeline.segment(image, case.query)
@@ -97,52 +66,50 @@ def _ask(pipeline: SegZero, image: RgbImage, case: Case, ms_before: float = 0.0)
         if not unusable:
             tqdm.write(f"{case.id}: {case.query!r}: {error}", file=sys.stderr)
         completion = error.completion if isinstance(error, ReasoningError) else ""
-        return Reply(completion, (), None, ms, unusable, str(error))
+        return Prediction(completion, (), None, ms, unusable, str(error))
     ms = ms_before + (time.perf_counter() - started) * 1e3
     reasoning = result.reasoning
-    return Reply(reasoning.completion, reasoning.prompts, result.segmentation.masks, ms)
+    return Prediction(reasoning.completion, reasoning.prompts, result.segmentation.masks, ms)
 
 
-def ask_in_batches(
+def batch_predictor(
     pipeline: SegZero, complete: Callable[[RgbImage, Sequence[str]], list[str]], size: int
-) -> Answerer:
-    """Answer with a model that thinks about several questions of a picture at once.
+) -> Predictor:
+    """Answer with a model that completes several queries about an image at once.
 
-    From the replies on, everything is as question by question.
+    From the completions on, everything is as query by query.
 
     Args:
         pipeline: The model; its reasoner is asked where a batch fails.
-        complete: Replies to several queries about one image.
+        complete: Returns the completions of several queries about one image.
         size: At most so many at once.
     """
-    pipeline = replace(pipeline, encoder=EncodeOnce(pipeline.encoder))
 
-    def answer(picture: PictureCases, view: View) -> list[Reply]:
-        replies = []
-        for start in range(0, len(picture.cases), size):
-            replies += answer_batch(picture.cases[start : start + size], view.image)
-        return replies
-
-    def answer_batch(cases: Sequence[Case], image: RgbImage) -> list[Reply]:
+    def predict_batch(cases: Sequence[Case], image: RgbImage) -> list[Prediction]:
         started = time.perf_counter()
         try:
             texts = complete(image, [case.query for case in cases])
         except SegZeroError:
-            # One by one, it shows which question it was.
+            # One by one, it shows which query it was.
             return [_ask(pipeline, image, case) for case in cases]
         ms_each = (time.perf_counter() - started) * 1e3 / len(cases)
-        description = pipeline.description
+        reasoners = (_KnownCompletion(text, pipeline.description) for text in texts)
         return [
-            _ask(replace(pipeline, reasoner=_Said(text, description)), image, case, ms_each)
-            for case, text in zip(cases, texts, strict=True)
+            _ask(replace(pipeline, reasoner=reasoner), image, case, ms_each)
+            for case, reasoner in zip(cases, reasoners, strict=True)
         ]
 
-    return answer
+    def predict(cases: ImageCases, view: View) -> list[Prediction]:
+        starts = range(0, len(cases.cases), size)
+        batches = (predict_batch(cases.cases[i : i + size], view.image) for i in starts)
+        return [prediction for batch in batches for prediction in batch]
+
+    return predict
 
 
 @dataclass(frozen=True)
-class _Said:
-    """A reasoner whose reply is already there."""
+class _KnownCompletion:
+    """A reasoner whose completion is there already."""
 
     text: str
     description: ModelDescription
@@ -151,18 +118,13 @@ class _Said:
         yield self.text
 
 
-def ask_baseline(name: str) -> Answerer:
-    """Answer blindly with the mask of one thing in the picture: a `random` one, or the `largest`.
+def baseline_predictor(name: str) -> Predictor:
+    """Answer blindly with the mask of one object in the image: a `random` one, or the `largest`.
 
-    The random one depends on the case alone, so that it does not matter who asks it.
+    The random one depends on the case alone, so it does not matter which process answers.
     """
 
-    def answer(picture: PictureCases, view: View) -> list[Reply]:
-        if not view.objects:
-            raise InputError("a blind guess needs rendered scenes with something in them")
-        return [guess(case, view.objects) for case in picture.cases]
-
-    def guess(case: Case, objects: Sequence[NDArray[np.bool_]]) -> Reply:
+    def guess(case: Case, objects: Sequence[NDArray[np.bool_]]) -> Prediction:
         started = time.perf_counter()
         if name == "random":
             rng = np.random.default_rng((BASELINE_SEED, zlib.crc32(case.id.encode())))
@@ -171,6 +133,11 @@ def ask_baseline(name: str) -> Answerer:
             mask = max(objects, key=np.count_nonzero)
         box, points = mask_to_prompt(mask, max_points=1)
         prompt = ObjectPrompt(Box(*box), tuple(Point(x, y) for x, y in points))
-        return Reply("", (prompt,), mask[None], (time.perf_counter() - started) * 1e3)
+        return Prediction("", (prompt,), mask[None], (time.perf_counter() - started) * 1e3)
 
-    return answer
+    def predict(cases: ImageCases, view: View) -> list[Prediction]:
+        if not view.objects:
+            raise InputError("a blind guess needs rendered scenes with objects in them")
+        return [guess(case, view.objects) for case in cases.cases]
+
+    return predict

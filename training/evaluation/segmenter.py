@@ -1,4 +1,4 @@
-"""The segmenter alone: every object of the scenes, prompted with its true box and points."""
+"""Evaluates the segmenter alone: every object is prompted with its true box and points."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def measure(loaded: LoadedSegmenter, folders: Sequence[Path]) -> dict[str, Any]:
     both = scores[POINT_COUNTS[0]]
     kinds = sorted({score.kind for score in both})
     return {
-        **_figures(both),
+        **_metrics(both),
         "box_acc_50": None,
         "unusable": 0.0,
         "refusals_correct": None,
         "ms": seconds * 1e3 / max(1, len(folders)),
-        "kinds": {kind: _figures([s for s in both if s.kind == kind]) for kind in kinds},
+        "kinds": {kind: _metrics([s for s in both if s.kind == kind]) for kind in kinds},
         "sizes": {
-            f"{name}, {count} points": _figures([s for s in scores[count] if s.large or not only])
+            f"{name}, {count} points": _metrics([s for s in scores[count] if s.large or not only])
             for name, only in (("over 48x48", True), ("all", False))
             for count in POINT_COUNTS
         },
@@ -112,7 +112,7 @@ def _measure_scene(
     return scores
 
 
-def _figures(scores: Sequence[ObjectScore]) -> dict[str, Any]:
+def _metrics(scores: Sequence[ObjectScore]) -> dict[str, Any]:
     """Mean IoU (as `giou`), cIoU, the error of the predicted IoU, and N."""
     if not scores:
         return {"giou": None, "ciou": None, "guess_error": None, "n": 0}
@@ -125,14 +125,14 @@ def _figures(scores: Sequence[ObjectScore]) -> dict[str, Any]:
     }
 
 
-def as_text(figures: dict[str, Any]) -> str:
-    """Write the figures as a table: by size, then by kind of object."""
+def as_text(summary: dict[str, Any]) -> str:
+    """Write the metrics as a table: by size, then by object class."""
     lines = [f"{'objects':<24}{'mean IoU':>9}{'cIoU':>7}{'|guess error|':>15}{'N':>7}"]
-    for name, row in [*figures["sizes"].items(), *figures["kinds"].items()]:
+    for name, row in [*summary["sizes"].items(), *summary["kinds"].items()]:
         shown = (
             "-" if row[k] is None else f"{row[k]:.3f}" for k in ("giou", "ciou", "guess_error")
         )
         iou, ciou, error = shown
         lines.append(f"{name:<24}{iou:>9}{ciou:>7}{error:>15}{row['n']:>7}")
-    lines.append(f"{figures['ms']:.0f} ms a scene")
+    lines.append(f"{summary['ms']:.0f} ms a scene")
     return "\n".join(lines)

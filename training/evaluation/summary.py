@@ -1,4 +1,4 @@
-"""The figures of an evaluation with their intervals, as an object and as a table."""
+"""The summary of an evaluation: its metrics with their intervals, as an object and as a table."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from training.evaluation.bootstrap import RESAMPLES, Interval, Resampler
 from training.evaluation.cases import DataIdentity
-from training.evaluation.metrics import NONE, OVER_KINDS, Outcome, summarise
-from training.evaluation.predictions import AskedModel, Protocol, Scored
+from training.evaluation.metrics import NONE, OVER_KINDS, Outcome, summarize
+from training.evaluation.predictions import EvaluatedModel, Protocol, Scored
 
-FIGURES = (
+METRICS = (
     # key, heading of the table
     ("giou", "gIoU"),
     ("ciou", "cIoU"),
@@ -21,36 +21,36 @@ FIGURES = (
     ("refusals_correct", "refused"),
     ("refusals_wrong", "wrongly"),
 )
-"""All figures that are shares. `refused` is right where nothing fits, `wrongly` where it does."""
+"""All metrics that are shares. `refused` is right where nothing fits, `wrongly` elsewhere."""
 
 
 def report(
-    samples: Sequence[Scored], protocol: Protocol, model: AskedModel, data: DataIdentity
+    samples: Sequence[Scored], protocol: Protocol, model: EvaluatedModel, data: DataIdentity
 ) -> dict[str, Any]:
-    """Put everything into the one object that `--json` prints."""
-    resampler = Resampler([sample.case.picture for sample in samples])
+    """Return the one object that `--json` prints."""
+    resampler = Resampler([sample.case.image for sample in samples])
     kinds = dict.fromkeys(sample.case.kind for sample in samples)
     return {
-        **_figures(samples, protocol.giou, resampler, None),
-        "kinds": {kind: _figures(samples, protocol.giou, resampler, kind) for kind in kinds},
+        **_summary(samples, protocol.giou, resampler, None),
+        "kinds": {kind: _summary(samples, protocol.giou, resampler, kind) for kind in kinds},
         "protocol": asdict(protocol)
         | {
-            "intervals": f"95 %, {RESAMPLES} bootstrap resamples of the pictures",
-            "pictures": len({sample.case.picture for sample in samples}),
+            "intervals": f"95 %, {RESAMPLES} bootstrap resamples of the images",
+            "pictures": len({sample.case.image for sample in samples}),
         },
         "model": asdict(model),
         "data": asdict(data),
     }
 
 
-def _figures(
+def _summary(
     samples: Sequence[Scored], averaging: str, resampler: Resampler, kind: str | None
 ) -> dict[str, Any]:
-    """The figures of one kind of questions, or of all."""
+    """The metrics of one kind of queries, or of all."""
     outcomes = [s.outcome for s in samples if kind in (None, s.case.kind)]
     used = [s.outcome if kind in (None, s.case.kind) else None for s in samples]
     groups = [s.case.kind for s in samples] if averaging == OVER_KINDS and kind is None else []
-    return asdict(summarise(outcomes, averaging)) | {
+    return asdict(summarize(outcomes, averaging)) | {
         "intervals": _intervals(used, groups, resampler)
     }
 
@@ -58,7 +58,7 @@ def _figures(
 def _intervals(
     outcomes: Sequence[Outcome | None], groups: Sequence[str], resampler: Resampler
 ) -> dict[str, Interval | None]:
-    """The interval of each figure, from the outcomes that are not None."""
+    """The interval of each metric, from the outcomes that are not None."""
 
     def mean(values: Sequence[float | None], groups: Sequence[str] = ()) -> Interval | None:
         tops = [0.0 if value is None else value for value in values]
@@ -84,23 +84,23 @@ def _intervals(
     }
 
 
-def as_table(figures: dict[str, Any]) -> str:
-    """Write a report as a table: one row a kind, all of them below, then what was done."""
-    rows = [*figures["kinds"].items(), ("all", figures)]
+def as_table(summary: dict[str, Any]) -> str:
+    """Write a summary as a table: one row per kind, a row for all, then how it was made."""
+    rows = [*summary["kinds"].items(), ("all", summary)]
     lines = [
-        "kind      " + "".join(f"{heading:>9}" for _, heading in FIGURES) + f"{'N':>7}{'ms':>8}"
+        "kind      " + "".join(f"{heading:>9}" for _, heading in METRICS) + f"{'N':>7}{'ms':>8}"
     ]
     lines += [f"{kind:<10}{_columns(row)}" for kind, row in rows]
     lines.append("")
-    for key, heading in FIGURES[:4]:
-        if figures["intervals"][key]:
-            low, high = figures["intervals"][key]
-            lines.append(f"{heading:<10}{figures[key]:>9.3f}   95 %: {low:.3f} to {high:.3f}")
-    return "\n".join([*lines, *_notes(figures)])
+    for key, heading in METRICS[:4]:
+        if summary["intervals"][key]:
+            low, high = summary["intervals"][key]
+            lines.append(f"{heading:<10}{summary[key]:>9.3f}   95 %: {low:.3f} to {high:.3f}")
+    return "\n".join([*lines, *_notes(summary)])
 
 
-def _notes(figures: dict[str, Any]) -> list[str]:
-    protocol, model, data = figures["protocol"], figures["model"], figures["data"]
+def _notes(summary: dict[str, Any]) -> list[str]:
+    protocol, model, data = summary["protocol"], summary["model"], summary["data"]
     sentences = f", sentences {data['sentences']}" if data["sentences"] else ""
     rejected = f", {data['rejected']} annotations left out" if data["rejected"] else ""
     return [
@@ -112,5 +112,5 @@ def _notes(figures: dict[str, Any]) -> list[str]:
 
 
 def _columns(row: dict[str, Any]) -> str:
-    shown = ("-" if row[key] is None else f"{row[key]:.3f}" for key, _ in FIGURES)
+    shown = ("-" if row[key] is None else f"{row[key]:.3f}" for key, _ in METRICS)
     return "".join(f"{text:>9}" for text in shown) + f"{row['n']:>7}{row['ms'] or 0.0:>8.0f}"

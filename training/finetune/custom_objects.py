@@ -41,8 +41,8 @@ from training.data.sources.coco import HELD_OUT, TRAIN
 from training.evaluation.cases import open_data, prepared_sample
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import LISA
-from training.evaluation.predictions import AskedModel, Protocol, write_samples
-from training.evaluation.predictors import ask_pipeline
+from training.evaluation.predictions import EvaluatedModel, Protocol, write_predictions
+from training.evaluation.predictors import pipeline_predictor
 from training.evaluation.summary import report
 from training.finetune.train import train
 
@@ -106,11 +106,13 @@ def measure(model: str, data: Path, samples_file: Path) -> dict[str, Any]:
     """
     cases = open_data(data, kind=None, split=None, limit=None)
     pipeline = SegZero.load(model)
-    scored = evaluate(cases.pictures, ask_pipeline(pipeline))
+    scored = evaluate(cases.images, pipeline_predictor(pipeline))
     identity = pipeline.identity
-    asked = AskedModel(identity.name, identity.weights_hash, pipeline.description.prompt_template)
+    asked = EvaluatedModel(
+        identity.name, identity.weights_hash, pipeline.description.prompt_template
+    )
     protocol = Protocol(LISA, cases.averaging)
-    write_samples(samples_file, scored, protocol, asked, cases.data)
+    write_predictions(samples_file, scored, protocol, asked, cases.data)
     return report(scored, protocol, asked, cases.data)
 
 

@@ -1,5 +1,5 @@
 """The tabletop study: the tables of Seg-Zero (arXiv:2503.06520) in small. See docs/study.md.
 
-`plan` says what is trained, `jobs` does it, `results` keeps what came out, `figures` computes what
-is shown, `report` and `plots` write it down.
+`plan` says what is trained, `jobs` runs it, `results` keeps the results, `estimates` computes the
+metrics, and `report` and `plots` write them down.
 """

@@ -22,7 +22,7 @@ from typing import Final
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import InputError, SegZeroError
-from training.evaluation.predictions import read_samples, write_whole
+from training.evaluation.predictions import read_predictions, write_whole
 from training.finetune.checkpoints import COMPLETE, METRICS
 from training.study.plan import (
     ASKED_KINDS,
@@ -132,7 +132,7 @@ def choose_rate(study: Study) -> float:
     for arm in rate_arms():
         path = study.folder(arm, 0) / "validation.jsonl"
         if path.is_file():
-            rows = [r for r in read_samples(path).rows.values() if r["kind"] in TRAINED_KINDS]
+            rows = [r for r in read_predictions(path).rows.values() if r["kind"] in TRAINED_KINDS]
             scores[_rate_of(arm)] = sum(r["iou"] for r in rows) / len(rows)
     if not scores:
         return _rate_of(rate_arms()[1])
@@ -334,7 +334,7 @@ def _keep(study: Study, arm: Arm, seed: int) -> None:
     folder = study.folder(arm, seed)
     samples = folder / "test.jsonl"
     if not (study.kept / CASES).is_file():
-        save(cases_of(read_samples(samples), ASKED_KINDS), study.kept / CASES)
+        save(cases_of(read_predictions(samples), ASKED_KINDS), study.kept / CASES)
     files = find_model(_base(study, arm.base))
     base_hash = weights_hash(sorted(files.reasoner.glob("*.safetensors")))
     cases = load_cases(study.kept)

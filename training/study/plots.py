@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from training.study.figures import Trainings
+from training.study.estimates import Trainings
 
 LENGTH: Final = "completions/mean_length"
 REWARD: Final = "reward"
@@ -16,7 +16,7 @@ _SMOOTHED_OVER = 5  # steps
 
 
 def plot_curves(arms: Sequence[Trainings], path: Path) -> None:
-    """Draw the total reward, the length and each term, a colour an arm, a line a training."""
+    """Draw the total reward, the length and each term, a color an arm, a line a training."""
     import matplotlib as mpl
 
     mpl.use("Agg")

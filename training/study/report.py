@@ -14,8 +14,8 @@ from typing import Final
 
 from segzero_core.completion.parser import parse_completion
 from segzero_core.errors import InputError
-from training.study import figures
-from training.study.figures import SEEN, UNSEEN, Estimate, Trainings, load_trainings
+from training.study import estimates
+from training.study.estimates import SEEN, UNSEEN, Estimate, Trainings, load_trainings
 from training.study.jobs import CHOICE
 from training.study.plan import (
     NONE,
@@ -116,7 +116,7 @@ def _setting(cases: Cases, main: Sequence[Trainings]) -> str:
     ]
     base = main[0].results[0].base_hash if main else ""
     return (
-        f"{len(set(cases.pictures))} test scenes; {' and '.join(counts)} questions that mean one"
+        f"{len(set(cases.images))} test scenes; {' and '.join(counts)} questions that mean one"
         f" object, {cases.kinds.count(NONE)} that mean none (annotations `{cases.data_hash}`)."
         f" All arms begin from the weights `{base}`."
     )
@@ -131,20 +131,20 @@ def _main(arms: Sequence[Trainings], cases: Cases) -> str:
     for arm in arms:
         before = _before(arms, arm)
         gains = [
-            _signed(figures.gain(before, arm, cases, split)) if before else ""
+            _signed(estimates.gain(before, arm, cases, split)) if before else ""
             for split in (SEEN, UNSEEN)
         ]
         rows.append(
             (
                 arm.arm.label,
                 str(len(arm.results)) if arm.arm.method else "",
-                _plain(figures.giou(arm, cases, SEEN)),
-                _plain(figures.giou(arm, cases, UNSEEN)),
-                f"{figures.box_accuracy(arm, cases).value:.3f}",
-                f"{figures.point_accuracy(arm, cases).value:.3f}",
+                _plain(estimates.giou(arm, cases, SEEN)),
+                _plain(estimates.giou(arm, cases, UNSEEN)),
+                f"{estimates.box_accuracy(arm, cases).value:.3f}",
+                f"{estimates.point_accuracy(arm, cases).value:.3f}",
                 *gains,
-                f"{figures.refusals(arm, cases).value:.2f}",
-                f"{100 * figures.unusable(arm, cases):.1f} %",
+                f"{estimates.refusals(arm, cases).value:.2f}",
+                f"{100 * estimates.unusable(arm, cases):.1f} %",
             )
         )
     return _table(head, rows)
@@ -170,8 +170,8 @@ def _rewards(main: Sequence[Trainings], arms: Sequence[Trainings]) -> str:
             (
                 arm.arm.label,
                 str(len(arm.results)) if arm.arm.method else "",
-                _plain(figures.reward(arm)),
-                _signed(figures.reward_rise(before, arm)) if before else "",
+                _plain(estimates.reward(arm)),
+                _signed(estimates.reward_rise(before, arm)) if before else "",
             )
         )
     return _table(("arm", "trainings", "reward, held out", "rise over the baseline"), rows)
@@ -180,7 +180,7 @@ def _rewards(main: Sequence[Trainings], arms: Sequence[Trainings]) -> str:
 def _growth(arms: Sequence[Trainings]) -> str:
     rows = []
     for arm in arms:
-        reward, length = figures.growth(arm, REWARD), figures.growth(arm, LENGTH)
+        reward, length = estimates.growth(arm, REWARD), estimates.growth(arm, LENGTH)
         if reward is None:
             continue
         words = "" if length is None else f"{length.first:.0f} → {length.last:.0f}"
@@ -204,7 +204,7 @@ def _terms(arms: Sequence[Trainings]) -> str:
     for key in reward_terms(learned):
         cells = []
         for arm in learned:
-            found = figures.growth(arm, key)
+            found = estimates.growth(arm, key)
             cells.append("" if found is None else f"{found.first:.2f} → {found.last:.2f}")
         rows.append((title_of(key), *cells))
     return _table(("term", *(arm.arm.label for arm in learned)), rows)
@@ -226,9 +226,9 @@ def _words(arms: Sequence[Trainings]) -> str:
         rows.append(
             (
                 arm.arm.label,
-                *(f"{figures.word_accuracy(arm, kind).value:.3f}" for kind in kinds),
-                _plain(figures.word_accuracy(arm)),
-                _signed(figures.word_gain(before, arm)) if before else "",
+                *(f"{estimates.word_accuracy(arm, kind).value:.3f}" for kind in kinds),
+                _plain(estimates.word_accuracy(arm)),
+                _signed(estimates.word_gain(before, arm)) if before else "",
             )
         )
     return _table(("arm", *kinds, "all", "change"), rows)
@@ -242,7 +242,7 @@ def _pilots(main: Sequence[Trainings], pilots: Sequence[Trainings], cases: Cases
     rows = [_pilot_row("as in the main table", first, cases, "")]
     for arm in pilots:
         rows.append(
-            _pilot_row(arm.arm.label, arm, cases, _signed(figures.gain(first, arm, cases)))
+            _pilot_row(arm.arm.label, arm, cases, _signed(estimates.gain(first, arm, cases)))
         )
     head = (
         "change", "gIoU in-domain", "out-of-domain", "box@50", "point in mask",
@@ -254,12 +254,12 @@ def _pilots(main: Sequence[Trainings], pilots: Sequence[Trainings], cases: Cases
 def _pilot_row(label: str, arm: Trainings, cases: Cases, gain: str) -> tuple[str, ...]:
     return (
         label,
-        f"{figures.giou(arm, cases, SEEN).value:.3f}",
-        f"{figures.giou(arm, cases, UNSEEN).value:.3f}",
-        f"{figures.box_accuracy(arm, cases).value:.3f}",
-        f"{figures.point_accuracy(arm, cases).value:.3f}",
-        f"{figures.refusals(arm, cases).value:.2f}",
-        f"{figures.wrong_refusals(arm, cases).value:.3f}",
+        f"{estimates.giou(arm, cases, SEEN).value:.3f}",
+        f"{estimates.giou(arm, cases, UNSEEN).value:.3f}",
+        f"{estimates.box_accuracy(arm, cases).value:.3f}",
+        f"{estimates.point_accuracy(arm, cases).value:.3f}",
+        f"{estimates.refusals(arm, cases).value:.2f}",
+        f"{estimates.wrong_refusals(arm, cases).value:.3f}",
         gain,
     )
 
@@ -271,9 +271,9 @@ def _sizes(arms: Sequence[Trainings], cases: Cases) -> str:
     rows = [
         (
             arm.arm.label,
-            _plain(figures.giou(arm, cases, SEEN)),
-            _plain(figures.giou(arm, cases, UNSEEN)),
-            _signed(figures.gain(before, arm, cases)) if arm is not before else "",
+            _plain(estimates.giou(arm, cases, SEEN)),
+            _plain(estimates.giou(arm, cases, UNSEEN)),
+            _signed(estimates.gain(before, arm, cases)) if arm is not before else "",
         )
         for arm in arms
     ]

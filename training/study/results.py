@@ -1,7 +1,7 @@
-"""What came out of a training, small enough to be kept beside the document.
+"""Results of the study's trainings, small enough to be committed beside the document.
 
-A file of its own holds the cases, which are the same for all arms; the file of a training holds a
-row of numbers for each figure, in the order of the cases.
+One file holds the cases, which are the same for all arms. The file of a training holds one row of
+numbers per metric, in the order of the cases.
 """
 
 from __future__ import annotations
@@ -13,30 +13,32 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import InputError
-from training.evaluation.predictions import SamplesFile, read_samples, write_whole
+from training.evaluation.predictions import PredictionsFile, read_predictions, write_whole
 
 CASES: Final = "cases.json"
 METRICS: Final = "metrics.jsonl"
 KEPT_COMPLETIONS: Final = 120
+_JSON_KEYS: Final = {"images": "pictures"}
+"""Fields whose key in the committed files differs from their name."""
 _METRIC_KEYS: Final = ("step", "processor_s", "loss", "reward", "reward_std", "kl", "entropy")
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What all arms were asked.
+    """The cases of all arms.
 
     Attributes:
         ids: One per case.
-        pictures: The scene each is about.
+        images: The scene each is about.
         kinds: The kind of each question.
-        splits: `test` where the phrasing, or the pair of colour and kind, is one that training
+        splits: `test` where the phrasing, or the pair of color and kind, is one that training
             never sees; else `train`.
         queries: The questions.
         data_hash: Of the annotations.
     """
 
     ids: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     kinds: tuple[str, ...]
     splits: tuple[str, ...]
     queries: tuple[str, ...]
@@ -45,7 +47,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Result:
-    """What one training, or the model before it, answered.
+    """The answers of one training, or of the model before it.
 
     Attributes:
         arm: Name of the arm.
@@ -54,13 +56,13 @@ class Result:
         weights_hash: Weights that answered.
         iou: For each case.
         refused: For each case, 1 where the answer was empty.
-        unusable: For each case, 1 where the reply could not be read.
+        unusable: For each case, 1 where the completion could not be read.
         box_hit: For each case, the share of boxes that hit.
         point_hit: For each case, the share of points inside the mask; None without a point.
         words: Score of each question of the retention test.
         word_kinds: The kind of each of those.
-        rewards: For each held-out question the mean reward of the replies drawn to it.
-        rewarded: The pictures of those questions.
+        rewards: For each held-out question the mean reward of its sampled completions.
+        rewarded: The images of those questions.
         completions: Of the first cases.
     """
 
@@ -80,7 +82,7 @@ class Result:
     completions: tuple[str, ...] = field(default=())
 
 
-def cases_of(samples: SamplesFile, kinds: Sequence[str]) -> Cases:
+def cases_of(samples: PredictionsFile, kinds: Sequence[str]) -> Cases:
     """The cases of an evaluation that are of the given kinds."""
     rows = [row for row in samples.rows.values() if row["kind"] in kinds]
     columns = (
@@ -90,7 +92,7 @@ def cases_of(samples: SamplesFile, kinds: Sequence[str]) -> Cases:
 
 
 def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases) -> Result:
-    """Put the outcome of all evaluations of a model together.
+    """Combine all evaluations of a model.
 
     Args:
         arm: Name of the arm.
@@ -105,12 +107,12 @@ def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases)
         InputError: A file is damaged, or holds other cases.
     """
     samples = folder / "test.jsonl"
-    found = read_samples(samples)
+    found = read_predictions(samples)
     missing = [name for name in cases.ids if name not in found.rows]
     if missing or found.data["hash"] != cases.data_hash:
         raise InputError(f"{samples}: not the cases of this study; {len(missing)} are missing")
     rows = [found.rows[name] for name in cases.ids]
-    spoken, rewarded = _rows(folder / "words.jsonl"), _rows(folder / "rewards.jsonl")
+    words, rewarded = _rows(folder / "words.jsonl"), _rows(folder / "rewards.jsonl")
     return Result(
         arm=arm,
         seed=seed,
@@ -119,10 +121,12 @@ def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases)
         iou=tuple(round(float(row["iou"]), 4) for row in rows),
         refused=tuple(int(row["refused"]) for row in rows),
         unusable=tuple(int(row["unusable"]) for row in rows),
-        box_hit=tuple(round(_share(row["box_hits"]), 4) for row in rows),
-        point_hit=tuple(_point_share(row["point_hits"]) for row in rows),
-        words=tuple(float(row["score"]) for row in spoken),
-        word_kinds=tuple(str(row["kind"]) for row in spoken),
+        box_hit=tuple(round(row["box_hits"] or 0.0, 4) for row in rows),
+        point_hit=tuple(
+            None if row["point_hits"] is None else round(row["point_hits"], 4) for row in rows
+        ),
+        words=tuple(float(row["score"]) for row in words),
+        word_kinds=tuple(str(row["kind"]) for row in words),
         rewards=tuple(round(float(row["reward"]), 4) for row in rewarded),
         rewarded=tuple(str(row["id"]).rpartition("/")[0] for row in rewarded),
         completions=tuple(str(row["completion"]) for row in rows[:KEPT_COMPLETIONS]),
@@ -130,8 +134,9 @@ def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases)
 
 
 def save(value: Cases | Result, path: Path) -> None:
-    """Write cases or a result as one object."""
-    write_whole(path, json.dumps(asdict(value), separators=(",", ":")) + "\n")
+    """Write cases or a result as one JSON object."""
+    values = {_JSON_KEYS.get(name, name): item for name, item in asdict(value).items()}
+    write_whole(path, json.dumps(values, separators=(",", ":")) + "\n")
 
 
 def load_cases(folder: Path) -> Cases:
@@ -185,14 +190,8 @@ def _is_kept(key: str) -> bool:
 def _load(path: Path, kind: type[Any]) -> Any:
     try:
         values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        names = {key: name for name, key in _JSON_KEYS.items()}
+        columns = {names.get(key, key): value for key, value in values.items()}
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in columns.items()})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a file of the study: {error}") from error
-
-
-def _share(value: Any) -> float:
-    return 0.0 if value is None else float(value)
-
-
-def _point_share(value: Any) -> float | None:
-    return None if value is None else round(float(value), 4)

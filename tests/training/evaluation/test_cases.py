@@ -20,7 +20,7 @@ from training.data.rows import RowOptions
 from training.evaluation.cases import Case, TrueAnswer, open_benchmark, open_data
 from training.evaluation.evaluate import evaluate, main, score
 from training.evaluation.metrics import LISA, OVER_KINDS, OVER_QUERIES, REFERENCE
-from training.evaluation.predictors import Reply
+from training.evaluation.predictors import Prediction
 
 
 def options(source: str, root: Path, split: str, **more) -> SourceOptions:
@@ -33,7 +33,7 @@ def perfect(picture, view):
     for truth in view.truths:
         prompts = tuple(ObjectPrompt(box, ()) for box in truth.boxes)
         masks = np.repeat(truth.mask[None], len(prompts), axis=0)
-        replies.append(Reply("", prompts, masks, 1.0))
+        replies.append(Prediction("", prompts, masks, 1.0))
     return replies
 
 
@@ -62,15 +62,15 @@ def test_the_sentence_policy_decides_what_is_asked(coco: Path, policy: str, quer
     assert cases.data.sentences == policy
 
 
-def test_what_is_asked_about_one_picture_comes_together(coco: Path):
+def test_what_is_asked_about_one_image_comes_together(coco: Path):
     cases = open_benchmark(options("refcoco", coco, "testA"))
-    assert [len(picture.cases) for picture in cases.pictures] == [2, 1]
-    assert cases.pictures[0].cases[0].picture == "train2014/COCO_train2014_000000000001.jpg"
+    assert [len(entry.cases) for entry in cases.images] == [2, 1]
+    assert cases.images[0].cases[0].image == "train2014/COCO_train2014_000000000001.jpg"
 
 
 def test_the_true_mask_of_a_benchmark_scores_1(coco: Path):
     cases = open_benchmark(options("refcoco", coco, "testA"))
-    samples = evaluate(cases.pictures, perfect, quiet=True)
+    samples = evaluate(cases.images, perfect, quiet=True)
     assert [sample.outcome.iou for sample in samples] == [1.0, 1.0, 1.0]
     assert [sample.outcome.box_hits for sample in samples] == [1.0, 1.0, 1.0]
     assert cases.averaging == OVER_QUERIES
@@ -94,7 +94,7 @@ def reasonseg(root: Path) -> Path:
 
 def test_ignored_regions_are_left_out_or_meant(tmp_path: Path):
     cases = open_benchmark(options("reasonseg", reasonseg(tmp_path), "val"))
-    (truth,) = cases.pictures[0].read().truths
+    (truth,) = cases.images[0].read().truths
     assert truth.under(LISA) is truth
     assert (int(truth.mask.sum()), int(truth.ignore.sum())) == (400, 400)
     assert truth.boxes == (Box(10, 20, 30, 40),)
@@ -120,7 +120,9 @@ def test_the_ignore_policies_on_four_by_four_pixels(
     truth, ignore, found = (np.zeros((4, 4), bool) for _ in range(3))
     truth[:, :2] = ignore[:, 2:] = found[:, :3] = True
     box = box_from_mask(found)
-    reply = Reply("", (ObjectPrompt(box, (Point(0.5, 0.5), Point(2.5, 0.5))),), found[None], 1.0)
+    reply = Prediction(
+        "", (ObjectPrompt(box, (Point(0.5, 0.5), Point(2.5, 0.5))),), found[None], 1.0
+    )
     case = Case("reasonseg/val/0/0", "val/0.jpg", "what?", "long", "val")
     got = score(case, TrueAnswer(truth, (Box(0, 0, 2, 4),), ignore).under(policy), reply).outcome
     assert (got.intersection, got.union, got.point_hits) == (intersection, union, points)
@@ -138,8 +140,8 @@ def test_prepared_data_asks_the_same_as_its_source(coco: Path, tmp_path: Path, m
     cases = open_data(folder, None, None, None)
     source = open_benchmark(options("refcoco", coco, "testA"))
     assert [c.id for c in cases.cases] == [c.id for c in source.cases]
-    assert [len(p.cases) for p in cases.pictures] == [2, 1]
-    for ours, theirs in zip(cases.pictures, source.pictures, strict=True):
+    assert [len(p.cases) for p in cases.images] == [2, 1]
+    for ours, theirs in zip(cases.images, source.images, strict=True):
         assert np.array_equal(ours.read().image, theirs.read().image)
         for a, b in zip(ours.read().truths, theirs.read().truths, strict=True):
             assert np.array_equal(a.mask, b.mask)
@@ -154,7 +156,7 @@ def test_prepared_data_asks_the_same_as_its_source(coco: Path, tmp_path: Path, m
 def test_ignored_regions_survive_the_preparation(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     folder = prepared(reasonseg(tmp_path / "lisa"), tmp_path / "out", "reasonseg", "val")
-    (truth,) = open_data(folder, None, None, None).pictures[0].read().truths
+    (truth,) = open_data(folder, None, None, None).images[0].read().truths
     assert int(truth.ignore.sum()) == 400
 
 
@@ -176,7 +178,7 @@ def test_a_changed_scene_changes_the_hash(scenes: Path):
 def test_shares_are_disjoint_and_whole(scenes: Path):
     cases = open_data(scenes, None, None, None)
     shares = [cases.share(rank, 2) for rank in range(2)]
-    assert sorted(map(id, shares[0] + shares[1])) == sorted(map(id, cases.pictures))
+    assert sorted(map(id, shares[0] + shares[1])) == sorted(map(id, cases.images))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from segzero_core.encoders.base import RememberingEncoder
 from segzero_core.errors import ReasoningError, SegmentationError
 from segzero_core.pipeline import SegZero
 from segzero_core.segmenter.sam2 import LoadedSegmenter
@@ -26,8 +27,8 @@ from training.evaluation.batch_inference import load_with_batches
 from training.evaluation.cases import CaseSet, open_data
 from training.evaluation.evaluate import evaluate, main
 from training.evaluation.metrics import LISA
-from training.evaluation.predictions import AskedModel, Protocol, Scored
-from training.evaluation.predictors import EncodeOnce, ask_in_batches, ask_pipeline
+from training.evaluation.predictions import EvaluatedModel, Protocol, Scored
+from training.evaluation.predictors import batch_predictor, pipeline_predictor
 from training.evaluation.summary import report
 from worlds.tabletop.scene import Query
 
@@ -54,7 +55,8 @@ class CountingEncoder(FakeEncoder):
 def pipeline(*replies: str | BaseException, encoder: FakeEncoder | None = None) -> SegZero:
     reasoner = ScriptedReasoner(replies, description=fake_description((160, 120)))
     identity = ModelIdentity("scripted", "0" * 16, "fake")
-    return SegZero(reasoner, encoder or FakeEncoder(), BoxSegmenter(), identity)
+    encoder = RememberingEncoder(encoder or FakeEncoder())
+    return SegZero(reasoner, encoder, BoxSegmenter(), identity)
 
 
 def questions(
@@ -63,12 +65,12 @@ def questions(
     return open_data(data, kind, split, limit)
 
 
-def figures_of(cases: CaseSet, samples: list[Scored]) -> dict[str, Any]:
-    return report(samples, Protocol(LISA, cases.averaging), AskedModel("scripted"), cases.data)
+def summary_of(cases: CaseSet, samples: list[Scored]) -> dict[str, Any]:
+    return report(samples, Protocol(LISA, cases.averaging), EvaluatedModel("scripted"), cases.data)
 
 
 def ask(cases: CaseSet, asked: SegZero) -> dict[str, Any]:
-    return figures_of(cases, evaluate(cases.pictures, ask_pipeline(asked)))
+    return summary_of(cases, evaluate(cases.images, pipeline_predictor(asked)))
 
 
 def run_main(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -78,65 +80,56 @@ def run_main(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, 
 
 
 def test_every_query_is_scored_by_kind(scenes: Path):
-    figures = ask(questions(scenes, limit=3), pipeline(RED, RED, NOTHING))
-    assert figures["n"] == 3
-    assert figures["kinds"]["name"]["giou"] == 1.0
-    assert figures["kinds"]["many"]["giou"] == pytest.approx(3600 / 4200)
-    assert figures["kinds"]["none"]["refusals_correct"] == 1.0
-    assert figures["kinds"]["many"]["box_acc_50"] == 0.5
-    assert figures["kinds"]["many"]["point_in_mask"] == 1.0
-    assert figures["refusals_wrong"] == 0.0
+    summary = ask(questions(scenes, limit=3), pipeline(RED, RED, NOTHING))
+    assert summary["n"] == 3
+    assert summary["kinds"]["name"]["giou"] == 1.0
+    assert summary["kinds"]["many"]["giou"] == pytest.approx(3600 / 4200)
+    assert summary["kinds"]["none"]["refusals_correct"] == 1.0
+    assert summary["kinds"]["many"]["box_acc_50"] == 0.5
+    assert summary["kinds"]["many"]["point_in_mask"] == 1.0
+    assert summary["refusals_wrong"] == 0.0
 
 
 def test_a_refusal_where_something_is_meant_is_counted_as_wrong(scenes: Path):
-    figures = ask(questions(scenes), pipeline(NOTHING))
-    assert (figures["refusals_correct"], figures["refusals_wrong"]) == (1.0, 1.0)
-    assert figures["kinds"]["name"]["refusals_correct"] is None
-    assert figures["kinds"]["none"]["refusals_wrong"] is None
-    assert figures["point_in_mask"] == 0.0
+    summary = ask(questions(scenes), pipeline(NOTHING))
+    assert (summary["refusals_correct"], summary["refusals_wrong"]) == (1.0, 1.0)
+    assert summary["kinds"]["name"]["refusals_correct"] is None
+    assert summary["kinds"]["none"]["refusals_wrong"] is None
+    assert summary["point_in_mask"] == 0.0
 
 
-def test_a_picture_is_encoded_once_for_all_its_questions(scenes: Path):
+def test_an_image_is_encoded_once_for_all_its_questions(scenes: Path):
     encoder = CountingEncoder()
     ask(questions(scenes), pipeline(RED, encoder=encoder))
     assert encoder.calls == 3
 
 
-def test_another_array_is_encoded_anew_even_if_it_is_equal(scenes: Path):
-    encoder = CountingEncoder()
-    once = EncodeOnce(encoder)
-    image = questions(scenes).pictures[0].read().image
-    assert once.encode(image) is once.encode(image)
-    once.encode(image.copy())
-    assert encoder.calls == 2
+def test_every_metric_lies_in_its_interval(scenes: Path):
+    summary = ask(questions(scenes, kind="name"), pipeline(RED, CUT_OFF, RED))
+    low, high = summary["intervals"]["giou"]
+    assert summary["giou"] == pytest.approx(2 / 3)
+    assert low <= summary["giou"] <= high
+    assert summary["kinds"]["name"]["intervals"] == summary["intervals"]
 
 
-def test_every_figure_lies_in_its_interval(scenes: Path):
-    figures = ask(questions(scenes, kind="name"), pipeline(RED, CUT_OFF, RED))
-    low, high = figures["intervals"]["giou"]
-    assert figures["giou"] == pytest.approx(2 / 3)
-    assert low <= figures["giou"] <= high
-    assert figures["kinds"]["name"]["intervals"] == figures["intervals"]
+def test_a_single_image_has_no_interval(scenes: Path):
+    summary = ask(questions(scenes, limit=3), pipeline(RED))
+    assert summary["intervals"]["giou"] is None
 
 
-def test_a_single_picture_has_no_interval(scenes: Path):
-    figures = ask(questions(scenes, limit=3), pipeline(RED))
-    assert figures["intervals"]["giou"] is None
-
-
-def test_unusable_replies_stay_in_the_count_as_0(scenes: Path):
-    figures = ask(questions(scenes), pipeline(CUT_OFF))
-    assert figures["n"] == 9
-    assert figures["giou"] == 0.0
-    assert figures["unusable"] == 1.0
-    assert figures["refusals_correct"] == 0.0
-    assert figures["ciou"] == 0.0
+def test_unusable_completions_stay_in_the_count_as_0(scenes: Path):
+    summary = ask(questions(scenes), pipeline(CUT_OFF))
+    assert summary["n"] == 9
+    assert summary["giou"] == 0.0
+    assert summary["unusable"] == 1.0
+    assert summary["refusals_correct"] == 0.0
+    assert summary["ciou"] == 0.0
 
 
 def test_a_failing_pipeline_counts_0_and_is_named(scenes: Path, capsys):
     broken = pipeline(RED, encoder=FakeEncoder(error=SegmentationError("no luck")))
-    figures = ask(questions(scenes, kind="name"), broken)
-    assert (figures["n"], figures["giou"], figures["unusable"]) == (3, 0.0, 0.0)
+    summary = ask(questions(scenes, kind="name"), broken)
+    assert (summary["n"], summary["giou"], summary["unusable"]) == (3, 0.0, 0.0)
     assert "no luck" in capsys.readouterr().err
 
 
@@ -150,11 +143,11 @@ def test_kind_split_and_limit_choose_the_queries(scenes: Path):
 @pytest.mark.parametrize("baseline", ["random", "largest"])
 def test_a_baseline_prints_one_object_with_the_agreed_keys(scenes: Path, capsys, baseline: str):
     code, out, _ = run_main(capsys, "--data", str(scenes), "--baseline", baseline, "--json")
-    figures = json.loads(out)
+    summary = json.loads(out)
     assert code == 0
-    assert set(figures) == KEYS | {"kinds", "protocol", "model", "data"}
-    assert all(set(row) == KEYS for row in figures["kinds"].values())
-    assert figures["kinds"]["none"]["giou"] == 0.0
+    assert set(summary) == KEYS | {"kinds", "protocol", "model", "data"}
+    assert all(set(row) == KEYS for row in summary["kinds"].values())
+    assert summary["kinds"]["none"]["giou"] == 0.0
 
 
 def test_the_largest_object_is_the_blind_guess(scenes: Path, capsys):
@@ -170,13 +163,13 @@ def test_the_random_baseline_is_the_same_every_time(scenes: Path, capsys):
     assert first["giou"] == second["giou"]
 
 
-def without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    for row in (figures, *figures["kinds"].values()):
+def without_times(summary: dict[str, Any]) -> dict[str, Any]:
+    for row in (summary, *summary["kinds"].values()):
         row.pop("ms")
-    return figures
+    return summary
 
 
-def test_processes_share_the_pictures_and_agree_with_one(scenes: Path, capsys):
+def test_processes_share_the_images_and_agree_with_one(scenes: Path, capsys):
     args = ["--data", str(scenes), "--baseline", "random", "--json"]
     _, one, _ = run_main(capsys, *args)
     code, two, _ = run_main(capsys, *args, "--processes", "2")
@@ -228,8 +221,8 @@ def test_batches_answer_as_one_by_one(scenes: Path, tmp_path: Path):
     folder = str(save_tiny_model(tmp_path / "model"))
     asked, reasoner = load_with_batches(folder, segmenter=None, device="cpu", template=None)
     cases = questions(scenes, limit=3)
-    single = evaluate(cases.pictures, ask_pipeline(asked))
-    batched = evaluate(cases.pictures, ask_in_batches(asked, reasoner.complete, 2))
+    single = evaluate(cases.images, pipeline_predictor(asked))
+    batched = evaluate(cases.images, batch_predictor(asked, reasoner.complete, 2))
     assert [s.completion for s in batched] == [s.completion for s in single]
     assert [s.prompts for s in batched] == [s.prompts for s in single]
     assert [s.outcome.iou for s in batched] == [s.outcome.iou for s in single]
@@ -241,7 +234,7 @@ def test_a_batch_that_fails_is_asked_one_by_one(scenes: Path):
         raise ReasoningError("too many at once")
 
     cases = questions(scenes, limit=3)
-    samples = evaluate(cases.pictures, ask_in_batches(pipeline(RED), fail, 3))
+    samples = evaluate(cases.images, batch_predictor(pipeline(RED), fail, 3))
     assert [s.completion for s in samples] == [RED] * 3
 
 
@@ -254,25 +247,25 @@ def test_without_json_a_table_is_printed(scenes: Path, capsys):
 
 def test_true_prompts_measure_the_segmenter_alone(scenes: Path):
     loaded = LoadedSegmenter(FakeEncoder(), BoxSegmenter(), "fake", "0" * 16)
-    figures = segmenter.measure(loaded, open_scenes(scenes))
-    assert figures["n"] == 9
-    assert figures["kinds"]["box"]["giou"] == 1.0
-    assert 0.7 < figures["kinds"]["ball"]["giou"] < 0.85
-    assert figures["sizes"]["over 48x48, 2 points"]["n"] == 6
-    assert "over 48x48, 1 points" in segmenter.as_text(figures)
+    summary = segmenter.measure(loaded, open_scenes(scenes))
+    assert summary["n"] == 9
+    assert summary["kinds"]["box"]["giou"] == 1.0
+    assert 0.7 < summary["kinds"]["ball"]["giou"] < 0.85
+    assert summary["sizes"]["over 48x48, 2 points"]["n"] == 6
+    assert "over 48x48, 1 points" in segmenter.as_text(summary)
 
 
-def test_with_the_grammar_every_reply_can_be_read(scenes: Path, tmp_path: Path, capsys):
+def test_with_the_grammar_every_completion_can_be_read(scenes: Path, tmp_path: Path, capsys):
     spoken = "<think>on and on, never to an end, <answer> [1,2 {'bbox': [9,9,9,9]} and again"
     folder = save_tiny_model(tmp_path, spoken, max_new_tokens=130)
     args = ("--data", str(scenes), "--model", str(folder), "--device", "cpu", "--json")
-    figures = {}
+    summary = {}
     for name, switch in (("without", ()), ("with", ("--grammar",))):
         code, out, _ = run_main(capsys, *args, *switch)
         assert code == 0
-        figures[name] = json.loads(out)
-    assert (figures["without"]["unusable"], figures["with"]["unusable"]) == (1.0, 0.0)
-    assert [figures[name]["model"]["grammar"] for name in ("without", "with")] == [False, True]
+        summary[name] = json.loads(out)
+    assert (summary["without"]["unusable"], summary["with"]["unusable"]) == (1.0, 0.0)
+    assert [summary[name]["model"]["grammar"] for name in ("without", "with")] == [False, True]
 
 
 @pytest.mark.parametrize("other", [("--batch", "2"), ("--baseline", "random")], ids=" ".join)
@@ -312,7 +305,7 @@ def test_a_damaged_scene_is_one_line_and_code_2(scenes: Path, capsys, text: str)
     assert "000001 is not a rendered scene" in line
 
 
-def test_a_picture_that_is_none_is_one_line_and_code_2(scenes: Path, capsys):
+def test_an_image_that_is_none_is_one_line_and_code_2(scenes: Path, capsys):
     (scenes / "000000" / "color.png").write_bytes(b"no picture")
     assert "000000" in complaint(capsys, "--data", str(scenes), "--baseline", "random")
 

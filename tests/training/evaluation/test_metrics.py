@@ -11,7 +11,7 @@ from training.evaluation.metrics import (
     point_hits,
     score_answer,
     score_failure,
-    summarise,
+    summarize,
 )
 
 SHAPE = (10, 10)
@@ -78,28 +78,28 @@ def test_a_failure_scores_0_and_keeps_its_true_pixels_in_the_sums():
 
 def test_an_unusable_reply_to_none_scores_0_too():
     got = score_failure("none", mask(0, 0, 0, 0), 3.0, unusable=True)
-    figures = summarise([got])
+    figures = summarize([got])
     assert (figures.giou, figures.refusals_correct, figures.unusable) == (0.0, 0.0, 1.0)
     assert figures.box_acc_50 is None
 
 
 def test_giou_over_all_weighs_each_kind_the_same():
-    figures = summarise([outcome("name", 1.0), outcome("name", 1.0), outcome("many", 0.0)])
+    figures = summarize([outcome("name", 1.0), outcome("name", 1.0), outcome("many", 0.0)])
     assert figures.giou == 0.5
     assert figures.n == 3
 
 
 def test_ciou_divides_the_sums():
-    figures = summarise([outcome("name", 0.5, 10, 20), outcome("name", 0.0, 0, 80)])
+    figures = summarize([outcome("name", 0.5, 10, 20), outcome("name", 0.0, 0, 80)])
     assert figures.ciou == 0.1
 
 
 def test_ciou_without_a_single_pixel_is_unknown():
-    assert summarise([outcome("none", 1.0)]).ciou is None
+    assert summarize([outcome("none", 1.0)]).ciou is None
 
 
 def test_no_outcome_gives_no_figures():
-    figures = summarise([])
+    figures = summarize([])
     assert figures.n == 0
     assert figures.giou is None
 
@@ -129,7 +129,7 @@ def test_a_box_counts_from_an_iou_of_one_half():
 
 def test_giou_over_queries_weighs_each_query_the_same():
     outcomes = [outcome("name", 1.0), outcome("name", 1.0), outcome("many", 0.0)]
-    assert summarise(outcomes, OVER_QUERIES).giou == pytest.approx(2 / 3)
+    assert summarize(outcomes, OVER_QUERIES).giou == pytest.approx(2 / 3)
 
 
 def test_points_count_by_their_share_inside_the_mask():
@@ -156,7 +156,7 @@ def test_ignored_pixels_count_in_neither_sum():
 
 
 def test_a_refusal_where_something_is_meant_is_wrong():
-    figures = summarise(
+    figures = summarize(
         [answer("name", [], mask(0, 0, 4, 4)), answer("none", [], mask(0, 0, 0, 0))]
     )
     assert (figures.refusals_correct, figures.refusals_wrong) == (1.0, 1.0)

@@ -22,8 +22,13 @@ from training.evaluation.compare import compare
 from training.evaluation.evaluate import evaluate, main
 from training.evaluation.html_report import build_report
 from training.evaluation.metrics import LISA
-from training.evaluation.predictions import AskedModel, Protocol, read_samples, write_samples
-from training.evaluation.predictors import ask_pipeline
+from training.evaluation.predictions import (
+    EvaluatedModel,
+    Protocol,
+    read_predictions,
+    write_predictions,
+)
+from training.evaluation.predictors import pipeline_predictor
 from training.evaluation.summary import report
 from worlds.tabletop.scene import Query
 
@@ -37,13 +42,13 @@ def scored(data: Path, *replies: str):
     identity = ModelIdentity("scripted", "0" * 16, "fake")
     pipeline = SegZero(reasoner, FakeEncoder(), BoxSegmenter(), identity)
     cases = open_data(data, None, None, None)
-    return cases, evaluate(cases.pictures, ask_pipeline(pipeline), quiet=True)
+    return cases, evaluate(cases.images, pipeline_predictor(pipeline), quiet=True)
 
 
 def written(path: Path, data: Path, *replies: str, ignore: str = LISA) -> Path:
     cases, samples = scored(data, *replies)
     protocol = Protocol(ignore, cases.averaging)
-    write_samples(path, samples, protocol, AskedModel(path.stem, "f" * 16), cases.data)
+    write_predictions(path, samples, protocol, EvaluatedModel(path.stem, "f" * 16), cases.data)
     return path
 
 
@@ -56,7 +61,7 @@ def files(scenes: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_what_is_written_is_read_again(files: tuple[Path, Path], scenes: Path):
     cases, samples = scored(scenes, NOTHING)
-    file = read_samples(files[0])
+    file = read_predictions(files[0])
     assert list(file.rows) == [case.id for case in cases.cases]
     assert [row["iou"] for row in file.rows.values()] == [s.outcome.iou for s in samples]
     row = file.rows["000000/0"]
@@ -68,7 +73,7 @@ def test_what_is_written_is_read_again(files: tuple[Path, Path], scenes: Path):
 
 
 def test_boxes_and_points_are_in_pixels_of_the_image(files: tuple[Path, Path]):
-    row = read_samples(files[1]).rows["000000/0"]
+    row = read_predictions(files[1]).rows["000000/0"]
     assert row["boxes"] == [[10.0, 10.0, 70.0, 70.0]]
     assert row["points"] == [[[40.0, 40.0]]]
     assert (row["box_hits"], row["point_hits"]) == (1.0, 1.0)
@@ -195,7 +200,7 @@ def page(tmp_path: Path, make_scene) -> str:
         make_scene(data / f"{index:06d}", index, queries=(query,))
     cases, samples = scored(data, HOSTILE, *[NOTHING] * 10, RED)
     protocol = Protocol(LISA, cases.averaging)
-    figures = report(samples, protocol, AskedModel("<i>model</i>"), cases.data)
+    figures = report(samples, protocol, EvaluatedModel("<i>model</i>"), cases.data)
     return build_report(figures, samples, cases, LISA)
 
 
@@ -229,5 +234,5 @@ def test_the_command_writes_samples_and_report(scenes: Path, tmp_path: Path, cap
     samples, page = tmp_path / "out.jsonl", tmp_path / "out.html"
     args = ["--data", str(scenes), "--baseline", "largest"]
     assert main([*args, "--samples", str(samples), "--report", str(page)]) == 0
-    assert len(read_samples(samples).rows) == 9
+    assert len(read_predictions(samples).rows) == 9
     assert page.read_text().startswith("<!DOCTYPE html>")

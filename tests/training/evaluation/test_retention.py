@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from segzero_core.testing.tiny_models import TINY_SEEN_WH, save_tiny_model
-from training.evaluation.retention.__main__ import main, open_benchmark
+from training.evaluation.retention.__main__ import main
+from training.evaluation.retention.benchmarks import open_benchmark
 from training.evaluation.retention.metrics import (
     exact_word,
-    normalise,
+    normalize,
     relaxed_match,
     spoken_answer,
     vqa_accuracy,
@@ -79,7 +80,7 @@ def test_vqa_accuracy_leaves_each_person_out_once(same: int, score: float):
     ],
 )
 def test_answers_are_compared_in_their_normal_form(text: str, normal: str):
-    assert normalise(text) == normal
+    assert normalize(text) == normal
 
 
 def test_an_answer_may_stand_in_tags():

@@ -11,7 +11,7 @@ import pytest
 
 from segzero_core.errors import InputError
 from tests.training.conftest import write_scene
-from training.study import figures, jobs, plan, report
+from training.study import estimates, jobs, plan, report
 from training.study.jobs import CHOICE, Study, StudyError, run
 from training.study.plan import (
     NONE,
@@ -87,41 +87,41 @@ def kept(tmp_path: Path) -> Path:
 
 def test_a_gain_is_over_the_same_cases_and_has_an_interval(kept: Path) -> None:
     base, _, sft, *_ = main_arms(SFT_RATES[1])
-    first, second = (figures.load_trainings(kept, arm) for arm in (base, sft))
+    first, second = (estimates.load_trainings(kept, arm) for arm in (base, sft))
     assert first is not None
     assert second is not None
-    found = figures.gain(first, second, cases(), figures.UNSEEN)
+    found = estimates.gain(first, second, cases(), estimates.UNSEEN)
     assert found.value == pytest.approx(0.1)
     assert found.interval == pytest.approx((0.1, 0.1))
-    assert figures.giou(second, cases()).value == pytest.approx(0.6)
-    assert figures.refusals(second, cases()).value == 1
-    assert figures.wrong_refusals(second, cases()).value == 0
-    assert figures.word_accuracy(second).value == 0.5
-    assert figures.point_accuracy(second, cases()).value == 0
+    assert estimates.giou(second, cases()).value == pytest.approx(0.6)
+    assert estimates.refusals(second, cases()).value == 1
+    assert estimates.wrong_refusals(second, cases()).value == 0
+    assert estimates.word_accuracy(second).value == 0.5
+    assert estimates.point_accuracy(second, cases()).value == 0
 
 
 def test_the_reward_of_held_out_questions_is_compared_question_by_question(kept: Path) -> None:
     _, base, *_, arm = main_arms(SFT_RATES[1])
-    first, second = (figures.load_trainings(kept, each) for each in (base, arm))
+    first, second = (estimates.load_trainings(kept, each) for each in (base, arm))
     assert first is not None
     assert second is not None
-    assert figures.reward(first).value == pytest.approx(2.5)
-    low, high = figures.reward(first).interval or (np.nan, np.nan)
+    assert estimates.reward(first).value == pytest.approx(2.5)
+    low, high = estimates.reward(first).interval or (np.nan, np.nan)
     assert low < 2.5 < high
-    rise = figures.reward_rise(first, second)
+    rise = estimates.reward_rise(first, second)
     assert rise.value == pytest.approx(0.4)
     assert rise.interval == pytest.approx((0.4, 0.4))  # what differs between pictures is in both
 
 
 def test_the_rise_of_a_reward_compares_the_ends_of_all_trainings(kept: Path) -> None:
-    trainings = figures.load_trainings(kept, main_arms(SFT_RATES[1])[3])
+    trainings = estimates.load_trainings(kept, main_arms(SFT_RATES[1])[3])
     assert trainings is not None
-    found = figures.growth(trainings, "reward")
+    found = estimates.growth(trainings, "reward")
     assert found is not None
     assert (found.first, found.last, found.steps) == pytest.approx((0.2, 1.7, 20))
     low, high = found.rise.interval or (np.nan, np.nan)
     assert 1.2 < low < 1.5 < high < 1.8
-    assert figures.growth(trainings, "no such key") is None
+    assert estimates.growth(trainings, "no such key") is None
 
 
 def test_the_document_takes_its_tables_and_keeps_the_rest(kept: Path, tmp_path: Path) -> None:

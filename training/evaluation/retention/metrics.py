@@ -1,4 +1,4 @@
-"""How answers in words are scored: ChartQA, TextVQA, and questions about a table.
+"""Scores answers in words: those of ChartQA, TextVQA, and about rendered scenes.
 
 Written from the published definitions; each rule names its source.
 """
@@ -54,9 +54,9 @@ def relaxed_match(answer: str, truth: str) -> bool:
 
     Source: Masry et al., ChartQA (arXiv:2203.10244); differs: signs around a number are dropped.
     """
-    said, true = _number(answer), _number(truth)
-    if said is not None and true is not None:
-        return abs(said - true) <= CHART_TOLERANCE * abs(true)
+    answered, true = _number(answer), _number(truth)
+    if answered is not None and true is not None:
+        return abs(answered - true) <= CHART_TOLERANCE * abs(true)
     return _plain(answer) == _plain(truth)
 
 
@@ -80,14 +80,14 @@ def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
 
     Source: the evaluation of VQA (arXiv:1505.00468, visualqa.org/evaluation).
     """
-    said = normalise(answer)
-    same = [normalise(truth) == said for truth in truths]
+    normal = normalize(answer)
+    same = [normalize(truth) == normal for truth in truths]
     total = sum(same)
     scores = [min(1.0, (total - own) / VQA_AGREEMENT) for own in same]
     return sum(scores) / len(scores)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Write an answer the way answers are compared.
 
     Lower case; periods outside numbers and commas inside them dropped; other punctuation, but for

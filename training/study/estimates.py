@@ -1,4 +1,4 @@
-"""The figures of the study's tables, from the kept results alone."""
+"""Estimates for the study's tables, from the kept results alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from training.evaluation.bootstrap import RESAMPLES, SEED, Interval, difference_over_seeds
 from training.study.plan import NONE, TRAINED_KINDS, Arm
@@ -28,7 +28,7 @@ WINDOW: Final = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; None where there is none."""
+    """A metric and its 95 % interval; None where there is none."""
 
     value: float
     interval: Interval | None = None
@@ -69,81 +69,63 @@ def giou(trainings: Trainings, cases: Cases, split: str | None = None) -> Estima
         cases: What it was asked.
         split: `SEEN` or `UNSEEN` phrasings and pairs; None is both.
     """
-    use = _chosen(cases, TRAINED_KINDS, split)
-    return _mean([result.iou for result in trainings.results], cases, use)
+    return _mean(trainings, "iou", cases, TRAINED_KINDS, split)
 
 
 def gain(first: Trainings, second: Trainings, cases: Cases, split: str | None = None) -> Estimate:
-    """What the second arm gains over the first in gIoU, seeds and pictures resampled.
-
-    Seeds are drawn together where both have the same ones; a baseline has no seed.
-    """
+    """What the second arm gains over the first in gIoU, seeds and images resampled."""
     use = _chosen(cases, TRAINED_KINDS, split)
-    scores = [_rows([r.iou for r in arm.results], use) for arm in (first, second)]
-    paired = len(scores[0]) == len(scores[1])
-    pictures, kinds = _groups(cases, use)
-    return Estimate(*difference_over_seeds(*scores, pictures, kinds, paired_seeds=paired))
+    return _difference(_rows(first, "iou", use), _rows(second, "iou", use), *_groups(cases, use))
 
 
 def box_accuracy(trainings: Trainings, cases: Cases) -> Estimate:
     """Share of boxes with IoU 0.5 or more."""
-    use = _chosen(cases, TRAINED_KINDS)
-    return _mean([result.box_hit for result in trainings.results], cases, use)
+    return _mean(trainings, "box_hit", cases, TRAINED_KINDS)
 
 
 def point_accuracy(trainings: Trainings, cases: Cases) -> Estimate:
     """Share of points inside the true mask; an answer without a point has 0."""
-    use = _chosen(cases, TRAINED_KINDS)
-    rows = [[value or 0.0 for value in result.point_hit] for result in trainings.results]
-    return _mean(rows, cases, use)
+    return _mean(trainings, "point_hit", cases, TRAINED_KINDS)
 
 
 def refusals(trainings: Trainings, cases: Cases) -> Estimate:
     """Share of empty answers where nothing fits."""
-    return _mean([r.refused for r in trainings.results], cases, _chosen(cases, (NONE,)))
+    return _mean(trainings, "refused", cases, (NONE,))
 
 
 def wrong_refusals(trainings: Trainings, cases: Cases) -> Estimate:
     """Share of empty answers where an object is meant."""
-    return _mean([r.refused for r in trainings.results], cases, _chosen(cases, TRAINED_KINDS))
+    return _mean(trainings, "refused", cases, TRAINED_KINDS)
 
 
 def unusable(trainings: Trainings, cases: Cases) -> float:
-    """Share of replies that cannot be read, of all cases."""
+    """Share of completions that cannot be read, of all cases."""
     return float(np.mean([result.unusable for result in trainings.results]))
 
 
 def word_accuracy(trainings: Trainings, kind: str | None = None) -> Estimate:
     """Share of right answers to questions of the warm-up that are answered in a word."""
-    kinds = trainings.results[0].word_kinds
-    use = np.array([kind in (None, other) for other in kinds])
-    names = [str(index) for index in np.flatnonzero(use)]
-    rows = _rows([result.words for result in trainings.results], use)
-    return Estimate(*difference_over_seeds(np.zeros_like(rows), rows, names))
+    use = np.array([kind in (None, other) for other in trainings.results[0].word_kinds])
+    rows = _rows(trainings, "words", use)
+    return _difference(np.zeros_like(rows), rows, list(map(str, np.flatnonzero(use))))
 
 
 def word_gain(first: Trainings, second: Trainings) -> Estimate:
     """What the second arm has gained over the first in those questions."""
-    use = np.ones(len(first.results[0].words), bool)
-    names = [str(index) for index in range(len(use))]
-    scores = [_rows([r.words for r in arm.results], use) for arm in (first, second)]
-    paired = len(scores[0]) == len(scores[1])
-    return Estimate(*difference_over_seeds(*scores, names, paired_seeds=paired))
+    before, after = _rows(first, "words"), _rows(second, "words")
+    return _difference(before, after, list(map(str, range(before.shape[1]))))
 
 
 def reward(trainings: Trainings) -> Estimate:
-    """Mean reward of the replies drawn to held-out questions."""
-    rows = np.array([result.rewards for result in trainings.results])
-    pictures = trainings.results[0].rewarded
-    return Estimate(*difference_over_seeds(np.zeros_like(rows), rows, pictures))
+    """Mean reward of the completions sampled for held-out questions."""
+    rows = _rows(trainings, "rewards")
+    return _difference(np.zeros_like(rows), rows, trainings.results[0].rewarded)
 
 
 def reward_rise(first: Trainings, second: Trainings) -> Estimate:
     """What the second arm's reward has gained over the first's, question by question."""
-    scores = [np.array([r.rewards for r in arm.results]) for arm in (first, second)]
-    paired = len(scores[0]) == len(scores[1])
-    pictures = first.results[0].rewarded
-    return Estimate(*difference_over_seeds(*scores, pictures, paired_seeds=paired))
+    rows = _rows(first, "rewards"), _rows(second, "rewards")
+    return _difference(*rows, first.results[0].rewarded)
 
 
 @dataclass(frozen=True)
@@ -190,25 +172,46 @@ def _drawn_rise(
 
 def _chosen(cases: Cases, kinds: Sequence[str], split: str | None = None) -> NDArray[np.bool_]:
     """Which cases count: bool [N]."""
-    return np.array(
-        [
-            kind in kinds and split in (None, own)
-            for kind, own in zip(cases.kinds, cases.splits, strict=True)
-        ]
-    )
+    pairs = zip(cases.kinds, cases.splits, strict=True)
+    return np.array([kind in kinds and split in (None, own) for kind, own in pairs])
 
 
 def _groups(cases: Cases, use: NDArray[np.bool_]) -> tuple[list[str], list[str]]:
-    """Pictures and kinds of the cases that count."""
+    """Images and kinds of the cases that count."""
     indices = np.flatnonzero(use)
-    return [cases.pictures[i] for i in indices], [cases.kinds[i] for i in indices]
+    return [cases.images[i] for i in indices], [cases.kinds[i] for i in indices]
 
 
-def _rows(scores: Sequence[ArrayLike], use: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Scores of the cases that count: float64 [trainings, n]."""
-    return np.array([np.asarray(row, np.float64)[use] for row in scores])
+def _rows(
+    trainings: Trainings, name: str, use: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """One column of the results, for the cases that count: float64 [trainings, n]."""
+    columns = ([value or 0.0 for value in getattr(r, name)] for r in trainings.results)
+    rows = np.array(list(columns), np.float64)
+    return rows if use is None else rows[:, use]
 
 
-def _mean(scores: Sequence[ArrayLike], cases: Cases, use: NDArray[np.bool_]) -> Estimate:
-    rows = _rows(scores, use)
-    return Estimate(*difference_over_seeds(np.zeros_like(rows), rows, *_groups(cases, use)))
+def _mean(
+    trainings: Trainings, name: str, cases: Cases, kinds: Sequence[str], split: str | None = None
+) -> Estimate:
+    use = _chosen(cases, kinds, split)
+    rows = _rows(trainings, name, use)
+    return _difference(np.zeros_like(rows), rows, *_groups(cases, use))
+
+
+def _difference(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    images: Sequence[str],
+    kinds: Sequence[str] = (),
+) -> Estimate:
+    """Second minus first. Seeds are drawn together where both arms have them; a baseline has none.
+
+    Args:
+        first: float64 [S, n].
+        second: float64 [S, n], perhaps with another S.
+        images: Name of the image of each case.
+        kinds: See `difference_over_seeds`.
+    """
+    paired = len(first) == len(second)
+    return Estimate(*difference_over_seeds(first, second, images, kinds, paired_seeds=paired))
