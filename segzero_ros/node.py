@@ -39,7 +39,7 @@ from segzero_ros.publishers import Outputs
 from segzero_ros.queries.action_server import SegmentServer
 from segzero_ros.queries.answer import Answer, Pipeline, answer_query
 from segzero_ros.queries.job import Job, Query
-from segzero_ros.queries.results import failure_to_msg
+from segzero_ros.messages.result import failure_to_msg
 from segzero_ros.queries.trace import TraceWriter
 from segzero_ros.queries.worker import MAX_HANGS, Worker
 from segzero_ros.spatial.pose_estimator import Measurer

@@ -19,7 +19,7 @@ from segzero_ros.messages.markers import markers_in_space, markers_to_msg
 from segzero_ros.messages.poses import cloud_to_msg, poses_to_msg
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status, TrackArray
 from segzero_ros.parameters import read_config
-from segzero_ros.queries.results import instances_to_msg
+from segzero_ros.messages.result import instances_to_msg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

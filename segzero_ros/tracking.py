@@ -18,7 +18,7 @@ from segzero_core.tracking.scene_change import View
 from segzero_ros.conversions.images import mask_to_msg
 from segzero_ros.latest_worker import NewestWorker
 from segzero_ros.msg import Track, TrackArray
-from segzero_ros.queries.results import valid_text
+from segzero_ros.messages.result import valid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

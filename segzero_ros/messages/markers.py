@@ -15,7 +15,7 @@ from geometry_msgs.msg import Point
 from visualization_msgs.msg import Marker, MarkerArray
 
 from segzero_core.images.overlay import PALETTE
-from segzero_ros.queries.results import valid_text
+from segzero_ros.messages.result import valid_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from segzero_core.ambiguity import is_ambiguous
 from segzero_core.errors import CancelledError, ReasoningError, SegZeroError
 from segzero_core.events import AnswerDelta, Finished, PromptFound, ThinkingDelta
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
-from segzero_ros.queries.results import (
+from segzero_ros.messages.result import (
     add_identity,
     add_reply,
     failure_code,

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from segzero_ros.msg import ReasoningTrace
-from segzero_ros.queries.results import valid_text
+from segzero_ros.messages.result import valid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
