@@ -39,7 +39,7 @@ from benchmarks.figures import conclude, new_parser
 from examples.grasp_client import Answer, Found, GraspPose, Place, Step, decide, pick
 from segzero_core import SegZero, SegZeroError
 from segzero_core.ambiguity import is_ambiguous
-from segzero_core.config import GraspConfig, NodeConfig
+from segzero_core.config import GraspConfig
 from segzero_core.depth import (
     MAX_BORDER_PX,
     CameraModel,
@@ -88,7 +88,7 @@ def answers_of(pipeline: SegZero) -> Segmenting:
         except SegZeroError as error:
             height, width = picture.instances.shape
             return Masks(np.zeros((0, height, width), np.bool_), np.zeros(0), error=str(error))
-        ambiguous = is_ambiguous(result, NodeConfig().ambiguity_margin)
+        ambiguous = is_ambiguous(result)
         found = result.segmentation
         return Masks(found.masks, found.scores, ambiguous)
 

@@ -118,7 +118,7 @@ class Client:
 
         from segzero_ros import qos
         from segzero_ros.action import Segment
-        from segzero_ros.executor import Spinner
+        from segzero_ros.executor import ExecutorThread
         from segzero_ros.msg import SegmentationResult, Status
 
         rclpy.init()
@@ -136,7 +136,7 @@ class Client:
             )
         self.change_state = self.node.create_client(ChangeState, "/segzero/change_state")
         self.actions = ActionClient(self.node, Segment, "/segzero/segment")
-        self._spinner = Spinner(self.node)
+        self._spinner = ExecutorThread(self.node)
 
     def _hear(self, topic: str, msg: Any) -> None:
         with self._changed:

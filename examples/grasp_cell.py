@@ -39,10 +39,11 @@ from examples.grasp_client import Client, Place, Step, answer_from_msg, decide, 
 from segzero_cli.console import printable
 from segzero_cli.demo.ros_graph import NodeProcess
 from segzero_core.errors import SegZeroError
+from segzero_core.images.encodings import array_from_msg
 from segzero_core.prompt import clean_query
 from segzero_ros import qos
-from segzero_ros.conversions.images import array_from_msg, msg_from_array
-from segzero_ros.executor import Spinner
+from segzero_ros.conversions.images import msg_from_array
+from segzero_ros.executor import ExecutorThread
 from segzero_ros.msg import SegmentationResult, Status
 from segzero_ros.ros_domain import isolated_environment
 from worlds.tabletop.camera import Camera, Picture
@@ -98,7 +99,7 @@ class CellCamera:
         self._node.create_subscription(Status, "/segzero/status", self.states.put, qos.LATCHED)
         self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish)
         self._frames, self._heard_frames = threading.Condition(), 0
-        self._spinner: Spinner | None = None
+        self._spinner: ExecutorThread | None = None
 
     def show(self) -> bool:
         """Wait until two more frames went out to a node that listens; False if none does."""
@@ -107,7 +108,7 @@ class CellCamera:
             return self._frames.wait_for(lambda: self._heard_frames >= enough, FRAME_TIMEOUT_S)
 
     def __enter__(self) -> CellCamera:
-        self._spinner = Spinner(self._node)
+        self._spinner = ExecutorThread(self._node)
         return self
 
     def __exit__(self, *_: object) -> None:

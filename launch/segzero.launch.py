@@ -25,6 +25,8 @@ TOPICS = {
     "camera_info_topic": "camera_info",
 }
 
+RESPAWN_DELAY_S = 2.0
+
 # Parameters that are also launch arguments, and whether they are switches.
 PARAMETERS = {"model": False, "backend": False, "grammar": True, "autostart": True}
 
@@ -36,6 +38,9 @@ def segzero_node(context: LaunchContext) -> list[Node]:
         if given := LaunchConfiguration(name).perform(context):
             value = given.lower() in ("true", "1") if is_switch else given
             parameters.append({name: value})
+    respawn = LaunchConfiguration("respawn").perform(context).lower() in ("true", "1")
+    if respawn:
+        parameters.append({"exit_on_hang": True})
     return [
         Node(
             package="segzero_ros",
@@ -44,6 +49,8 @@ def segzero_node(context: LaunchContext) -> list[Node]:
             name=LaunchConfiguration("name"),
             parameters=parameters,
             remappings=[(topic, LaunchConfiguration(name)) for name, topic in TOPICS.items()],
+            respawn=respawn,
+            respawn_delay=RESPAWN_DELAY_S,
             output="screen",
             emulate_tty=True,
         )
@@ -61,13 +68,22 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         ("model", "", "Named model, folder or Hub id; empty: as in the parameter file."),
         ("backend", "", "What runs the image encoder; empty: as in the parameter file."),
-        ("grammar", "", "true lets only well-formed answers be said; empty: as in the file."),
+        (
+            "grammar",
+            "",
+            "true: the model generates well-formed answers only; empty: as in the file.",
+        ),
         ("autostart", "", "false leaves it to a lifecycle manager; empty: as in the file."),
+        (
+            "respawn",
+            "false",
+            "Start the node again when it ends, also when its model hangs.",
+        ),
         ("namespace", "", "Namespace of the node, before all its relative names."),
         ("name", "segzero", "Name of the node; another one for a second node."),
-        ("image_topic", "image", "Topic of the camera's pictures."),
-        ("depth_topic", "depth/image", "Topic of depth that is registered to the pictures."),
-        ("camera_info_topic", "camera_info", "Topic of the pictures' calibration."),
+        ("image_topic", "image", "Topic of the camera's images."),
+        ("depth_topic", "depth/image", "Topic of depth that is registered to the images."),
+        ("camera_info_topic", "camera_info", "Topic of the images' calibration."),
         ("params_file", str(SHARE / "config" / "segzero.yaml"), "Parameter file."),
         ("rviz", "false", "Show camera, overlay, markers and reasoning in RViz."),
     ]

@@ -11,6 +11,9 @@ from typing import Final
 
 from segzero_core.types import Result
 
+NEAR_EQUAL: Final = 0.1
+"""Scores that differ by at most this are near-equal."""
+
 _ONE: Final = re.compile(
     r"^(please )?(find |show |give me |segment |point at |point to |where is |which is )?"
     r"(the|a|an|one|my|your|this|that|something|anything|which|what) ?",
@@ -35,7 +38,7 @@ def asks_for_one(query: str) -> bool:
     return all(word.lower() in _NOT_PLURAL for word in _PLURAL.findall(query))
 
 
-def is_ambiguous(result: Result, margin: float) -> bool:
+def is_ambiguous(result: Result, margin: float = NEAR_EQUAL) -> bool:
     """Whether one thing was asked for and near-equal ones were found.
 
     Args:

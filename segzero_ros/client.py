@@ -1,12 +1,13 @@
-"""Ask the running node a question: `ros2 run segzero_ros ask "the red mug"`.
+"""Asks the running node a question: `ros2 run segzero_ros ask "the red mug"`.
 
-The thinking is written as it comes. Exit codes: 0 something was found, 1 nothing, 2 it failed,
+The thinking is written as it streams. Exit codes: 0 something was found, 1 nothing, 2 it failed,
 130 interrupted (the query is cancelled).
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -40,8 +41,8 @@ class AskError(Exception):
     """Why there is no answer, in one line."""
 
 
-class Person(Node):
-    """A client of the action that writes what it hears.
+class QueryClient(Node):
+    """A client of the action ~/segment that writes the thinking to the terminal.
 
     Args:
         target: Full name of the node to ask.
@@ -51,12 +52,14 @@ class Person(Node):
         super().__init__("segzero_ask")
         self._target = target.rstrip("/")
         self._written = 0
+        self._interrupts: list[int] = []
         self._status: Status | None = None
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._actions = ActionClient(self, Segment, f"{self._target}/segment")
-        # After the action: a node learns of our endpoints in the order in which they were made, so
-        # that one whose state is heard can answer our requests. Earlier ones would be lost.
+        # After the action client: a node discovers our endpoints in the order in which they were
+        # made. A node whose state is received thus knows the action client; a request that is
+        # sent earlier would be lost.
         self.create_subscription(Status, f"{self._target}/status", self._on_status, qos.LATCHED)
 
     def ask(self, query: str, timeout_s: float, patience_s: float) -> SegmentationResult:
@@ -70,7 +73,7 @@ class Person(Node):
         Raises:
             AskError: The node is not there, or does not take the query.
         """
-        if not self._spin_until(self._is_heard, patience_s):
+        if not self._spin_until(self._is_found, patience_s):
             raise AskError(
                 f"no node {self._target} within {patience_s:g} s; is it started, and in this "
                 "ROS_DOMAIN_ID?"
@@ -84,8 +87,12 @@ class Person(Node):
             self._cancel(sent)
             raise
         if result.result().status == GoalStatus.STATUS_UNKNOWN:
-            raise AskError("the node forgot the query; was it started anew?")
+            raise AskError("the node forgot the query; was it restarted?")
         return result.result().result.result
+
+    def interrupt(self, number: int, _: object) -> None:
+        """Handle a signal: `ask` raises KeyboardInterrupt as soon as it is safe."""
+        self._interrupts.append(number)
 
     def _result_of(self, sent: Future, patience_s: float) -> Future:
         """Wait until the goal is accepted; return the future of its result."""
@@ -105,7 +112,7 @@ class Person(Node):
             cancelled = sent.result().cancel_goal_async()
             self._spin_until(cancelled.done, CANCEL_TIMEOUT_S)
 
-    def _is_heard(self) -> bool:
+    def _is_found(self) -> bool:
         return self._status is not None and self._actions.server_is_ready()
 
     def _on_status(self, msg: Status) -> None:
@@ -119,6 +126,9 @@ class Person(Node):
     def _spin_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while not condition():
+            if self._interrupts:
+                self._interrupts.clear()
+                raise KeyboardInterrupt
             if end_s is not None and time.monotonic() > end_s:
                 return False
             self._executor.spin_once(timeout_sec=0.1)
@@ -140,7 +150,7 @@ def report(result: SegmentationResult) -> int:
     if not result.instances:
         print("nothing matches")
     if result.ambiguous:
-        print("ambiguous: one thing was asked for, and these are near-equal")
+        print("ambiguous: one object was asked for, and these are near-equal")
     print(f"{result.total_ms / 1000:.1f} s, {result.tokens} tokens, {result.model}")
     return FOUND if result.instances else NOTHING
 
@@ -152,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="ask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("query", help="what to find")
-    parser.add_argument("--node", default="/segzero", help="whom to ask")
+    parser.add_argument("--node", default="/segzero", help="full name of the node to ask")
     parser.add_argument(
         "--timeout", type=float, default=0.0, help="for the answer [s]; 0: its own"
     )
@@ -161,8 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         clean_query(arguments.query)
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-        person = Person(arguments.node)
-        return report(person.ask(arguments.query, arguments.timeout, arguments.patience))
+        client = QueryClient(arguments.node)
+        # An interrupt that is raised inside of rclpy's compiled code turns into another error.
+        signal.signal(signal.SIGINT, client.interrupt)
+        return report(client.ask(arguments.query, arguments.timeout, arguments.patience))
     except (AskError, InputError) as error:
         print(f"ask: {error}", file=sys.stderr)
         return FAILED

@@ -1,4 +1,4 @@
-"""A thread that spins a node until it is told to stop."""
+"""An executor in a thread of its own, which spins a node until it is stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wake(executor: Executor | None) -> None:
             executor.create_task(lambda: None)
 
 
-class Spinner:
+class ExecutorThread:
     """Spins a node in a thread of its own from construction until `stop`.
 
     rclpy's own way, `Executor.shutdown()` from outside, takes the guard conditions away from a

@@ -1,4 +1,4 @@
-"""Works on the newest of what comes, in a thread of its own, and not too often."""
+"""Works on the latest of the items that come, in a thread of its own, and not too often."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class NewestWorker(Generic[T]):
-    """A thread that takes the newest item, works on it, and leaves out what came meanwhile.
+class LatestItemWorker(Generic[T]):
+    """A thread that takes the latest item, works on it, and skips what came meanwhile.
 
-    It begins with the first item. All methods are thread-safe; only `stop` waits.
+    It starts with the first item. All methods are thread-safe; only `stop` waits.
 
     Args:
         name: Of the thread.
@@ -26,22 +26,20 @@ class NewestWorker(Generic[T]):
     def __init__(
         self, name: str, work: Callable[[T], None], period_s: Callable[[], float]
     ) -> None:
-        self._name = name
         self._work = work
         self._period_s = period_s
         self._changed = threading.Condition()
         self._next: T | None = None
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def offer(self, item: T) -> None:
-        """Work on an item as soon as it may be; a newer one takes its place until then."""
+        """Work on an item as soon as possible, unless a newer one comes before."""
         with self._changed:
             if self._stopping:
                 return
             self._next = item
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            if self._thread.ident is None:
                 self._thread.start()
             self._changed.notify_all()
 
@@ -51,11 +49,11 @@ class NewestWorker(Generic[T]):
             self._next = None
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the item that it is at; nothing is taken any more."""
+        """End the thread after the item that it works on; no further one is taken."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread is not None:
+        if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:

@@ -1,12 +1,12 @@
-"""A managed node without the traps of rclpy's own.
+"""Lifecycle node whose transitions run in threads, are refused politely and never fail silently.
 
-What rclpy 7 (Jazzy) does, and what is done here instead:
+Why not `rclpy.lifecycle.LifecycleNode` alone; rclpy 7 (Jazzy):
 
-- It runs a transition inside the service's callback, so that nothing else is served while a model
-  loads. Here the transition has a thread of its own, and the service waits for it as a coroutine.
-- A transition that the present state does not allow raises through the executor and ends the
-  node. Here it is refused with a reason in the log.
-- What a transition raises is swallowed without a word. Here the traceback is logged.
+- runs a transition inside the service's callback, so that nothing else is served while a model
+  loads. Here the transition has a thread of its own, and the service awaits it as a coroutine.
+- raises through the executor, and so ends the node, when the present state does not allow a
+  transition (ros2/rclpy#1209, mended by #1319 in rclpy 8). Here it is refused with a log line.
+- swallows what a transition raises (ros2/rclpy#1673, #1696). Here the traceback is logged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
@@ -69,8 +69,6 @@ class ManagedNode(LifecycleNodeMixin, Node):
             **dict.fromkeys(SHUTDOWNS, self.trigger_shutdown),
         }
 
-    # What a subclass does.
-
     def do_configure(self) -> None:
         """Load what takes long."""
 
@@ -86,22 +84,10 @@ class ManagedNode(LifecycleNodeMixin, Node):
     def do_shutdown(self) -> None:
         """End for good, from any state."""
 
-    # What others ask.
-
-    @property
-    def state_id(self) -> int:
-        """The primary or transition state, a constant of lifecycle_msgs/State."""
-        return int(self._state_machine.current_state[0])
-
     @property
     def state_label(self) -> str:
         """The state in words, such as `inactive`."""
         return str(self._state_machine.current_state[1])
-
-    @property
-    def is_active(self) -> bool:
-        """Whether queries are answered."""
-        return self.state_id == State.PRIMARY_STATE_ACTIVE
 
     def change_state(self, transition_id: int) -> bool:
         """Make a transition and wait for it; from any thread but the executor's.
@@ -139,8 +125,6 @@ class ManagedNode(LifecycleNodeMixin, Node):
         threading.Thread(target=run, name="segzero-transition", daemon=True).start()
         return done
 
-    # How it is done.
-
     def _change_state(self, transition_id: int) -> bool:
         allowed = {each[0]: each[1] for each in self._state_machine.available_transitions}
         if transition_id not in allowed or transition_id not in self._triggers:
@@ -155,7 +139,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
     async def _on_change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
-        """Serve ~/change_state; takes the place of rclpy's own callback."""
+        """Serve ~/change_state, in place of rclpy's own callback."""
         wanted = request.transition.id
         if label := request.transition.label:
             # A label wins over the number, as in rclcpp.
@@ -171,8 +155,10 @@ class ManagedNode(LifecycleNodeMixin, Node):
         response.success = bool(await self.begin_transitions(wanted))
         return response
 
+    # rclpy calls these.
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure; rclpy calls it, as those that follow."""
+        """Configure."""
         return self._guarded("configure", self.do_configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -1,4 +1,4 @@
-"""The node as a process: how it starts, how it is told to end, and with which exit code."""
+"""Runs the node as a process: start, signals and exit code."""
 
 from __future__ import annotations
 
@@ -10,54 +10,29 @@ import sys
 import time
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.signals import SignalHandlerOptions
 
 from segzero_core.errors import ConfigError
-from segzero_ros.executor import Spinner
+from segzero_ros.executor import ExecutorThread
 from segzero_ros.node import SegZeroNode, load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from segzero_core.config import NodeConfig
+    from segzero_ros.parameters import NodeConfig
     from segzero_ros.queries.answer import Pipeline
 
+EXIT_WRONG_ARGUMENT: Final = 2
+EXIT_HANG: Final = 3
 MAX_FAULTS: Final = 20
 FAULT_WINDOW_S: Final = 10.0
 
-
-class FaultFilter:
-    """Decides whether the node goes on after an exception that came through the executor.
-
-    Our own callbacks catch theirs. What is left comes from rclpy, such as a response to a client
-    that went away, and is no reason to stop; unless there is no end of it.
-
-    Args:
-        log: Called with what happened.
-        ends: Told the exception that ends the node.
-    """
-
-    def __init__(
-        self, log: Callable[[str], object], ends: queue.SimpleQueue[BaseException | None]
-    ) -> None:
-        self._log = log
-        self._ends = ends
-        self._times_s: deque[float] = deque(maxlen=MAX_FAULTS)
-
-    def __call__(self, error: BaseException) -> bool:
-        """Take note of an exception and say whether to go on."""
-        now_s = time.monotonic()
-        self._times_s.append(now_s)
-        often = len(self._times_s) == MAX_FAULTS and now_s - self._times_s[0] < FAULT_WINDOW_S
-        if often or isinstance(error, ExternalShutdownException):
-            self._ends.put(error)
-            return False
-        self._log(f"in the executor: {''.join(traceback.format_exception(error))}")
-        return True
+End: TypeAlias = "queue.SimpleQueue[BaseException | int]"
+"""What ends the process: an exit code, or an exception to raise."""
 
 
 def main(
@@ -70,52 +45,56 @@ def main(
         load: Makes the pipeline, in place of the model that the parameters name.
 
     Returns:
-        0 after an interrupt, 2 when an argument or a parameter is not allowed.
+        0 after an interrupt, 2 when an argument or a parameter is not allowed, 3 when the model
+        hangs and `exit_on_hang` is set.
     """
     logging.captureWarnings(capture=True)
-    ends = _notice_signals()
+    ends: End = queue.SimpleQueue()
+    # In place of rclpy's handlers. Those raise KeyboardInterrupt at any line, also before there is
+    # somebody to catch it and while the node is being closed (a terminal and `ros2 launch` both
+    # send the interrupt); they lose a SIGTERM that comes while the executor is about to wait; and
+    # they end the context first, so that a query that waits could not be answered any more.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ends.put(0))
     try:
-        _init(args)
-        node = SegZeroNode(load)
+        try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except RuntimeError as error:  # the root of rclpy's own errors
+            raise ConfigError(f"ROS cannot start with these arguments: {error}") from error
+        node = SegZeroNode(load, lambda _: ends.put(EXIT_HANG))
     except (ConfigError, rclpy.exceptions.ParameterException) as error:
         print(f"segzero: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
-        return 2
-    spinner = Spinner(node, on_error=FaultFilter(node.get_logger().error, ends))
+        return EXIT_WRONG_ARGUMENT
+    executor = ExecutorThread(node, on_error=_fault_filter(node.get_logger().error, ends))
     end = ends.get()
     node.close()
-    spinner.stop()
+    executor.stop()
     node.destroy_node()
     rclpy.try_shutdown()
-    if end is not None:
+    if isinstance(end, BaseException):
         raise end
-    return 0
+    return end
 
 
-def _init(args: Sequence[str] | None) -> None:
-    """Let ROS read the command line.
+def _fault_filter(log: Callable[[str], object], ends: End) -> Callable[[BaseException], bool]:
+    """Return what decides whether the node goes on after an exception in the executor.
 
-    Raises:
-        ConfigError: It cannot, or the middleware does not start.
+    Our own callbacks catch theirs. What is left comes from rclpy, such as a response to a client
+    that went away, and is no reason to stop, unless it happens again and again.
     """
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # the root of rclpy's own errors
-        raise ConfigError(f"ROS cannot start with these arguments: {error}") from error
+    times_s: deque[float] = deque(maxlen=MAX_FAULTS)
 
+    def goes_on(error: BaseException) -> bool:
+        times_s.append(time.monotonic())
+        is_often = len(times_s) == MAX_FAULTS and times_s[-1] - times_s[0] < FAULT_WINDOW_S
+        if is_often or isinstance(error, ExternalShutdownException):
+            ends.put(error)
+            return False
+        log(f"in the executor: {''.join(traceback.format_exception(error))}")
+        return True
 
-def _notice_signals() -> queue.SimpleQueue[BaseException | None]:
-    """Put None into the queue that is returned whenever the process is told to end.
-
-    In place of rclpy's handlers. Those raise KeyboardInterrupt at any line, also before there is
-    somebody to catch it and while the node is being closed (a terminal and `ros2 launch` both
-    send the interrupt); they lose a SIGTERM that comes while the executor is about to wait; and
-    they end the context first, so that a query that waits could not be answered any more.
-    """
-    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ends.put(None))
-    return ends
+    return goes_on
 
 
 def run_process(load: Callable[[NodeConfig], Pipeline] = load_pipeline) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The core's settings as ROS parameters: declared from the dataclass, and built back into it.
+"""The node's settings as ROS parameters: declared from the dataclass, and built back into it.
 
 `python -m segzero_ros.parameters` writes the README's table of them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import (
@@ -16,7 +17,8 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 
-from segzero_core.config import NodeConfig, bounds_of
+from segzero_core.ambiguity import NEAR_EQUAL
+from segzero_core.config import Bounds, GraspConfig, PipelineConfig, bounds_of, setting
 from segzero_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +26,109 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
     from rclpy.parameter import Parameter
+
+
+@dataclass(frozen=True)
+class NodeConfig(GraspConfig, PipelineConfig):
+    """All settings of the ROS 2 node."""
+
+    autostart: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Configure and activate without waiting for a lifecycle manager.",
+    )
+    image_transport: str = setting(
+        "raw",
+        "raw: sensor_msgs/Image on `image`; compressed: CompressedImage on `image/compressed`.",
+        Bounds(choices=("raw", "compressed")),
+    )
+    max_image_age_s: float = setting(
+        10.0,
+        "A query is refused when the latest image arrived longer ago than this; 0: never.",
+        Bounds(minimum=0.0, maximum=86400.0, read_only=False),
+    )
+    pair_tolerance_s: float = setting(
+        0.02,
+        "Depth and camera_info belong to an image when their stamps differ by at most this.",
+        Bounds(minimum=0.0, maximum=1.0),
+    )
+    ring_size: int = setting(
+        8,
+        "How many images wait for their depth and camera_info.",
+        Bounds(minimum=1, maximum=64),
+    )
+    when_busy: str = setting(
+        "replace",
+        "A query that comes while one runs and one waits: replace the waiting one, or be refused"
+        " (queue). reject: be refused as soon as one runs.",
+        Bounds(choices=("replace", "queue", "reject"), read_only=False),
+    )
+    timeout_s: float = setting(
+        120.0,
+        "Longest time from a query's arrival to its answer; a goal may set its own; 0: no limit.",
+        Bounds(minimum=0.0, maximum=86400.0, read_only=False),
+    )
+    stop_grace_s: float = setting(
+        120.0,
+        "A model that does not stop this long after a timeout or a cancellation counts as hung"
+        " (~/status: ERROR). Longer than it takes to read the prompt, which cannot be stopped.",
+        Bounds(minimum=0.05, maximum=3600.0, read_only=False),
+    )
+    exit_on_hang: bool = setting(
+        False,  # noqa: FBT003 - a default is no flag of a call
+        "End the process with exit code 3 when the model hangs, for a supervisor to respawn it"
+        " (launch argument respawn).",
+        Bounds(read_only=False),
+    )
+    deactivate_timeout_s: float = setting(
+        2.0,
+        "How long deactivation lets the running query finish before it cancels it.",
+        Bounds(minimum=0.0, maximum=600.0, read_only=False),
+    )
+    ambiguity_margin: float = setting(
+        NEAR_EQUAL,
+        "Objects whose scores differ by at most this are near-equal: a result with two of them"
+        " for a query about one thing is marked ambiguous.",
+        Bounds(minimum=0.0, maximum=1.0, read_only=False),
+    )
+    publish_overlay: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Draw ~/overlay whenever somebody subscribes to it.",
+        Bounds(read_only=False),
+    )
+    target_frame: str = setting(
+        "",
+        "Frame with z up that poses, grasps, the cloud and 3-D markers are given in, by TF at the"
+        " image's stamp; empty: the camera's own frame.",
+        Bounds(read_only=False),
+    )
+    tf_timeout_s: float = setting(
+        0.2,
+        "How long an answer waits for the transform to target_frame.",
+        Bounds(minimum=0.0, maximum=10.0, read_only=False),
+    )
+    rectified: bool = setting(
+        False,  # noqa: FBT003 - a default is no flag of a call
+        "The images are rectified: P of camera_info holds, and no distortion.",
+        Bounds(read_only=False),
+    )
+    overlay_rate_hz: float = setting(
+        5.0,
+        "The overlay is drawn at most this often; answers in between are left out.",
+        Bounds(minimum=0.1, maximum=60.0, read_only=False),
+    )
+    tracking: bool = setting(
+        True,  # noqa: FBT003 - a default is no flag of a call
+        "Track the objects of an answer while somebody subscribes to ~/tracks.",
+        Bounds(read_only=False),
+    )
+    tracking_rate_hz: float = setting(
+        30.0,
+        "Images are tracked at most this often; those in between are skipped.",
+        Bounds(minimum=0.1, maximum=1000.0, read_only=False),
+    )
+
+    def __post_init__(self) -> None:
+        PipelineConfig.__post_init__(self)  # checks the fields of all
 
 
 def declare_parameters(node: Node) -> None:
@@ -34,9 +139,10 @@ def declare_parameters(node: Node) -> None:
     """
     for field in dataclasses.fields(NodeConfig):
         bounds = bounds_of(field)
+        choices = ", ".join(map(repr, bounds.choices))
         descriptor = ParameterDescriptor(
             description=field.metadata["description"],
-            additional_constraints=_choices_in_words(bounds.choices),
+            additional_constraints=choices and f"one of {choices}",
             read_only=bounds.read_only,
         )
         if bounds.minimum is not None and bounds.maximum is not None:
@@ -51,10 +157,6 @@ def declare_parameters(node: Node) -> None:
                 )
                 descriptor.floating_point_range = [limits]
         node.declare_parameter(field.name, field.default, descriptor)
-
-
-def _choices_in_words(choices: tuple[str, ...]) -> str:
-    return f"one of {', '.join(map(repr, choices))}" if choices else ""
 
 
 def read_config(node: Node, changes: Iterable[Parameter] = ()) -> NodeConfig:

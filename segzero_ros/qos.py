@@ -1,16 +1,29 @@
-"""Quality of service of every topic, by name, and how to mend what does not fit."""
+"""Quality of service of every topic, and what to do about endpoints that do not match."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.duration import Infinite
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from segzero_ros.diagnostics.log_bridge import log_defect
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rclpy.node import Node
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 
@@ -27,23 +40,81 @@ def _profile(
     )
 
 
-NEWEST_IMAGE: Final = _profile(1, ReliabilityPolicy.BEST_EFFORT)
-"""Input from a camera: hears reliable and best-effort publishers, and keeps no old picture."""
+LATEST_IMAGE: Final = _profile(1, ReliabilityPolicy.BEST_EFFORT)
+"""Input from a camera: matches reliable and best-effort publishers, and queues no old image."""
 
 QUERY: Final = _profile(10)
 """Questions: none is lost, and none is answered that was asked before the node ran."""
 
 RESULT: Final = _profile(10)
-"""Answers: heard by reliable and best-effort subscribers."""
+"""Answers: match reliable and best-effort subscribers."""
 
 TRACE: Final = _profile(100)
-"""The stream of thinking: deeper, so that a slow subscriber misses no piece."""
+"""The stream of thinking: deeper, so that a slow subscriber misses no message."""
 
 LATCHED: Final = _profile(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""State: whoever comes later still hears the last one."""
+"""State: whoever subscribes later still receives the last one."""
 
 
-def overridable(profile: QoSProfile) -> dict[str, object]:
+class Endpoints:
+    """Makes the publishers and subscriptions of a node, with overridable QoS.
+
+    Args:
+        node: Whose they are.
+        on_mismatch: Called with a topic and lines of advice when a peer's QoS is incompatible.
+    """
+
+    def __init__(self, node: Node, on_mismatch: Callable[[str, list[str]], None]) -> None:
+        self._node = node
+        self._on_mismatch = on_mismatch
+
+    def resolve(self, topic: str) -> str:
+        """Return the full name of a topic after remapping."""
+        return self._node.resolve_topic_name(topic)
+
+    def publisher(self, kind: Any, topic: str, profile: QoSProfile) -> Any:
+        """Make a publisher."""
+
+        def mismatched(_: Any) -> None:
+            name = publisher.topic_name
+            peers = self._node.get_subscriptions_info_by_topic(name)
+            self._on_mismatch(name, fix_for_publisher(name, publisher.qos_profile, peers))
+
+        events = PublisherEventCallbacks(incompatible_qos=mismatched)
+        publisher = self._node.create_publisher(
+            kind, topic, event_callbacks=events, **_overridable(profile)
+        )
+        return publisher
+
+    def subscribe(
+        self,
+        kind: Any,
+        topic: str,
+        callback: Callable[[Any], None],
+        profile: QoSProfile,
+        *,
+        raw: bool = False,
+    ) -> None:
+        """Make a subscription whose callback cannot end the node."""
+
+        def mismatched(_: Any) -> None:
+            name = subscription.topic_name
+            peers = self._node.get_publishers_info_by_topic(name)
+            self._on_mismatch(name, fix_for_subscription(name, subscription.qos_profile, peers))
+
+        def guarded(msg: Any) -> None:
+            try:
+                callback(msg)
+            except Exception:  # rclpy would end the node
+                log_defect(self._node.get_logger(), f"in the callback of {topic}")
+
+        events = SubscriptionEventCallbacks(incompatible_qos=mismatched)
+        subscription = self._node.create_subscription(
+            kind, topic, guarded, event_callbacks=events, raw=raw, **_overridable(profile)
+        )
+
+
+def _overridable(profile: QoSProfile) -> dict[str, Any]:
     """Return the arguments that make a topic with this profile and its `qos_overrides`.
 
     rclpy writes the overrides into the very profile it is given, which must not be the shared one.
@@ -55,24 +126,31 @@ def overridable(profile: QoSProfile) -> dict[str, object]:
 
 
 def mismatch(offered: QoSProfile, requested: QoSProfile) -> str | None:
-    """Say why a publisher and a subscription do not hear each other, if they do not."""
-    if (
-        requested.reliability == ReliabilityPolicy.RELIABLE
-        and offered.reliability == ReliabilityPolicy.BEST_EFFORT
-    ):
-        return "the publisher offers best_effort, the subscription asks for reliable"
-    if (
-        requested.durability == DurabilityPolicy.TRANSIENT_LOCAL
-        and offered.durability == DurabilityPolicy.VOLATILE
-    ):
-        return "the publisher offers volatile, the subscription asks for transient_local"
-    return None
+    """Say why a publisher and a subscription do not match, in rclpy's words, if they do not."""
+    compatibility, reasons = qos_check_compatible(_explicit(offered), _explicit(requested))
+    if compatibility != QoSCompatibility.ERROR:  # a warning: the peer's policy is not known
+        return None
+    return "; ".join(part.removeprefix("ERROR: ") for part in reasons.split(";") if part)
+
+
+def _explicit(profile: QoSProfile) -> QoSProfile:
+    """Return a profile that says what unspecified policies mean, as discovered profiles do.
+
+    rclpy's check takes an unspecified policy and its own meaning for two different ones.
+    """
+    explicit = copy.copy(profile)
+    for name in ("deadline", "liveliness_lease_duration"):
+        if not getattr(profile, name).nanoseconds:
+            setattr(explicit, name, Infinite)
+    if profile.liveliness == LivelinessPolicy.SYSTEM_DEFAULT:
+        explicit.liveliness = LivelinessPolicy.AUTOMATIC
+    return explicit
 
 
 def fix_for_subscription(
     topic: str, own: QoSProfile, publishers: Iterable[TopicEndpointInfo]
 ) -> list[str]:
-    """Say how a subscription of this node gets to hear each publisher that it cannot.
+    """Say how a subscription of this node gets to match each publisher that it does not.
 
     Args:
         topic: Full name.
@@ -80,8 +158,8 @@ def fix_for_subscription(
         publishers: Of that topic.
     """
     return [
-        f"{topic}: node {_full_name(info)} cannot be heard: {reason}; publish reliable there, or "
-        "start this node with "
+        f"{topic}: nothing is received from node {_full_name(info)}: {reason}; publish reliable "
+        "there, or start this node with "
         f"-p qos_overrides.{topic}.subscription.reliability:=best_effort"
         for info in publishers
         if (reason := mismatch(info.qos_profile, own)) is not None
@@ -91,20 +169,22 @@ def fix_for_subscription(
 def fix_for_publisher(
     topic: str, own: QoSProfile, subscriptions: Iterable[TopicEndpointInfo]
 ) -> list[str]:
-    """Say how each subscription that cannot hear a publisher of this node gets to hear it."""
+    """Say how each subscription that does not match a publisher of this node gets to match it."""
     lines = []
     for info in subscriptions:
-        reason = mismatch(own, info.qos_profile)
+        reason, theirs = mismatch(own, info.qos_profile), info.qos_profile
         if reason is None:
             continue
-        if info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL != own.durability:
+        if theirs.durability == DurabilityPolicy.TRANSIENT_LOCAL != own.durability:
             advice = "subscribe there with durability volatile"
-        else:
+        elif theirs.reliability == ReliabilityPolicy.RELIABLE != own.reliability:
             advice = (
                 "subscribe there with reliability best_effort, or start this node with "
                 f"-p qos_overrides.{topic}.publisher.reliability:=reliable"
             )
-        lines.append(f"{topic}: node {_full_name(info)} hears nothing: {reason}; {advice}")
+        else:  # this node promises no deadline, liveliness or lease
+            advice = "subscribe there with the default deadline, liveliness and lease"
+        lines.append(f"{topic}: node {_full_name(info)} receives nothing: {reason}; {advice}")
     return lines
 
 

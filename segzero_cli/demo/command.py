@@ -36,7 +36,7 @@ from segzero_ros.ros_domain import isolated_environment
 
 try:
     from segzero_cli.demo.ros_graph import DemoGraph, NodeProcess
-    from segzero_ros.conversions.images import array_from_msg
+    from segzero_core.images.encodings import array_from_msg
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 except ModuleNotFoundError as missing:
     raise ConfigError(

@@ -17,7 +17,7 @@ from std_msgs.msg import String
 
 from segzero_cli.demo.clip import TOPICS
 from segzero_ros import qos
-from segzero_ros.executor import Spinner
+from segzero_ros.executor import ExecutorThread
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 
 if TYPE_CHECKING:
@@ -105,15 +105,15 @@ class DemoGraph:
                 profile,
             )
         self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish_frame)
-        self._spinner: Spinner | None = None
+        self._executor: ExecutorThread | None = None
 
     def __enter__(self) -> DemoGraph:
-        self._spinner = Spinner(self._node)
+        self._executor = ExecutorThread(self._node)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._spinner is not None:
-            self._spinner.stop()
+        if self._executor is not None:
+            self._executor.stop()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

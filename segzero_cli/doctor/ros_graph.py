@@ -17,9 +17,9 @@ try:
     from rclpy.qos import QoSProfile
     from sensor_msgs.msg import CompressedImage, Image
 
+    from segzero_core.images.encodings import ENCODINGS
     from segzero_ros import qos
-    from segzero_ros.conversions.images import ENCODINGS
-    from segzero_ros.executor import Spinner
+    from segzero_ros.executor import ExecutorThread
     from segzero_ros.msg import Status
 except ModuleNotFoundError as missing:
     raise ConfigError(
@@ -123,7 +123,7 @@ class GraphDoctor:
         own = self._own_subscription(topic)
         for line in qos.fix_for_subscription(topic, own.qos_profile, publishers) if own else ():
             yield Finding(Mark.FAILED, "qos", line)
-        self._listen(IMAGE_TYPES[kind], topic, qos.NEWEST_IMAGE)
+        self._listen(IMAGE_TYPES[kind], topic, qos.LATEST_IMAGE)
         if not self._wait(lambda: topic in self._heard):
             yield Finding(
                 Mark.FAILED,
@@ -234,14 +234,14 @@ def run(target: str, patience_s: float) -> bool:
     rclpy.init(context=context)
     node = Node("segzero_doctor", context=context)
     doctor = GraphDoctor(node, target, patience_s)
-    spinner = Spinner(node)
+    executor = ExecutorThread(node)
     healthy = True
     try:
         for finding in doctor.findings():
             healthy &= finding.mark is not Mark.FAILED
             print(finding, flush=True)
     finally:
-        spinner.stop()
+        executor.stop()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     return healthy

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from segzero_core.cpu_threads import Cores
     from segzero_core.decoding.decoder import Decoder, Question
 
-# How long a thread may take to notice that it shall stop: one token of a large model on a CPU.
-_JOIN_TIMEOUT_S: Final = 30.0
 # How often a wait looks for a cancellation [s].
 _CANCEL_CHECK_S: Final = 0.05
 
@@ -149,7 +147,8 @@ class QwenReasoner:
                 yield piece
         finally:
             reply.stop.set()
-            thread.join(_JOIN_TIMEOUT_S)
+            # Without a limit: whoever goes on before has a model that is still locked.
+            thread.join()
         if reply.error is not None:
             raise reasoner_error(reply.error, reply.text) from reply.error
 

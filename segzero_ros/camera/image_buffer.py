@@ -1,7 +1,11 @@
-"""The camera's last pictures, each with the depth and the camera_info of the same moment.
+"""Buffer of the camera's latest images, each with the depth and camera_info of the same moment.
 
-Pictures are kept as the bytes that came: at 30 Hz almost all are thrown away unseen, and unpacking
-a message costs more than receiving it. Only the stamp is read on arrival.
+Images are kept as the bytes that came: at 30 Hz almost all are dropped unseen, and deserializing a
+message costs more than receiving it. Only the stamp is read on arrival.
+
+message_filters is not used: the ROS wheels that `make demo` installs lack it, and its synchronizer
+passes complete sets only, while a query must be answered without depth too, and depth may come
+after the image that it belongs to.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from segzero_core.errors import InputError
-from segzero_ros.conversions.images import rgb_from_compressed_msg, rgb_from_msg
+from segzero_core.images.encodings import rgb_from_compressed_msg
+from segzero_ros.conversions.images import rgb_from_msg
 from segzero_ros.msg import SegmentationResult
 
 if TYPE_CHECKING:
@@ -30,66 +35,67 @@ _NS_PER_S: Final = 1_000_000_000
 _STAMP_END: Final = 12  # 4 bytes that say how the rest is encoded, then seconds and nanoseconds
 
 
-def stamp_ns(packed: bytes) -> int:
-    """Read the stamp of a packed message that begins with a header, in nanoseconds.
+def stamp_ns(serialized: bytes) -> int:
+    """Read the stamp of a serialized message that begins with a header, in nanoseconds.
 
     Source: OMG DDS-XTypes 1.3, 7.6.2 (two bytes say the encoding; odd is little-endian).
 
     Raises:
         InputError: It is too short to have a header.
     """
-    if len(packed) < _STAMP_END:
-        raise InputError(f"a message of {len(packed)} bytes is too short to have a header")
-    order = "<" if packed[1] & 1 else ">"
-    sec, nanosec = struct.unpack_from(f"{order}iI", packed, 4)
+    if len(serialized) < _STAMP_END:
+        raise InputError(f"a message of {len(serialized)} bytes is too short to have a header")
+    order = "<" if serialized[1] & 1 else ">"
+    sec, nanosec = struct.unpack_from(f"{order}iI", serialized, 4)
     return int(sec) * _NS_PER_S + int(nanosec)
 
 
 @dataclass(eq=False)
-class Picture:
-    """A picture of the camera or of a goal, and what was seen at the same moment.
+class CameraFrame:
+    """An image of the camera or of a goal, with the depth and camera_info of the same moment.
 
-    `depth` and `camera_info` may come later than the picture, also while a model thinks about it.
+    Depth and camera_info may arrive later than the image, also while the model works on it.
 
     Attributes:
-        packed: The bytes of the message, or the message itself where it came in a goal.
+        serialized: The bytes of the message, or the message itself where it came in a goal.
         kind: Its type.
         arrived_s: When, on the monotonic clock [s]. Not the stamp: a bag's is years old, and
             two machines' clocks differ.
         stamp_ns: Of the camera [ns]; 0 where the camera gives none.
-        packed_depth: The bytes of the paired depth image.
-        packed_info: The bytes of the paired camera_info.
+        serialized_depth: The bytes of the paired depth image.
+        serialized_info: The bytes of the paired camera_info.
     """
 
-    packed: bytes | Image | CompressedImage
+    serialized: bytes | Image | CompressedImage
     kind: type[Image] | type[CompressedImage] = Image
     arrived_s: float = field(default_factory=time.monotonic)
     stamp_ns: int = 0
-    packed_depth: bytes | None = None
-    packed_info: bytes | None = None
+    serialized_depth: bytes | None = None
+    serialized_info: bytes | None = None
     _apart_ns: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def msg(self) -> Image | CompressedImage:
-        """The message, unpacked when first asked for."""
-        if isinstance(self.packed, bytes):
-            return deserialize_message(self.packed, self.kind)
-        return self.packed
+        """The message, deserialized when first asked for."""
+        if isinstance(self.serialized, bytes):
+            return deserialize_message(self.serialized, self.kind)
+        return self.serialized
 
     @property
     def header(self) -> Header:
-        """The header, which everything published about this picture carries."""
+        """The header that everything published about this image carries."""
         return self.msg.header
 
     @property
     def depth(self) -> Image | None:
         """The depth image of the same moment."""
-        return deserialize_message(self.packed_depth, Image) if self.packed_depth else None
+        return deserialize_message(self.serialized_depth, Image) if self.serialized_depth else None
 
     @property
     def camera_info(self) -> CameraInfo | None:
         """The calibration of the same moment."""
-        return deserialize_message(self.packed_info, CameraInfo) if self.packed_info else None
+        serialized = self.serialized_info
+        return deserialize_message(serialized, CameraInfo) if serialized else None
 
     def rgb(self) -> RgbImage:
         """Convert to uint8 [H, W, 3].
@@ -101,19 +107,20 @@ class Picture:
             return rgb_from_compressed_msg(self.msg)
         return rgb_from_msg(self.msg)
 
-    def attach(self, part: str, packed: bytes, apart_ns: int) -> None:
+    def attach(self, part: str, serialized: bytes, apart_ns: int) -> None:
         """Take depth or camera_info, unless what is there is nearer in time."""
         if apart_ns < self._apart_ns.get(part, apart_ns + 1):
-            setattr(self, part, packed)
+            setattr(self, part, serialized)
             self._apart_ns[part] = apart_ns
 
 
-class PictureRing:
-    """The last pictures, paired with depth and camera_info as these arrive, in any order.
+class ImageBuffer:
+    """Ring buffer of images, paired with depth and camera_info as these arrive, in any order.
 
     Nothing is paired with a stamp of zero, which says nothing about the moment. A clock that jumps
     needs no care: partners are looked for among a few messages, and those of the time before the
-    jump are pushed out. Safe to use from several threads.
+    jump are pushed out. Safe to use from several threads. Closed at first: whatever comes while
+    it is closed is dropped.
 
     Args:
         size: How many of each are kept.
@@ -123,17 +130,18 @@ class PictureRing:
     def __init__(self, size: int, tolerance_s: float) -> None:
         self._tolerance_ns = round(tolerance_s * _NS_PER_S)
         self._lock = threading.Lock()
-        self._pictures: deque[Picture] = deque(maxlen=size)
-        self._waiting: dict[str, deque[tuple[int, bytes]]] = {
-            part: deque(maxlen=size) for part in ("packed_depth", "packed_info")
+        self._is_open = False
+        self._frames: deque[CameraFrame] = deque(maxlen=size)
+        self._unpaired: dict[str, deque[tuple[int, bytes]]] = {
+            part: deque(maxlen=size) for part in ("serialized_depth", "serialized_info")
         }
         self._jumps = 0
 
     @property
-    def newest(self) -> Picture | None:
-        """The picture that arrived last, whatever its stamp."""
+    def latest(self) -> CameraFrame | None:
+        """The image that arrived last, whatever its stamp."""
         with self._lock:
-            return self._pictures[-1] if self._pictures else None
+            return self._frames[-1] if self._frames else None
 
     @property
     def clock_jumps(self) -> int:
@@ -144,59 +152,70 @@ class PictureRing:
     def has_depth(self) -> bool:
         """Whether any depth image arrived at all."""
         with self._lock:
-            return bool(self._waiting["packed_depth"])
+            return bool(self._unpaired["serialized_depth"])
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def open(self) -> None:
+        """Keep what arrives from now on."""
         with self._lock:
-            self._pictures.clear()
-            for each in self._waiting.values():
-                each.clear()
+            self._is_open = True
 
-    def add_picture(self, packed: bytes, kind: type[Image] | type[CompressedImage]) -> Picture:
-        """Keep a picture."""
-        picture = Picture(packed, kind, stamp_ns=stamp_ns(packed))
+    def close(self) -> None:
+        """Forget everything and drop what arrives, so that no old image is answered later."""
         with self._lock:
-            if self._pictures and picture.stamp_ns < self._pictures[-1].stamp_ns:
+            self._is_open = False
+            self._frames.clear()
+            for messages in self._unpaired.values():
+                messages.clear()
+
+    def add_image(
+        self, serialized: bytes, kind: type[Image] | type[CompressedImage]
+    ) -> CameraFrame | None:
+        """Keep an image; None if the buffer is closed."""
+        frame = CameraFrame(serialized, kind, stamp_ns=stamp_ns(serialized))
+        with self._lock:
+            if not self._is_open:
+                return None
+            if self._frames and frame.stamp_ns < self._frames[-1].stamp_ns:
                 self._jumps += 1
-            for part, waiting in self._waiting.items():
-                for stamp, other in waiting:
-                    self._pair(picture, part, other, stamp)
-            self._pictures.append(picture)
-        return picture
+            for part, messages in self._unpaired.items():
+                for stamp, message in messages:
+                    self._pair(frame, part, message, stamp)
+            self._frames.append(frame)
+        return frame
 
-    def add_depth(self, packed: bytes) -> None:
-        """Pair a depth image with the picture of its moment, or keep it for that one."""
-        self._add_part("packed_depth", packed)
+    def add_depth(self, serialized: bytes) -> None:
+        """Pair a depth image with the image of its moment, or keep it for that one."""
+        self._add_part("serialized_depth", serialized)
 
-    def add_camera_info(self, packed: bytes) -> None:
-        """Pair a camera_info with the picture of its moment, or keep it for that one."""
-        self._add_part("packed_info", packed)
+    def add_camera_info(self, serialized: bytes) -> None:
+        """Pair a camera_info with the image of its moment, or keep it for that one."""
+        self._add_part("serialized_info", serialized)
 
-    def _add_part(self, part: str, packed: bytes) -> None:
-        stamp = stamp_ns(packed)
+    def _add_part(self, part: str, serialized: bytes) -> None:
+        stamp = stamp_ns(serialized)
         with self._lock:
-            self._waiting[part].append((stamp, packed))
-            for picture in self._pictures:
-                self._pair(picture, part, packed, stamp)
+            if self._is_open:
+                self._unpaired[part].append((stamp, serialized))
+                for frame in self._frames:
+                    self._pair(frame, part, serialized, stamp)
 
-    def _pair(self, picture: Picture, part: str, packed: bytes, stamp: int) -> None:
-        apart = abs(picture.stamp_ns - stamp)
-        if picture.stamp_ns and stamp and apart <= self._tolerance_ns:
-            picture.attach(part, packed, apart)
+    def _pair(self, frame: CameraFrame, part: str, serialized: bytes, stamp: int) -> None:
+        apart = abs(frame.stamp_ns - stamp)
+        if frame.stamp_ns and stamp and apart <= self._tolerance_ns:
+            frame.attach(part, serialized, apart)
 
 
-def picture_trouble(picture: Picture | None, max_age_s: float) -> tuple[int, str] | None:
-    """Say why a picture cannot be asked about, as an error code and a reason."""
-    if picture is None:
+def why_unusable(frame: CameraFrame | None, max_age_s: float) -> tuple[int, str] | None:
+    """Say why an image cannot be asked about, as an error code and a reason."""
+    if frame is None:
         return SegmentationResult.NO_IMAGE, (
-            "no picture has arrived yet; is the camera running, and is `image` remapped to its "
+            "no image has arrived yet; is the camera running, and is `image` remapped to its "
             "topic?"
         )
-    age_s = time.monotonic() - picture.arrived_s
+    age_s = time.monotonic() - frame.arrived_s
     if max_age_s and age_s > max_age_s:
         return SegmentationResult.STALE_IMAGE, (
-            f"the newest picture arrived {age_s:.1f} s ago, at most {max_age_s:g} s are allowed "
+            f"the latest image arrived {age_s:.1f} s ago, at most {max_age_s:g} s are allowed "
             "(max_image_age_s); does the camera still run?"
         )
     return None

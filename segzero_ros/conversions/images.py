@@ -13,30 +13,18 @@ from sensor_msgs.msg import Image
 
 from segzero_core.errors import InputError, shown
 from segzero_core.images import encodings
-from segzero_core.images.encodings import ENCODINGS, array_from_msg, rgb_from_compressed_msg
+from segzero_core.images.encodings import ENCODINGS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from std_msgs.msg import Header
 
 
-__all__ = [
-    "ENCODINGS",
-    "array_from_msg",
-    "mask_to_msg",
-    "msg_from_array",
-    "rgb_from_compressed_msg",
-    "rgb_from_msg",
-]
-
-
 def rgb_from_msg(msg: Image) -> NDArray[np.uint8]:
-    """Convert a camera picture to what a model sees; see the core's function of this name.
-
-    Encodings that it does not know go to cv_bridge.
+    """Convert a camera image to uint8 RGB; encodings that the core does not know by cv_bridge.
 
     Raises:
-        InputError: The picture cannot be read; the message says why and what to do.
+        InputError: The image cannot be read; the message says why and what to do.
     """
     if msg.encoding not in ENCODINGS:
         return _rgb_by_cv_bridge(msg)
@@ -57,7 +45,7 @@ def _rgb_by_cv_bridge(msg: Image) -> NDArray[np.uint8]:
         ) from error
     try:
         rgb = CvBridge().imgmsg_to_cv2(msg, desired_encoding="rgb8")
-    except Exception as error:  # CvBridgeError, cv2.error and whatever a broken picture brings
+    except Exception as error:  # CvBridgeError, cv2.error and whatever a broken image brings
         raise InputError(
             f"image encoding {known}, and cv_bridge refused it too ({error}); publish rgb8"
         ) from error
@@ -70,7 +58,7 @@ def msg_from_array(pixels: NDArray[np.generic], encoding: str, header: Header) -
     Args:
         pixels: [H, W] or [H, W, C] in the encoding's type and channel order.
         encoding: A key of `ENCODINGS`.
-        header: Of the picture that the pixels belong to.
+        header: Of the image that the pixels belong to.
 
     Raises:
         InputError: The array does not have the type or shape of the encoding.

@@ -1,4 +1,8 @@
-"""What /diagnostics tells: counters that any thread may feed, and the message made of them."""
+"""Counters of the node, and the /diagnostics message made of them.
+
+diagnostic_updater is not used: the ROS wheels that `make demo` installs lack it, and its timer
+follows the ROS clock, which stands still when simulated time does.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,8 @@ from segzero_ros.msg import SegmentationResult, Status
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
 
-    from segzero_ros.camera.image_buffer import Picture
-    from segzero_ros.messages.poses import Scene3D
+    from segzero_ros.camera.image_buffer import CameraFrame
+    from segzero_ros.spatial.scene import ObjectPoses
 
 LATENCIES_KEPT: Final = 200
 RATE_WINDOW: Final = 60
@@ -65,13 +69,13 @@ class Health:
         self._last_error = ""
         self._without_stamp = 0
         self._poses: Counter[str] = Counter()
-        self._depth_trouble = ""
+        self._pose_reason = ""
 
-    def picture_arrived(self, picture: Picture) -> None:
-        """Count a picture."""
+    def frame_arrived(self, frame: CameraFrame) -> None:
+        """Count an image."""
         with self._lock:
-            self._arrivals.append(picture.arrived_s)
-            self._without_stamp += picture.stamp_ns == 0
+            self._arrivals.append(frame.arrived_s)
+            self._without_stamp += frame.stamp_ns == 0
 
     def result_published(self, msg: SegmentationResult) -> None:
         """Count a result."""
@@ -82,13 +86,13 @@ class Health:
             else:
                 self._last_error = f"query {msg.query_id}: {msg.error_msg}"
 
-    def measured(self, scene: Scene3D | None, trouble: str) -> None:
+    def measured(self, poses: ObjectPoses | None, reason: str) -> None:
         """Count the objects of an answer that have a pose, and keep why others have none."""
         with self._lock:
-            objects = scene.objects if scene is not None else ()
-            self._poses["told"] += sum(each is not None for each in objects)
-            self._poses["answers_with_trouble"] += bool(trouble)
-            self._depth_trouble = trouble
+            objects = poses.objects if poses is not None else ()
+            self._poses["poses"] += sum(each is not None for each in objects)
+            self._poses["answers_with_trouble"] += bool(reason)
+            self._pose_reason = reason
 
     def failed(self, what: str) -> None:
         """Keep the last error."""
@@ -101,7 +105,7 @@ class Health:
             self._mismatches[topic] = advice
 
     def rate_hz(self) -> float:
-        """Return the rate of pictures over the last ones; 0 when they have stopped."""
+        """Return the rate of the last images; it falls when the camera has stopped."""
         with self._lock:
             times = list(self._arrivals)
         if len(times) < 2:
@@ -110,7 +114,7 @@ class Health:
         return (len(times) - 1) / max(times[-1] - times[0], time.monotonic() - times[0], 1e-9)
 
     def age_s(self) -> float | None:
-        """Return how long ago the last picture arrived [s]."""
+        """Return how long ago the last image arrived [s]."""
         with self._lock:
             return time.monotonic() - self._arrivals[-1] if self._arrivals else None
 
@@ -122,8 +126,8 @@ class Health:
         Args:
             name: Full name of the node.
             stamp: Now.
-            status: What ~/status last told.
-            max_age_s: At which age pictures are stale; 0 is never.
+            status: The last one published.
+            max_age_s: At which age images are stale; 0 is never.
             extra: More values of the model, and `clock_jumps` and `image_topic` of the camera.
         """
         return DiagnosticArray(
@@ -144,13 +148,13 @@ class Health:
         age_s, rate_hz = self.age_s(), self.rate_hz()
         level, text = DiagnosticStatus.OK, f"{rate_hz:.1f} Hz"
         if status.state not in (Status.READY, Status.BUSY):
-            text = "pictures are not taken while the node is not active"
+            text = "images are not taken while the node is not active"
         elif age_s is None:
-            level, text = DiagnosticStatus.WARN, "no picture has arrived yet"
+            level, text = DiagnosticStatus.WARN, "no image has arrived yet"
         elif max_age_s and age_s > max_age_s:
-            level, text = DiagnosticStatus.ERROR, f"the last picture came {age_s:.1f} s ago"
+            level, text = DiagnosticStatus.ERROR, f"the last image came {age_s:.1f} s ago"
         elif self._without_stamp:
-            level, text = DiagnosticStatus.WARN, "pictures have no stamp: depth is not paired"
+            level, text = DiagnosticStatus.WARN, "images have no stamp: depth is not paired"
         values = {
             "topic": topic,
             "rate_hz": f"{rate_hz:.2f}",
@@ -182,15 +186,14 @@ class Health:
 
     def _depth(self, name: str) -> DiagnosticStatus:
         with self._lock:
-            poses, trouble = dict(self._poses), self._depth_trouble
-        told = poses.get("told", 0)
+            poses, reason = self._poses.copy(), self._pose_reason
         values = {
-            "poses": told,
-            "answers_with_trouble": poses.get("answers_with_trouble", 0),
-            "last_trouble": trouble,
+            "poses": poses["poses"],
+            "answers_with_trouble": poses["answers_with_trouble"],
+            "last_trouble": reason,
         }
-        level = DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK
-        text = f"no pose: {trouble}" if trouble else f"{told} poses told"
+        level = DiagnosticStatus.WARN if reason else DiagnosticStatus.OK
+        text = f"no pose: {reason}" if reason else f"{poses['poses']} poses published"
         return _status(f"{name}: depth", level, text, values)
 
     def _connections(self, name: str) -> DiagnosticStatus:

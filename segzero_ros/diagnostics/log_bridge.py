@@ -1,8 +1,9 @@
-"""Lets the core's log be read where the node's is."""
+"""The node's log: the core's records in it, and tracebacks of defects."""
 
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
 _CORE: Final = logging.getLogger("segzero_core")
 
 
-class CoreLog(logging.Handler):
-    """Hands on what the core logs, from which encoder was chosen to what was not used and why.
+class LogBridge(logging.Handler):
+    """Writes what the core logs by Python's logging to a ROS logger.
 
     Args:
         logger: The node's.
@@ -21,7 +22,7 @@ class CoreLog(logging.Handler):
     def __init__(self, logger: RcutilsLogger) -> None:
         super().__init__(logging.INFO)
         self._logger = logger
-        # Unless somebody has chosen already; Python's own default hides what is no warning.
+        # Unless somebody has chosen already: Python's default hides all but warnings.
         if _CORE.level == logging.NOTSET:
             _CORE.setLevel(logging.INFO)
         _CORE.addHandler(self)
@@ -33,10 +34,15 @@ class CoreLog(logging.Handler):
                 self._logger.warning(self.format(record))
             else:
                 self._logger.info(self.format(record))
-        except Exception:  # a log must not stop what it tells of
+        except Exception:  # a failing log must not stop the core
             self.handleError(record)
 
     def close(self) -> None:
-        """Hand on nothing any more."""
+        """Stop logging for the core."""
         _CORE.removeHandler(self)
         super().close()
+
+
+def log_defect(logger: RcutilsLogger, where: str) -> None:
+    """Log the exception that is being handled, with its traceback."""
+    logger.error(f"{where}: {traceback.format_exc()}")

@@ -1,87 +1,80 @@
-"""Tells people how the node is: ~/status, /diagnostics and the log."""
+"""Keeps the node's state and publishes it on ~/status."""
 
 from __future__ import annotations
 
 import threading
 import time
-import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
-
-from segzero_ros import qos
-from segzero_ros.msg import SegmentationResult, Status
-from segzero_ros.parameters import read_config
+from segzero_ros.msg import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from segzero_core.types import ModelIdentity
-    from segzero_ros.node import SegZeroNode
-    from segzero_ros.queries.answer import Answer
-
-DIAGNOSTICS_PERIOD_S: Final = 1.0
-WARNING_PERIOD_S: Final = 5.0
 
 
-class Reporter:
-    """The node's voice; any thread may use it.
+class StatusReporter:
+    """Publishes the node's state in the order in which it changes, whichever threads change it.
 
     Args:
-        node: Whose state is told; its health and outputs exist.
-        facts: Returns what the diagnostics tell beside the counters; see `Health.to_msg`.
+        model: Name of the model.
+        publish: Publishes a status; called while the state is locked.
 
     Attributes:
-        status: What was told last.
+        status: The last one.
         identity: Of the model that is loaded, with the encoder that it uses now; None without.
     """
 
-    def __init__(self, node: SegZeroNode, facts: Callable[[], dict[str, Any]]) -> None:
-        self._node = node
-        self._facts = facts
-        self._model = node.config.model
-        self._turn = threading.Lock()
+    def __init__(self, model: str, publish: Callable[[Status], None]) -> None:
+        self._model = model
+        self._send = publish
+        self._lock = threading.Lock()
         self._loading_since_s: float | None = None
         self.identity: ModelIdentity | None = None
         self.status = Status()
-        self._diagnostics = node.create_publisher(
-            DiagnosticArray, "/diagnostics", **qos.overridable(qos.RESULT)
-        )
-        # With simulated time that stands still, diagnostics are wanted most.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=steady)
 
-    def tell(self, state: int, detail: str, query_id: str = "") -> None:
-        """Publish the node's state; in order, whichever threads tell it."""
-        with self._turn:
-            self._loading_since_s = None
-            self._publish(state, detail, query_id)
+    def report(self, state: int, detail: str) -> None:
+        """Publish a state, whatever it was before."""
+        with self._lock:
+            self._publish(state, detail)
 
-    def tell_loading(self) -> None:
-        """Publish that the model loads, now and every second until another state is told."""
-        with self._turn:
-            self._loading_since_s = time.monotonic()
+    def compare_and_set(
+        self, expected: tuple[int, str], state: int, detail: str, query_id: str = ""
+    ) -> bool:
+        """Publish a state only if the present one is as expected.
+
+        Args:
+            expected: State and active query id.
+            state: A constant of Status.
+            detail: One line for people.
+            query_id: Of the query that is answered.
+
+        Returns:
+            Whether it was as expected.
+        """
+        with self._lock:
+            as_expected = (self.status.state, self.status.active_query_id) == expected
+            if as_expected:
+                self._publish(state, detail, query_id)
+            return as_expected
+
+    def report_loading(self) -> None:
+        """Publish that the model loads."""
+        with self._lock:
             self._publish(Status.LOADING, f"loading {self._model}")
+            self._loading_since_s = time.monotonic()
 
-    def log_failure(self, answer: Answer) -> None:
-        """Log one line for an expected failure, and the traceback for any other."""
-        msg, logger = answer.msg, self._node.get_logger()
-        if msg.error_code == SegmentationResult.OK:
-            return
-        if msg.error_code == SegmentationResult.MODEL_FAILURE and answer.error is not None:
-            trace = "".join(traceback.format_exception(answer.error))
-            logger.error(f"query {msg.query_id}: {trace}")
-            return
-        logger.warning(
-            f"query {msg.query_id} failed (error code {msg.error_code}): {msg.error_msg}"
-        )
-
-    def warn_rarely(self, text: str) -> None:
-        """Log a warning that may come with every answer; at most one every few seconds."""
-        self._node.get_logger().warning(text, throttle_duration_sec=WARNING_PERIOD_S)
+    def repeat_loading(self) -> None:
+        """Publish again that the model loads, with the time so far; nothing in other states."""
+        with self._lock:
+            if (since_s := self._loading_since_s) is not None:
+                passed_s = time.monotonic() - since_s
+                self._publish(Status.LOADING, f"loading {self._model}, {passed_s:.0f} s so far")
+                self._loading_since_s = since_s
 
     def _publish(self, state: int, detail: str, query_id: str = "") -> None:
+        self._loading_since_s = None
         self.status = Status(
             state=state,
             detail=detail,
@@ -89,24 +82,4 @@ class Reporter:
             encoder_backend=self.identity.encoder_backend if self.identity else "",
             active_query_id=query_id,
         )
-        self._node.outputs.publish_status(self.status)
-
-    def _diagnose(self) -> None:
-        """Publish /diagnostics, and the progress of a load."""
-        try:
-            with self._turn:
-                if self._loading_since_s is not None:
-                    since_s = time.monotonic() - self._loading_since_s
-                    self._publish(Status.LOADING, f"loading {self._model}, {since_s:.0f} s so far")
-            node = self._node
-            reason = self.identity.encoder_reason if self.identity else ""
-            msg = node.health.to_msg(
-                node.get_fully_qualified_name(),
-                node.get_clock().now().to_msg(),
-                self.status,
-                read_config(node).max_image_age_s,
-                self._facts() | {"encoder_reason": reason},
-            )
-            node.outputs.publish(self._diagnostics, msg)
-        except Exception:
-            self._node.log_defect("while writing the diagnostics")
+        self._send(self.status)

@@ -1,8 +1,8 @@
-"""An answer as markers for RViz: the boxes as frames before the camera, the thinking as text.
+"""An answer as markers for RViz.
 
-What the picture alone tells is drawn on a plane one metre before the camera, where it covers in
-the camera's view what it covers in the picture. What depth tells stands where it is: a box around
-each object, and a gripper at its best grasp.
+The reasoner's boxes and its thinking are drawn on a plane one meter before the camera, where a box
+covers in the camera's view what it covers in the image. What was measured by depth is drawn where
+it is: a box around each object, and a gripper at its best grasp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from geometry_msgs.msg import Point
 from visualization_msgs.msg import Marker, MarkerArray
 
 from segzero_core.images.overlay import PALETTE
-from segzero_ros.messages.result import valid_text
+from segzero_ros.conversions.text import valid_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from segzero_core.depth import Grasp, OrientedBox
     from segzero_core.types import Box, Result
-    from segzero_ros.messages.poses import Scene3D
+    from segzero_ros.spatial.scene import ObjectPoses
 
 PLANE_M: Final = 1.0
 LINE_M: Final = 0.004
@@ -37,18 +37,29 @@ FINGER_M: Final = 0.05
 """How long the fingers of a gripper are drawn."""
 
 
-def markers_to_msg(result: Result, header: Header, info: CameraInfo | None) -> MarkerArray:
-    """Build the markers of an answer; they take the place of those of the answer before.
+def markers_to_msg(
+    result: Result, header: Header, info: CameraInfo | None, poses: ObjectPoses | None
+) -> MarkerArray:
+    """Build the markers of an answer; they replace those of the answer before.
 
     Args:
         result: The answer.
-        header: Of its picture: frame and time of the markers.
-        info: Calibration of its picture; without it there are no frames around the objects.
+        header: Of its image: frame and time of the markers that depth has no part in.
+        info: Calibration of its image; without it the reasoner's boxes are not drawn.
+        poses: What was measured; None where nothing could be.
     """
     markers = [Marker(header=header, action=Marker.DELETEALL), _thinking(result, header)]
     if info is not None and info.k[0] > 0 and info.k[4] > 0:
         prompts = enumerate(result.reasoning.prompts, start=1)
-        markers += [_frame(index, prompt.box, header, info) for index, prompt in prompts]
+        markers += [_image_box(index, prompt.box, header, info) for index, prompt in prompts]
+    for index, measured in enumerate(poses.objects if poses is not None else (), start=1):
+        if poses is None or measured is None:
+            continue
+        edges = _lines(poses, "objects", index, _edges(measured.box))
+        _set_color(edges, PALETTE[(index - 1) % len(PALETTE)])
+        markers.append(edges)
+        if measured.grasps:
+            markers.append(_lines(poses, "grasps", index, _gripper(measured.grasps[0])))
     return MarkerArray(markers=markers)
 
 
@@ -60,11 +71,11 @@ def _thinking(result: Result, header: Header) -> Marker:
     marker.pose.position = Point(x=0.0, y=-TEXT_ABOVE_M, z=PLANE_M)
     marker.pose.orientation.w = 1.0
     marker.scale.z = TEXT_M
-    _colour(marker, (255, 255, 255))
+    _set_color(marker, (255, 255, 255))
     return marker
 
 
-def _frame(index: int, box: Box, header: Header, info: CameraInfo) -> Marker:
+def _image_box(index: int, box: Box, header: Header, info: CameraInfo) -> Marker:
     marker = Marker(header=header, ns="boxes", id=index, type=Marker.LINE_STRIP)
     x_min, y_min, x_max, y_max = box.xyxy
     corners = ((x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max), (x_min, y_min))
@@ -78,24 +89,8 @@ def _frame(index: int, box: Box, header: Header, info: CameraInfo) -> Marker:
     ]
     marker.pose.orientation.w = 1.0
     marker.scale.x = LINE_M
-    _colour(marker, PALETTE[(index - 1) % len(PALETTE)])
+    _set_color(marker, PALETTE[(index - 1) % len(PALETTE)])
     return marker
-
-
-def markers_in_space(scene: Scene3D | None) -> list[Marker]:
-    """Build the markers of what depth tells; none without it."""
-    if scene is None:
-        return []
-    markers = []
-    for index, found in enumerate(scene.objects, start=1):
-        if found is None:
-            continue
-        colour = PALETTE[(index - 1) % len(PALETTE)]
-        markers.append(_lines(scene, "objects", index, _edges(found.box), colour))
-        if found.grasps:
-            gripper = _gripper(found.grasps[0])
-            markers.append(_lines(scene, "grasps", index, gripper, (255, 255, 255)))
-    return markers
 
 
 def _edges(box: OrientedBox) -> NDArray[np.float64]:
@@ -115,21 +110,16 @@ def _gripper(grasp: Grasp) -> NDArray[np.float64]:
     return grasp.position_m + lines @ grasp.rotation.T
 
 
-def _lines(
-    scene: Scene3D,
-    namespace: str,
-    index: int,
-    ends_m: NDArray[np.float64],
-    colour: tuple[int, int, int],
-) -> Marker:
-    marker = Marker(header=scene.header, ns=namespace, id=index, type=Marker.LINE_LIST)
-    marker.points = [Point(x=x, y=y, z=z) for x, y, z in scene.place.moved(ends_m).tolist()]
+def _lines(poses: ObjectPoses, namespace: str, index: int, ends_m: NDArray[np.float64]) -> Marker:
+    marker = Marker(header=poses.header, ns=namespace, id=index, type=Marker.LINE_LIST)
+    ends = poses.transform.apply(ends_m).tolist()
+    marker.points = [Point(x=x, y=y, z=z) for x, y, z in ends]
     marker.pose.orientation.w = 1.0
     marker.scale.x = EDGE_M
-    _colour(marker, colour)
+    _set_color(marker, (255, 255, 255))
     return marker
 
 
-def _colour(marker: Marker, rgb: tuple[int, int, int]) -> None:
+def _set_color(marker: Marker, rgb: tuple[int, int, int]) -> None:
     marker.color.r, marker.color.g, marker.color.b = (each / 255.0 for each in rgb)
     marker.color.a = 1.0

@@ -11,15 +11,18 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 
 from segzero_ros.action import Segment
-from segzero_ros.camera.image_buffer import Picture, is_empty
+from segzero_ros.camera.image_buffer import CameraFrame, is_empty
+from segzero_ros.diagnostics.log_bridge import log_defect
 from segzero_ros.executor import wake
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
-from segzero_ros.queries.job import Job, Query
 
 if TYPE_CHECKING:
     from rclpy.action.server import ServerGoalHandle
+    from rclpy.impl.rcutils_logger import RcutilsLogger
+    from rclpy.node import Node
 
-    from segzero_ros.node import SegZeroNode
+    from segzero_ros.queries.job import Job
+    from segzero_ros.queries.manager import QueryManager
 
 RESULT_KEPT_S: Final = 10
 """How long a client may take to fetch a result. rclpy's own 15 minutes keep every mask so long."""
@@ -39,17 +42,21 @@ class Run:
 
 
 class SegmentServer:
-    """Turns goals into jobs, and jobs' traces and results into feedback and results.
+    """Turns goals into queries, and their traces and results into feedback and results.
 
     All states of goals change in the executor's thread, so that a cancellation and an answer that
     come at the same time cannot collide.
 
     Args:
-        node: Who does the jobs.
+        node: Whose action server it is.
+        queries: Answers the queries.
+        log: Of the node.
     """
 
-    def __init__(self, node: SegZeroNode) -> None:
+    def __init__(self, node: Node, queries: QueryManager, log: RcutilsLogger) -> None:
         self._node = node
+        self._queries = queries
+        self._log = log
         self._runs: dict[bytes, Run] = {}
         self._server = ActionServer(
             node,
@@ -63,56 +70,63 @@ class SegmentServer:
             result_timeout=RESULT_KEPT_S,
         )
 
-    @property
-    def open_goals(self) -> int:
-        """How many goals have no result yet."""
-        return len(self._runs)
-
     def close(self) -> None:
-        """Take no further goal."""
+        """Destroy the action server; the executor must not spin any more."""
         self._server.destroy()
 
     def _on_goal(self, goal: Segment.Goal) -> GoalResponse:
         try:
             if not 0.0 <= goal.timeout_s < math.inf:
-                self._node.get_logger().warning(
+                self._log.warning(
                     f"goal rejected: timeout_s is {goal.timeout_s}; use 0 or more seconds"
                 )
                 return GoalResponse.REJECT
-            refusal = self._node.why_refused(goal.query)
+            refusal = self._queries.why_refused(goal.query)
             if refusal is None:
                 return GoalResponse.ACCEPT
-            # The protocol has no reason for a rejection: it is told on ~/result.
-            self._node.refuse(self._node.new_job(goal.query), *refusal)
+            # ROS 2 actions carry no rejection reason; it is published on ~/result.
+            self._queries.refuse(self._queries.new_job(goal.query), *refusal)
         except Exception:
-            self._node.log_defect("while looking at a goal")
+            log_defect(self._log, "while looking at a goal")
         return GoalResponse.REJECT
 
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
-        goal, key = handle.request, bytes(handle.goal_id.uuid)
-        future = Future(executor=self._node.executor)
-        job = self._node.new_job(
+        goal, future = handle.request, Future(executor=self._node.executor)
+
+        def on_trace(trace: ReasoningTrace) -> None:
+            feedback: Any = Segment.Feedback(
+                stage=trace.stage,
+                thinking=trace.thinking,
+                elapsed_s=job.query.age_ms() / 1000.0,
+            )
+            if self._node.context.ok():
+                handle.publish_feedback(feedback)
+
+        def on_result(msg: SegmentationResult) -> None:
+            future.set_result(msg)
+            wake(self._node.executor)
+
+        job = self._queries.new_job(
             goal.query,
-            picture=None if is_empty(goal.image) else Picture(goal.image),
+            frame=None if is_empty(goal.image) else CameraFrame(goal.image),
             timeout_s=goal.timeout_s,
-            on_trace=lambda trace: self._tell(handle, trace, query),
-            on_result=lambda msg: self._wake_with(future, msg),
+            on_trace=on_trace,
+            on_result=on_result,
         )
-        query = job.query
-        self._runs[key] = Run(job, future)
+        self._runs[bytes(handle.goal_id.uuid)] = Run(job, future)
         handle.execute()
         try:
-            self._node.submit(job)
+            self._queries.submit(job)
         except Exception:
-            self._node.log_defect("while taking a goal")
+            log_defect(self._log, "while taking a goal")
             reason = "the node could not take the goal; its log has the traceback"
-            self._node.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
+            self._queries.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
 
     def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         run = self._runs.get(bytes(handle.goal_id.uuid))
         if run is None or run.job.is_concluded:
             return CancelResponse.REJECT
-        self._node.cancel(run.job, "cancelled by the client of the goal")
+        self._queries.cancel(run.job, "cancelled by the client of the goal")
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: ServerGoalHandle) -> Segment.Result:
@@ -126,14 +140,3 @@ class SegmentServer:
         else:
             handle.abort()
         return Segment.Result(result=msg)
-
-    def _wake_with(self, future: Future, msg: SegmentationResult) -> None:
-        future.set_result(msg)
-        wake(self._node.executor)
-
-    def _tell(self, handle: ServerGoalHandle, trace: ReasoningTrace, query: Query) -> None:
-        feedback: Any = Segment.Feedback(
-            stage=trace.stage, thinking=trace.thinking, elapsed_s=query.age_ms() / 1000.0
-        )
-        if self._node.context.ok():
-            handle.publish_feedback(feedback)

@@ -1,4 +1,4 @@
-"""One query, from a picture to the messages of the answer. Knows no topics and no threads."""
+"""The answer to one query: everything that its messages are made of. Knows no topics."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from segzero_core.ambiguity import is_ambiguous
-from segzero_core.errors import CancelledError, ReasoningError, SegZeroError
+from segzero_core.errors import (
+    AnswerParseError,
+    CancelledError,
+    InputError,
+    OutOfMemoryError,
+    ReasoningError,
+    SegZeroError,
+    TruncatedReplyError,
+)
 from segzero_core.events import AnswerDelta, Finished, PromptFound, ThinkingDelta
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
-from segzero_ros.messages.result import (
-    add_identity,
-    add_reply,
-    failure_code,
-    failure_to_msg,
-    result_to_msg,
-)
 
 if TYPE_CHECKING:
     import threading
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from segzero_core.events import Event
     from segzero_core.tracking.tracker import Tracker
     from segzero_core.types import ModelIdentity, Result, RgbImage
-    from segzero_ros.camera.image_buffer import Picture
-    from segzero_ros.messages.poses import Scene3D
-    from segzero_ros.queries.job import Job
+    from segzero_ros.camera.image_buffer import CameraFrame
+    from segzero_ros.queries.job import Job, Query
     from segzero_ros.queries.trace import TraceWriter
+    from segzero_ros.spatial.scene import ObjectPoses
 
 
 class Pipeline(Protocol):
@@ -41,79 +42,108 @@ class Pipeline(Protocol):
         """Yield what happens while the query is answered."""
 
     def new_tracker(self) -> Tracker:
-        """Return what follows the objects of an answer."""
+        """Return a tracker for the objects of an answer."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Answer:
     """What came of a query.
 
     Attributes:
-        msg: For ~/result.
-        picture: The picture answered about, where there is an answer.
+        query: The question.
+        identity: Of the model that answered, or would have.
+        code: A constant of SegmentationResult.
+        reason: Of a failure: what was wrong, what was found, what to do.
+        frame: The image answered about, where there is one.
         rgb: Its pixels, uint8 [H, W, 3].
-        result: The answer itself, where there is one.
-        error: What went wrong, where something did.
-        scene: The objects in space, where they could be measured.
-        scene_trouble: Why they, or some of them, could not.
+        result: The core's answer, where there is one.
+        ambiguous: One object was asked for, and near-equal ones were found.
+        thinking: What the model thought aloud.
+        completion: The model's whole text.
+        error: What was raised, where something was.
+        poses: The objects in space, where they could be measured.
+        pose_reason: Why they, or some of them, could not.
+        wait_ms: From the query's arrival until work on it began.
     """
 
-    msg: SegmentationResult
-    picture: Picture | None = None
+    query: Query
+    identity: ModelIdentity
+    code: int = SegmentationResult.OK
+    reason: str = ""
+    frame: CameraFrame | None = None
     rgb: RgbImage | None = None
     result: Result | None = None
+    ambiguous: bool = False
+    thinking: str = ""
+    completion: str = ""
     error: Exception | None = None
-    scene: Scene3D | None = None
-    scene_trouble: str = ""
+    poses: ObjectPoses | None = None
+    pose_reason: str = ""
+    wait_ms: float = 0.0
 
 
-def answer_query(
-    pipeline: Pipeline,
-    job: Job,
-    picture: Picture,
-    trace: TraceWriter,
-    margin: float,
-) -> Answer:
-    """Ask the pipeline and tell the trace what happens meanwhile.
+def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float) -> Answer:
+    """Ask the pipeline and write the job's trace meanwhile.
 
-    Never raises: whatever goes wrong becomes a result with an error code.
+    Never raises: whatever goes wrong becomes an answer with an error code.
 
     Args:
         pipeline: The model.
         job: The query, and whether it is to stop.
-        picture: What it is about.
-        trace: Told every piece of text.
+        frame: The image it is about.
         margin: Of scores that are near-equal; see `is_ambiguous`.
     """
-    identity = pipeline.identity
+    trace = job.trace
     try:
-        trace.header = picture.header
-        rgb = picture.rgb()
+        trace.header = frame.header
+        rgb = frame.rgb()
         trace.add(ReasoningTrace.THINKING)
         result = _follow(pipeline.stream(rgb, job.query.text, cancel=job.cancel), trace)
-        ambiguous = is_ambiguous(result, margin)
-        msg = result_to_msg(job, result, picture.header, ambiguous=ambiguous)
-        answer = Answer(msg, picture, rgb, result)
-        identity = result.model
+        return Answer(
+            query=job.query,
+            identity=result.model,
+            frame=frame,
+            rgb=rgb,
+            result=result,
+            ambiguous=is_ambiguous(result, margin),
+            thinking=result.reasoning.thinking,
+            completion=result.reasoning.completion,
+            wait_ms=job.wait_ms,
+        )
     except Exception as error:  # the border: a defect of any model must not end the node
-        answer = _failure(job, picture, trace, error)
-    add_identity(answer.msg, identity)
-    return answer
+        code, reason = failure_code(error), str(error) or type(error).__name__
+        if job.stopped is not None and isinstance(error, CancelledError):
+            code, reason = job.stopped.code, job.stopped.reason
+        elif not isinstance(error, SegZeroError):
+            reason = f"{type(error).__name__}: {reason}; the node's log has the traceback"
+        return Answer(
+            query=job.query,
+            identity=pipeline.identity,
+            code=code,
+            reason=reason,
+            frame=frame,
+            thinking=trace.thinking,
+            completion=error.completion if isinstance(error, ReasoningError) else "",
+            error=error,
+            wait_ms=job.wait_ms,
+        )
 
 
-def _failure(job: Job, picture: Picture, trace: TraceWriter, error: Exception) -> Answer:
-    code, reason = failure_code(error), str(error) or type(error).__name__
-    if job.stopped is not None and isinstance(error, CancelledError):
-        code, reason = job.stopped.code, job.stopped.reason
-    elif not isinstance(error, SegZeroError):
-        reason = f"{type(error).__name__}: {reason}; the node's log has the traceback"
-    msg = failure_to_msg(job, code, reason, picture)
-    add_reply(msg, trace.thinking, error.completion if isinstance(error, ReasoningError) else "")
-    return Answer(msg, picture, error=error)
+def failure_code(error: BaseException) -> int:
+    """Return the code of SegmentationResult that an exception means to a client."""
+    if isinstance(error, OutOfMemoryError | MemoryError):
+        return int(SegmentationResult.OUT_OF_MEMORY)
+    if isinstance(error, CancelledError):
+        return int(SegmentationResult.CANCELLED)
+    if isinstance(error, TruncatedReplyError | AnswerParseError):
+        return int(SegmentationResult.UNUSABLE_ANSWER)
+    if isinstance(error, InputError):
+        return int(SegmentationResult.INVALID_IMAGE)
+    return int(SegmentationResult.MODEL_FAILURE)
 
 
 def _follow(events: Iterator[Event], trace: TraceWriter) -> Result:
-    """Tell the trace each event and return the result."""
+    """Write each event to the trace and return the result."""
     for event in events:
         if isinstance(event, ThinkingDelta):
             trace.add(ReasoningTrace.THINKING, event.text)

@@ -13,7 +13,7 @@ from segzero_ros.queries.trace import TraceWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from segzero_ros.camera.image_buffer import Picture
+    from segzero_ros.camera.image_buffer import CameraFrame
     from segzero_ros.msg import ReasoningTrace
 
 FOREVER: Final = float("inf")
@@ -40,35 +40,36 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a query is to stop.
+    """Why and since when a query is to stop.
 
     Attributes:
         code: Of the result.
         reason: In words.
+        since_s: On the monotonic clock [s].
     """
 
     code: int
     reason: str
+    since_s: float = field(default_factory=time.monotonic)
 
 
 class Job:
     """A query, what it is about, and the promise of exactly one result.
 
-    Safe to use from several threads: a model that hangs may come back long after its query was
-    answered by somebody else.
+    Safe to use from several threads: a model that is slow to stop may come back long after its
+    query was answered by another thread.
 
     Args:
         query: The question.
-        picture: What it is about; None takes the camera's newest when work begins.
+        frame: The image it is about; None takes the camera's latest when work begins.
         timeout_s: From the arrival [s]; 0 is no limit.
         on_trace: Called with every trace, besides its topic.
         on_result: Called once with the result, besides its topic.
 
     Attributes:
         cancel: Set when the model is to stop.
-        done: Set when the model has let go of it.
-        notify: Called whenever one of the two is set; the worker's.
-        trace: Of its thinking; silent until somebody puts another in its place.
+        notify: Called whenever the job is stopped or its result is out; the worker's.
+        trace: Of its thinking; silent until another is put in its place.
         began_s: When work began, on the monotonic clock [s]; None while it waits.
     """
 
@@ -76,25 +77,25 @@ class Job:
         self,
         query: Query,
         *,
-        picture: Picture | None = None,
+        frame: CameraFrame | None = None,
         timeout_s: float = 0.0,
-        on_trace: Callable[[ReasoningTrace], None] | None = None,
-        on_result: Callable[[SegmentationResult], None] | None = None,
+        on_trace: Callable[[ReasoningTrace], None] = lambda _: None,
+        on_result: Callable[[SegmentationResult], None] = lambda _: None,
     ) -> None:
         self.query = query
-        self.picture = picture
+        self.frame = frame
         self.deadline_s = query.arrived_s + timeout_s if timeout_s else FOREVER
         self.timeout_s = timeout_s
         self.on_trace = on_trace
         self.on_result = on_result
         self.cancel = threading.Event()
-        self.done = threading.Event()
         self.notify: Callable[[], None] = lambda: None
         self.began_s: float | None = None
         self.trace = TraceWriter(query.id, lambda _: None)
         self._lock = threading.Lock()
         self._stop: Stop | None = None
-        self._concluded = False
+        self._is_concluded = False
+        self._is_answered = False
 
     @property
     def stopped(self) -> Stop | None:
@@ -103,8 +104,13 @@ class Job:
 
     @property
     def is_concluded(self) -> bool:
-        """Whether it has its result."""
-        return self._concluded
+        """Whether somebody gives, or gave, its result."""
+        return self._is_concluded
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether its result is out."""
+        return self._is_answered
 
     @property
     def wait_ms(self) -> float:
@@ -113,23 +119,18 @@ class Job:
         return max(0.0, (until_s - self.query.arrived_s) * 1000.0)
 
     def stop(self, code: int, reason: str) -> bool:
-        """Tell the model to stop; the first reason counts.
+        """Ask the model to stop; the first reason counts.
 
         Returns:
             Whether this was the first.
         """
         with self._lock:
-            if self._stop is not None or self._concluded:
+            if self._stop is not None or self._is_concluded:
                 return False
             self._stop = Stop(code, reason)
         self.cancel.set()
         self.notify()
         return True
-
-    def finish(self) -> None:
-        """Say that the model has let go."""
-        self.done.set()
-        self.notify()
 
     def seconds_left(self) -> float:
         """Return the time until it is late [s]; infinite without a limit."""
@@ -150,5 +151,10 @@ class Job:
             True for the first who asks, and for nobody after.
         """
         with self._lock:
-            first, self._concluded = not self._concluded, True
+            first, self._is_concluded = not self._is_concluded, True
             return first
+
+    def finish(self) -> None:
+        """Note that the result is out."""
+        self._is_answered = True
+        self.notify()

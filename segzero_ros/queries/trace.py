@@ -6,8 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from segzero_ros.conversions.text import valid_text
 from segzero_ros.msg import ReasoningTrace
-from segzero_ros.messages.result import valid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 PERIOD_S: Final = 0.05
-"""Text is gathered for this long: a message for each token would cost more than the token."""
+"""Text is collected for this long: a message for each token would cost more than the token."""
 
 
 class TraceWriter:
-    """Gathers the pieces of one query's text and publishes them a few times a second.
+    """Collects the tokens of one query's reply and publishes them a few times a second.
 
-    Safe to use from several threads: whoever concludes a query closes its trace, and what a model
-    that hung says afterwards is dropped.
+    Safe to use from several threads. Whoever concludes a query closes its trace; text that a hung
+    model produces afterwards is dropped.
 
     Args:
-        query_id: Of the query that is thought about.
+        query_id: Of the query.
         publish: Called with each message.
+
+    Attributes:
+        header: Of the image, once it is known.
+        thinking: The thinking so far.
     """
 
     def __init__(self, query_id: str, publish: Callable[[ReasoningTrace], None]) -> None:
@@ -42,7 +46,7 @@ class TraceWriter:
         self._is_closed = False
 
     def add(self, stage: int, text: str = "") -> None:
-        """Take more text; a later stage than before is told at once, with the text until then."""
+        """Add text. A later stage than before is published at once, after the text until then."""
         with self._lock:
             if self._is_closed:
                 return
@@ -57,7 +61,7 @@ class TraceWriter:
                 self._send(done=False)
 
     def close(self, stage: int) -> None:
-        """Tell the text that is left, and that no more will come."""
+        """Publish the rest of the text, and that no more will come."""
         with self._lock:
             if self._is_closed:
                 return

@@ -1,13 +1,12 @@
-"""One thread in which the model lives, and one that watches it.
+"""The model's thread, with one query running and one waiting, and the thread that watches it.
 
-The model's thread does one job at a time. The watching thread hands jobs over, tells them when
-their time is over, and gives up a model that does not stop: its thread is abandoned, because
-Python cannot end it, and the next job gets a fresh one.
+The watching thread stops queries whose time is over and notices a model that does not stop. Python
+cannot end such a thread, and it may hold locks of the model: a hung worker is not used again.
 """
 
 from __future__ import annotations
 
-import queue
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 REPLACE: Final = "replace"
 QUEUE: Final = "queue"
 REJECT: Final = "reject"
-MAX_HANGS: Final = 2
+RESULT_GRACE_S: Final = 1.0
+"""A query that is stopped gets its result after this long, also when the model is slow to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,77 +39,39 @@ class Refused:
     is_replaced: bool
 
 
-class ModelThread:
-    """Runs one job after the other until it is let go."""
-
-    def __init__(self, work: Callable[[Job], None], name: str) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._work = work
-        # A daemon: a model that cannot be interrupted must not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread still runs."""
-        return self._thread.is_alive()
-
-    def do(self, job: Job) -> None:
-        """Begin a job."""
-        self._jobs.put(job)
-
-    def let_go(self) -> None:
-        """End the thread after the job that it does."""
-        self._jobs.put(None)
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end of the thread."""
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                self._work(job)
-            finally:
-                job.finish()
-            del job  # its picture must not stay until the next one comes
-
-
 class Worker:
     """Does one job at a time and keeps at most one waiting. All methods are thread-safe.
 
     Args:
         work: Called in the model's thread with each job; it must not raise.
-        on_late: Called with a job whose time was over while it waited.
-        on_hang: Called with a job whose model did not stop, and how many hung in a row without
-            a good answer in between.
+        on_late: Called with a job that has to be answered now: its time was over while it waited,
+            or it was stopped and the model has not come back yet.
+        on_hang: Called once, with the job whose model did not stop; the worker does no more jobs.
         grace_s: Returns how long a model may take to stop [s].
-        name: Of the threads, for people who debug.
     """
 
     def __init__(
         self,
         work: Callable[[Job], None],
         on_late: Callable[[Job], None],
-        on_hang: Callable[[Job, int], None],
+        on_hang: Callable[[Job], None],
         grace_s: Callable[[], float],
-        *,
-        name: str,
     ) -> None:
         self._work = work
         self._on_late = on_late
         self._on_hang = on_hang
         self._grace_s = grace_s
-        self._name = name
         self._changed = threading.Condition()
         self._running: Job | None = None
         self._pending: Job | None = None
         self._stopping = False
-        self._hangs = 0
-        self._abandoned: list[ModelThread] = []
-        self._model = ModelThread(work, f"{name}-model")
-        self._thread = threading.Thread(target=self._supervise, name=f"{name}-watch", daemon=True)
-        self._thread.start()
+        # Daemons: a model that cannot be interrupted must not keep the process alive.
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for target, name in ((self._run, "segzero-model"), (self._watch, "segzero-watch"))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def running(self) -> Job | None:
@@ -120,17 +82,6 @@ class Worker:
     def pending(self) -> Job | None:
         """The job that waits."""
         return self._pending
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether a thread still runs."""
-        return self._thread.is_alive() or self._model.is_alive
-
-    @property
-    def abandoned(self) -> int:
-        """How many threads were abandoned and still run."""
-        self._abandoned = [each for each in self._abandoned if each.is_alive]
-        return len(self._abandoned)
 
     def would_refuse(self, when_busy: str) -> bool:
         """Whether a job that comes now would be refused."""
@@ -168,90 +119,94 @@ class Worker:
             self._changed.notify_all()
             return waiting
 
-    def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until no job runs or waits.
+    def wait_answered(self, timeout_s: float) -> bool:
+        """Wait until the result of every job is out; the model may still be slow to stop.
 
         Returns:
             Whether that came in time.
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._running is None and self._pending is None, timeout_s
+                lambda: (
+                    self._pending is None and (self._running is None or self._running.is_answered)
+                ),
+                timeout_s,
             )
 
-    def answered_well(self) -> None:
-        """Forget earlier hangs, unless a thread of theirs still runs."""
-        if not self.abandoned:
-            self._hangs = 0
-
-    def stop(self, timeout_s: float) -> Job | None:
+    def stop(self, timeout_s: float) -> bool:
         """Take no further job and wait for the running one, which the caller has stopped.
 
         Returns:
-            The job that was still waiting.
+            Whether the threads have ended.
         """
         with self._changed:
             self._stopping = True
-            waiting, self._pending = self._pending, None
             self._changed.notify_all()
         end_s = time.monotonic() + timeout_s
-        for thread in (self._thread, self._model):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, end_s - time.monotonic()))
-        return waiting
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _refuses(self, when_busy: str) -> bool:
         if when_busy == REJECT:
             return self._running is not None or self._pending is not None
         return when_busy == QUEUE and self._pending is not None
 
-    def _supervise(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._pending is not None)
-                if self._pending is None:
-                    break
+                if self._stopping:
+                    return
                 job, self._pending = self._pending, None
                 self._running = job
-            self._follow(job)
-            with self._changed:
-                self._running = None
                 self._changed.notify_all()
-            del job
-        self._model.let_go()
+            assert job is not None
+            try:
+                self._work(job)
+            finally:
+                del job  # its image must not stay until the next one comes
+                with self._changed:
+                    self._running = None
+                    self._changed.notify_all()
 
-    def _follow(self, job: Job) -> None:
-        """Have a job done, and give up a model that does not stop."""
-        self._model.do(job)
-        while not (job.done.is_set() or job.cancel.is_set()):
-            if (late := self._wait_for_change(job)) is not None:
-                self._on_late(late)
-        if not job.done.wait(self._grace_s()):
-            self._abandoned.append(self._model)
-            self._model.let_go()
-            self._model = ModelThread(self._work, f"{self._name}-model")
-            self._hangs += 1
-            self._on_hang(job, self._hangs)
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopping:
+                    return
+                overdue, wait_s = self._overdue()
+                if overdue is None:
+                    self._changed.wait(None if wait_s == FOREVER else wait_s)
+                    continue
+            overdue()
+            del overdue
 
-    def _wait_for_change(self, job: Job) -> Job | None:
-        """Wait until something happens to the running job or its time is over.
-
-        Returns:
-            The waiting job, if its own time is over.
-        """
-        with self._changed:
-            if job.done.is_set() or job.cancel.is_set():
-                return None
-            left_s = min(
-                job.seconds_left(), self._pending.seconds_left() if self._pending else FOREVER
-            )
-            self._changed.wait(None if left_s == FOREVER else max(0.0, left_s))
-            job.check_deadline()
-            waiting = self._pending
-            if waiting is None or not waiting.check_deadline():
-                return None
-            self._pending = None
-            return waiting
+    def _overdue(self) -> tuple[Callable[[], None] | None, float]:
+        """Return what has to be done now, or how long to wait for it [s]."""
+        running, pending, wait_s = self._running, self._pending, FOREVER
+        if pending is not None:
+            if pending.check_deadline():
+                self._pending = None
+                return functools.partial(self._on_late, pending), 0.0
+            wait_s = pending.seconds_left()
+        if running is None:
+            return None, wait_s
+        if running.stopped is None and not running.is_concluded and not running.check_deadline():
+            return None, min(wait_s, running.seconds_left())
+        if running.stopped is None:  # it was answered this moment
+            return None, wait_s
+        slow_s, grace_s = time.monotonic() - running.stopped.since_s, self._grace_s()
+        if slow_s >= grace_s:
+            self._stopping = True
+            self._changed.notify_all()
+            return functools.partial(self._on_hang, running), 0.0
+        wait_s = min(wait_s, grace_s - slow_s)
+        if running.is_concluded:
+            return None, wait_s
+        if slow_s >= RESULT_GRACE_S:
+            return functools.partial(self._on_late, running), 0.0
+        return None, min(wait_s, RESULT_GRACE_S - slow_s)
 
     def _wake(self) -> None:
         with self._changed:

@@ -1,59 +1,115 @@
-"""Adds to an answer what the depth of its moment tells; whatever goes wrong, the masks stay."""
+"""Estimates the pose, size and grasps of an answer's objects from the image's depth."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
-from segzero_core.errors import SegZeroError
-from segzero_ros.messages.poses import add_poses, measure_answer
-from segzero_ros.parameters import read_config
-from segzero_ros.spatial.transforms import Frames
+import numpy as np
+from std_msgs.msg import Header
+
+from segzero_core.depth import (
+    CameraModel,
+    Measurement,
+    depth_in_meters,
+    measure_object,
+)
+from segzero_core.errors import InputError, SegZeroError
+from segzero_core.images.encodings import array_from_msg
+from segzero_ros.spatial.scene import ObjectPoses
 
 if TYPE_CHECKING:
-    from segzero_ros.messages.poses import Scene3D
-    from segzero_ros.node import SegZeroNode
-    from segzero_ros.queries.answer import Answer
-    from segzero_ros.queries.job import Job
+    from collections.abc import Callable
+
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from segzero_core.types import Segmentation
+    from segzero_ros.camera.image_buffer import CameraFrame
+    from segzero_ros.parameters import NodeConfig
+    from segzero_ros.spatial.transforms import Transforms
 
 
-class Measurer:
+class PoseEstimator:
     """Measures the objects of answers, in the model's thread.
 
     Args:
-        node: Whose answers they are; its ring and health exist.
-        frames: Looks up transforms; by default by TF.
+        transforms: Looks up the camera's pose in the target frame.
+        config: Returns the present settings.
     """
 
-    def __init__(self, node: SegZeroNode, frames: Frames | None = None) -> None:
-        self._node = node
-        self._frames = frames or Frames(node)
-        if node.config.target_frame:
-            self._frames.listen()
+    def __init__(self, transforms: Transforms, config: Callable[[], NodeConfig]) -> None:
+        self._transforms = transforms
+        self._config = config
 
-    def add_space(self, job: Job, answer: Answer) -> Answer:
-        """Return an answer with its objects in space, or with the reason why not.
+    def estimate(self, frame: CameraFrame, segmentation: Segmentation) -> ObjectPoses:
+        """Measure the objects of an answer about one image.
 
-        Without any depth camera there is nothing to tell, and no reason to.
+        Raises:
+            SegZeroError: Nothing can be measured; the message says why. A reason that concerns
+                one object alone is kept in `ObjectPoses.reasons`.
         """
-        picture, node = answer.picture, self._node
-        if answer.result is None or picture is None:
-            return answer
-        missed = job.picture is None and node.ring.has_depth
-        if picture.packed_depth is None and not missed:
-            return answer
-        scene: Scene3D | None = None
-        try:
-            scene = measure_answer(answer, read_config(node), self._frames)
-            add_poses(answer.msg.instances, scene)
-            trouble = "; ".join(scene.reasons)
-        except SegZeroError as error:
-            trouble = str(error)
-        except Exception as error:  # a defect here must not cost the answer
-            node.log_defect(f"while measuring the objects of query {job.query.id}")
-            scene, trouble = None, f"{type(error).__name__}: {error}; see the node's log"
-        if trouble:
-            node.reporter.warn_rarely(f"query {job.query.id}: no pose: {trouble}")
-        node.health.measured(scene, trouble)
-        answer.msg.total_ms = job.query.age_ms()
-        return dataclasses.replace(answer, scene=scene, scene_trouble=trouble)
+        config = self._config()
+        depth, info = _depth_and_calibration(frame)
+        camera = camera_from_info(info, rectified=config.rectified)
+        depth_m = depth_in_meters(array_from_msg(depth), depth.encoding)
+        transform = self._transforms.camera_pose(
+            config.target_frame, frame.header, config.tf_timeout_s
+        )
+        # In the frame of a robot or a room, z is up (REP 103).
+        up = transform.rotation[2] if config.target_frame else None
+        objects: list[Measurement | None] = []
+        reasons = []
+        for number, mask in enumerate(segmentation.masks, start=1):
+            try:
+                objects.append(measure_object(mask, depth_m, camera, up=up, grasping=config))
+            except SegZeroError as error:
+                objects.append(None)
+                reasons.append(f"object {number}: {error}")
+        frame_id = config.target_frame or frame.header.frame_id
+        header = Header(stamp=frame.header.stamp, frame_id=frame_id)
+        return ObjectPoses(header, transform, tuple(objects), tuple(reasons))
+
+
+def camera_from_info(info: CameraInfo, *, rectified: bool) -> CameraModel:
+    """Read a calibration, with its binning and region of interest.
+
+    Args:
+        info: The message.
+        rectified: The images were rectified with it: P holds, and nothing is distorted.
+
+    Raises:
+        InputError: It is none; K is zero where a camera is not calibrated.
+    """
+    matrix = np.reshape(info.p, (3, 4))[:, :3] if rectified else np.reshape(info.k, (3, 3))
+    matrix = np.array(matrix, np.float64)
+    across, down = max(1, info.binning_x), max(1, info.binning_y)
+    roi = info.roi
+    width, height = (roi.width or info.width) // across, (roi.height or info.height) // down
+    matrix[0, 2] -= roi.x_offset
+    matrix[1, 2] -= roi.y_offset
+    matrix[0] /= across
+    matrix[1] /= down
+    if rectified:
+        return CameraModel(matrix, (), (width, height))
+    model = info.distortion_model if any(info.d) else ""
+    return CameraModel(matrix, tuple(info.d) if model else (), (width, height), model)
+
+
+def _depth_and_calibration(frame: CameraFrame) -> tuple[Image, CameraInfo]:
+    """Return the messages of the image's moment.
+
+    Raises:
+        InputError: One is missing, or in another frame than the image.
+    """
+    depth, info = frame.depth, frame.camera_info
+    if depth is None:
+        raise InputError("no depth image of the image's stamp (pair_tolerance_s) has arrived")
+    if info is None:
+        raise InputError("no camera_info of the image's stamp (pair_tolerance_s) has arrived")
+    own = frame.header.frame_id
+    for name, other in (("depth", depth.header.frame_id), ("camera_info", info.header.frame_id)):
+        if other.lstrip("/") != own.lstrip("/"):
+            raise InputError(
+                f"{name} is in the frame {other!r} and the image in {own!r}; publish depth "
+                "that is registered to the color camera"
+            )
+    return depth, info

@@ -15,7 +15,7 @@ from segzero_cli.demo.clip import Shot, read_clip
 from segzero_core import SegZero
 from segzero_core.checkpoints.weights import file_digest, read_sums
 from segzero_core.geometry import MATCH_IOU, mask_iou
-from segzero_ros.conversions.images import array_from_msg
+from segzero_core.images.encodings import array_from_msg
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "models" / "tabletop"

@@ -29,7 +29,7 @@ try:
     from segzero_core.testing.fakes import fake_segzero
     from segzero_ros import qos
     from segzero_ros.conversions.images import msg_from_array
-    from segzero_ros.executor import Spinner
+    from segzero_ros.executor import ExecutorThread
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
     from segzero_ros.node import SegZeroNode
     from tests.ros.scripted import TWO_OBJECTS
@@ -116,10 +116,10 @@ class Graph:
     def __init__(self) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self._running: list[tuple[Node, Spinner]] = []
+        self._running: list[tuple[Node, ExecutorThread]] = []
 
     def spin(self, node: Node) -> None:
-        self._running.append((node, Spinner(node)))
+        self._running.append((node, ExecutorThread(node)))
 
     def end(self, node: Node) -> None:
         """End one node as its process would."""
@@ -191,32 +191,32 @@ class Client:
             assert result.error_code == code, result.error_msg
         return result
 
-    def send_image(self, msg: Any, node: SegZeroNode) -> None:
+    def send_msg(self, msg: Any, node: SegZeroNode) -> None:
         """Publish a picture and wait until the node under test has it.
 
         Once: within one process nothing is lost, and a second one would be a newer picture.
         """
         publisher = self._compressed if isinstance(msg, CompressedImage) else self._images
         wait_until(publisher.get_subscription_count)
-        wait_until(lambda: node.is_accepting)
+        wait_until(lambda: node.queries.is_accepting)
         publisher.publish(msg)
-        wait_until(lambda: (new := node.newest_picture) and new.msg.header == msg.header)
+        wait_until(lambda: (new := node.images.latest) and new.msg.header == msg.header)
 
-    def send_picture(self, node: SegZeroNode, size_wh: tuple[int, int] = (64, 48)) -> Header:
+    def send_image(self, node: SegZeroNode, size_wh: tuple[int, int] = (64, 48)) -> Header:
         """Publish a good picture with a stamp of its own and return its header."""
         header = self._new_header()
         pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
-        self.send_image(msg_from_array(pixels, "rgb8", header), node)
+        self.send_msg(msg_from_array(pixels, "rgb8", header), node)
         return header
 
-    def publish_picture(self, size_wh: tuple[int, int] = (64, 48)) -> Header:
+    def publish_image(self, size_wh: tuple[int, int] = (64, 48)) -> Header:
         """Publish a good picture, for a node in another process."""
         header = self._new_header()
         pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
         self._images.publish(msg_from_array(pixels, "rgb8", header))
         return header
 
-    def compressed_picture(self, size_wh: tuple[int, int]) -> CompressedImage:
+    def compressed_image(self, size_wh: tuple[int, int]) -> CompressedImage:
         """Make a JPEG message with a stamp of its own."""
         jpeg = io.BytesIO()
         PilImage.new("RGB", size_wh, (90, 90, 90)).save(jpeg, "JPEG")
@@ -257,7 +257,7 @@ def start_node(graph: Graph) -> Callable[..., SegZeroNode]:
         node = SegZeroNode(load, context=graph.context, parameter_overrides=overrides)
         graph.spin(node)
         if not callable(pipeline) and parameters.get("autostart", True):
-            wait_until(lambda: node.is_active)
+            wait_until(lambda: node.state_label == "active")
         return node
 
     return start

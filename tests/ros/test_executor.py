@@ -10,7 +10,7 @@ import pytest
 import rclpy
 from rclpy.node import Node
 
-from segzero_ros.executor import Spinner
+from segzero_ros.executor import ExecutorThread
 
 TIMEOUT_S = 30.0
 
@@ -26,7 +26,7 @@ def node() -> Iterator[Node]:
 
 
 def test_a_node_that_has_nothing_to_do_stops(node: Node) -> None:
-    spinner = Spinner(node)
+    spinner = ExecutorThread(node)
     stopping = threading.Thread(target=spinner.stop, daemon=True)
     stopping.start()
     stopping.join(TIMEOUT_S)
@@ -36,7 +36,7 @@ def test_a_node_that_has_nothing_to_do_stops(node: Node) -> None:
 def test_a_busy_node_stops_and_its_thread_is_gone(node: Node) -> None:
     ticks: queue.SimpleQueue[int] = queue.SimpleQueue()
     node.create_timer(0.001, lambda: ticks.put(1))
-    spinner = Spinner(node)
+    spinner = ExecutorThread(node)
     ticks.get(timeout=TIMEOUT_S)
     spinner.stop()
     assert not any(thread.name == "spin-spun" for thread in threading.enumerate())
@@ -48,6 +48,6 @@ def test_what_a_callback_raises_is_handed_on(node: Node) -> None:
 
     errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
     node.create_timer(0.001, broken)
-    spinner = Spinner(node, on_error=errors.put)
+    spinner = ExecutorThread(node, on_error=errors.put)
     assert str(errors.get(timeout=TIMEOUT_S)) == "a defect"
     spinner.stop()

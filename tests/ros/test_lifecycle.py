@@ -148,7 +148,7 @@ def test_a_load_that_fails_can_be_tried_again(managed: Callable[..., Any], clien
     assert manager.change(CONFIGURE)
     assert manager.change(ACTIVATE)
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", SegmentationResult.OK)
 
 
@@ -197,7 +197,7 @@ def test_deactivation_lets_the_running_query_finish_and_refuses_the_waiting_one(
     node, manager = managed(pipeline_of(reasoner), deactivate_timeout_s=30.0)
     bring_to(manager, "active")
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the first")
     assert reasoner.waiting.wait(30.0)
     client.ask("the second")
@@ -219,13 +219,28 @@ def test_deactivation_cancels_a_query_that_takes_too_long(
     node, manager = managed(pipeline_of(reasoner), deactivate_timeout_s=0.0)
     bring_to(manager, "active")
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the first")
     client.heard.wait("status", lambda msg: msg.state == Status.BUSY)
     assert manager.change(DEACTIVATE)
     result = client.heard.wait("result")
     assert result.error_code == SegmentationResult.CANCELLED
     assert "deactivated" in result.error_msg
+
+
+def test_after_reactivation_no_image_of_the_time_before_is_answered(
+    managed: Callable[..., Any], client: Any
+) -> None:
+    node, manager = managed(fake_segzero(TWO_OBJECTS), max_image_age_s=0.0)
+    bring_to(manager, "active")
+    client.connect()
+    client.send_image(node, SIZE_WH)
+    client.ask_and_wait("the mugs", SegmentationResult.OK)
+    assert manager.change(DEACTIVATE)
+    assert manager.change(ACTIVATE)
+    client.ask_and_wait("the mugs", SegmentationResult.NO_IMAGE)
+    client.send_image(node, SIZE_WH)
+    client.ask_and_wait("the mugs", SegmentationResult.OK)
 
 
 def test_cleanup_gives_the_memory_of_the_model_back(managed: Callable[..., Any]) -> None:

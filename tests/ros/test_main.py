@@ -105,7 +105,7 @@ run_process(lambda config: fake_segzero("<think>It is the first.</think>", delay
 
 def begun(client: Any, number: int) -> str:
     """Publish a picture and ask; return the query's id if it did not come before the picture."""
-    client.publish_picture()
+    client.publish_image()
     client.ask("the first")
     told = client.heard.wait(
         "reasoning", lambda msg: msg.query_id == str(number) and msg.stage != msg.WAITING
@@ -130,6 +130,28 @@ def test_queries_that_run_and_wait_when_the_node_is_interrupted_are_answered(
     }
     assert results[first].error_code == SegmentationResult.CANCELLED
     assert results[second].error_code == SegmentationResult.INACTIVE
+
+
+HANGING_MODEL = """
+import threading
+from segzero_ros.main import run_process
+from tests.ros.scripted import GatedReasoner, pipeline_of
+run_process(lambda config: pipeline_of(GatedReasoner()))
+"""
+
+
+def test_a_node_whose_model_hangs_can_end_for_a_supervisor_to_start_it_anew(
+    start_process: Callable[..., subprocess.Popen], client: Any
+) -> None:
+    parameters = ("-p", "exit_on_hang:=true", "-p", "stop_grace_s:=0.1", "-p", "timeout_s:=0.5")
+    process = start_process(*parameters, how=("-c", HANGING_MODEL))
+    client.heard.wait("status", lambda msg: msg.state == Status.READY, timeout_s=TIMEOUT_S)
+    client.connect()
+    next(filter(None, (begun(client, number) for number in itertools.count(1))))
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 3, output
+    assert "did not stop within 0.1 s" in output
+    assert client.heard.all("result")[-1].error_code == SegmentationResult.TIMEOUT
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from segzero_core import SegZero
+from segzero_core.images.encodings import array_from_msg
 from segzero_core.testing.fakes import fake_segzero
-from segzero_ros.conversions.images import array_from_msg
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from tests.ros.scripted import (
     NOTHING,
@@ -30,7 +30,7 @@ OK = SegmentationResult.OK
 
 def test_a_query_brings_a_result_with_the_masks_of_all_objects(answering: Any) -> None:
     node, client = answering
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     result = client.ask_and_wait("the mugs", OK)
     assert result.query == "the mugs"
     assert result.thinking == THINKING
@@ -50,7 +50,7 @@ def test_a_query_brings_a_result_with_the_masks_of_all_objects(answering: Any) -
 
 def test_a_result_says_where_it_comes_from(answering: Any) -> None:
     node, client = answering
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     result = client.ask_and_wait("the mugs", OK)
     assert (result.model, result.model_hash) == ("scripted", "0" * 16)
     assert (result.encoder_backend, result.answered_by) == ("fake", "/segzero")
@@ -62,7 +62,7 @@ def test_a_result_says_where_it_comes_from(answering: Any) -> None:
 
 def test_mask_and_instances_are_pictures_of_the_camera_s_size(answering: Any) -> None:
     node, client = answering
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     mask, instances = client.heard.wait("mask"), client.heard.wait("instances")
     expected = np.zeros((100, 100), np.uint16)
@@ -76,7 +76,7 @@ def test_mask_and_instances_are_pictures_of_the_camera_s_size(answering: Any) ->
 def test_every_message_carries_the_header_of_the_picture_answered_about(answering: Any) -> None:
     node, client = answering
     for _ in range(2):
-        header = client.send_picture(node, SIZE_WH)
+        header = client.send_image(node, SIZE_WH)
         result = client.ask_and_wait("the mugs", OK)
         assert result.header == header
         assert all(instance.mask.header == header for instance in result.instances)
@@ -94,10 +94,10 @@ def test_a_picture_that_comes_while_the_model_thinks_does_not_change_the_header(
     reasoner = GatedReasoner()
     node = start_node(pipeline_of(reasoner))
     client.connect()
-    asked_about = client.send_picture(node, SIZE_WH)
+    asked_about = client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     assert reasoner.waiting.wait(30.0)
-    assert client.send_picture(node, SIZE_WH) != asked_about
+    assert client.send_image(node, SIZE_WH) != asked_about
     reasoner.gate.set()
     assert client.heard.wait("result").header == asked_about
 
@@ -107,7 +107,7 @@ def test_nothing_found_is_a_success_with_an_empty_mask(
 ) -> None:
     node = start_node(fake_segzero(NOTHING))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     result = client.ask_and_wait("all the fruit", OK)
     assert not result.instances
     assert not array_from_msg(client.heard.wait("mask")).any()
@@ -120,7 +120,7 @@ def test_the_thinking_is_streamed_before_the_answer_is_there(
     reasoner = GatedReasoner()
     node = start_node(pipeline_of(reasoner))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     early = client.heard.wait(
         "reasoning", lambda msg: msg.stage == ReasoningTrace.THINKING and msg.delta
@@ -140,7 +140,7 @@ def test_the_thinking_is_streamed_before_the_answer_is_there(
 
 def test_the_pieces_of_the_stream_add_up_to_thinking_and_answer(answering: Any) -> None:
     node, client = answering
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     client.heard.wait("reasoning", lambda msg: msg.done)
     text = "".join(trace.delta for trace in client.heard.all("reasoning"))
@@ -153,11 +153,11 @@ def test_the_executor_answers_while_the_model_thinks(
     reasoner = GatedReasoner()
     node = start_node(pipeline_of(reasoner))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     assert reasoner.waiting.wait(30.0)
     # With the model still at work: a picture arrives, and a bad query is refused at once.
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("", SegmentationResult.INVALID_QUERY)
     assert client.heard.wait("status", lambda msg: msg.state == Status.BUSY).active_query_id == "1"
     reasoner.gate.set()
@@ -170,7 +170,7 @@ def test_a_newer_query_replaces_the_one_that_waits(
     reasoner = GatedReasoner()
     node = start_node(pipeline_of(reasoner))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the first")
     assert reasoner.waiting.wait(30.0)
     client.ask("the second")
@@ -202,7 +202,7 @@ def test_a_query_that_comes_while_the_model_is_loaded_is_refused_at_once(
     assert "loading" in result.error_msg
     may_load.set()
     client.heard.wait("status", lambda msg: msg.state == Status.READY)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)
 
 
@@ -213,7 +213,7 @@ def test_the_overlay_is_drawn_when_somebody_looks(
     node = start_node(fake_segzero(TWO_OBJECTS))
     client.connect()
     client.wait_until(lambda: node.count_subscribers("/segzero/overlay"))
-    header = client.send_picture(node, SIZE_WH)
+    header = client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     overlay = client.heard.wait("overlay")
     assert (overlay.header, overlay.encoding) == (header, "rgb8")
@@ -227,7 +227,7 @@ def test_the_overlay_is_not_drawn_for_nobody(
     node, client = answering
     drawn = []
     monkeypatch.setattr("segzero_core.draw_overlay", lambda *_: drawn.append(True))
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     for query_id in ("1", "2"):
         client.ask_and_wait("the mugs", OK)
         # The trace is closed after the overlay.
@@ -293,8 +293,8 @@ def test_compressed_pictures_are_answered_like_raw_ones(
 ) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), image_transport="compressed")
     client.connect(image_topic="/image/compressed")
-    msg = client.compressed_picture(SIZE_WH)
-    client.send_image(msg, node)
+    msg = client.compressed_image(SIZE_WH)
+    client.send_msg(msg, node)
     result = client.ask_and_wait("the mugs", OK)
     assert result.header == msg.header
     assert len(result.instances) == 2
@@ -328,7 +328,7 @@ def test_the_real_model_code_answers_on_the_graph(
 
     node = start_node(load_pipeline, model=str(save_tiny_model(tmp_path)), device="cpu")
     client.connect()
-    header = client.send_picture(node, (160, 120))
+    header = client.send_image(node, (160, 120))
     client.ask("the red mug")
     result = client.heard.wait("result", timeout_s=120.0)
     assert result.error_code == OK, result.error_msg

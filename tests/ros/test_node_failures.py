@@ -24,14 +24,14 @@ OK = SegmentationResult.OK
 
 
 def still_answers(node: Any, client: Any) -> bool:
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     return bool(client.ask_and_wait("the mugs", OK).instances)
 
 
 def test_a_query_without_a_picture_is_told_so(answering: Any) -> None:
     node, client = answering
     result = client.ask_and_wait("the mugs", SegmentationResult.NO_IMAGE)
-    assert "no picture has arrived" in result.error_msg
+    assert "no image has arrived" in result.error_msg
     assert result.header == Header()
     assert still_answers(node, client)
 
@@ -39,8 +39,8 @@ def test_a_query_without_a_picture_is_told_so(answering: Any) -> None:
 def test_an_old_picture_is_not_asked_about(start_node: Callable[..., Any], client: Any) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), max_image_age_s=0.001)
     client.connect()
-    header = client.send_picture(node, SIZE_WH)
-    picture = node.newest_picture
+    header = client.send_image(node, SIZE_WH)
+    picture = node.images.latest
     client.wait_until(lambda: client.now_s() - picture.arrived_s > 0.001)
     result = client.ask_and_wait("the mugs", SegmentationResult.STALE_IMAGE)
     assert "max_image_age_s" in result.error_msg
@@ -60,7 +60,7 @@ def test_an_old_picture_is_not_asked_about(start_node: Callable[..., Any], clien
 )
 def test_an_unusable_query_is_refused(answering: Any, query: str) -> None:
     node, client = answering
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     result = client.ask_and_wait(query, SegmentationResult.INVALID_QUERY)
     assert result.error_msg.startswith("query: ")
     assert len(result.query) <= 201
@@ -90,7 +90,7 @@ def test_an_unreadable_picture_is_told_with_its_header(
 ) -> None:
     node, client = answering
     msg = small_image(**fields)
-    client.send_image(msg, node)
+    client.send_msg(msg, node)
     result = client.ask_and_wait("the mugs", SegmentationResult.INVALID_IMAGE)
     assert complaint in result.error_msg
     assert result.header == msg.header
@@ -103,16 +103,16 @@ def test_a_broken_compressed_picture_is_told_with_its_header(
 ) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), image_transport="compressed")
     client.connect(image_topic="/image/compressed")
-    msg = client.compressed_picture(SIZE_WH)
+    msg = client.compressed_image(SIZE_WH)
     good = msg.data
     msg.data = data
-    client.send_image(msg, node)
+    client.send_msg(msg, node)
     result = client.ask_and_wait("the mugs", SegmentationResult.INVALID_IMAGE)
     assert f"compressed image: {len(data)} bytes" in result.error_msg
     assert result.header == msg.header
     msg.header.stamp.sec += 1
     msg.data = good
-    client.send_image(msg, node)
+    client.send_msg(msg, node)
     assert client.ask_and_wait("the mugs", OK).instances
 
 
@@ -141,7 +141,7 @@ NOT_NUMBERS = np.array([[np.nan, 1.0], [np.inf, -np.inf]], np.float32).tobytes()
 def test_an_unusual_picture_is_answered(answering: Any, fields: dict[str, Any]) -> None:
     node, client = answering
     msg = small_image(**fields)
-    client.send_image(msg, node)
+    client.send_msg(msg, node)
     result = client.ask_and_wait("the mugs")
     # Boxes of the scripted answer may lie outside a tiny picture; the picture itself is read.
     assert result.error_code != SegmentationResult.INVALID_IMAGE, result.error_msg
@@ -163,7 +163,7 @@ def test_a_failing_model_is_told_and_asked_again(
 ) -> None:
     node = start_node(fake_segzero([reply, TWO_OBJECTS]))
     client.connect()
-    header = client.send_picture(node, SIZE_WH)
+    header = client.send_image(node, SIZE_WH)
     result = client.ask_and_wait("the mugs", code)
     assert result.error_msg
     assert result.header == header
@@ -192,7 +192,7 @@ def test_a_failing_encoder_is_a_model_failure_that_keeps_the_thinking(
     reasoner = GatedReasoner()
     node = start_node(pipeline_of(reasoner, EncoderThatFailsLate(reasoner)))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     result = client.ask_and_wait("the mugs", SegmentationResult.MODEL_FAILURE)
     assert "no kernel" in result.error_msg
     assert result.thinking
@@ -249,7 +249,7 @@ def test_a_query_that_waits_when_the_node_ends_is_told_so(
     reasoner = ScriptedReasoner(TWO_OBJECTS, delay_s=1.0)
     node = start_node(pipeline_of(reasoner))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask("the first")
     client.heard.wait("status", lambda msg: msg.state == Status.BUSY)
     client.ask("the second")
@@ -272,7 +272,7 @@ def test_a_callback_that_raises_does_not_end_the_node(
         raise RuntimeError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr("segzero_ros.node.clean_query", broken)
+        patch.setattr("segzero_ros.queries.manager.clean_query", broken)
         client.ask("the mugs")
         assert failed.wait(30.0)
     assert still_answers(node, client)
@@ -286,9 +286,9 @@ def test_a_defect_beyond_the_model_is_a_result_too(
     def broken(*_: Any) -> Image:
         raise RuntimeError("a defect")
 
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     with monkeypatch.context() as patch:
-        patch.setattr("segzero_ros.publishers.instances_to_msg", broken)
+        patch.setattr("segzero_ros.messages.answer.mask_to_msg", broken)
         result = client.ask_and_wait("the mugs", SegmentationResult.INTERNAL_ERROR)
     assert "a defect" in result.error_msg
     assert still_answers(node, client)

@@ -20,7 +20,6 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from segzero_core.config import NodeConfig
 from segzero_ros.action import Segment
 from segzero_ros.msg import (
     GraspCandidate,
@@ -29,6 +28,7 @@ from segzero_ros.msg import (
     SegmentationResult,
     Status,
 )
+from segzero_ros.parameters import NodeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
@@ -74,11 +74,6 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
         assert requirement.specifier.contains(pin), f"{requirement} does not allow {pin}"
 
 
-def test_torch_and_torchvision_are_pinned_as_the_pair_that_loads() -> None:
-    pinned = pins()
-    assert (pinned["torch"], pinned["torchvision"]) == ("2.12.1", "0.27.1")
-
-
 def test_tensorrt_is_never_installed_by_default() -> None:
     assert not any(name.startswith("tensorrt") for name in pins())
     assert not any(requirement.name == "tensorrt" for requirement in requirements())
@@ -115,7 +110,7 @@ def ros_imports() -> set[str]:
     """Collect the top-level modules that the node and its launch file import."""
     ours = {"segzero_core", "segzero_ros", *sys.stdlib_module_names}
     names = set()
-    for path in [*(ROOT / "segzero_ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+    for path in [*(ROOT / "segzero_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
@@ -140,6 +135,7 @@ def test_cmake_builds_every_interface() -> None:
     assert listed == present
 
 
+# The interfaces of release 0.1, which programs of others were built with.
 CONTRACT = {
     ObjectInstance: """id uint16, label string, box_xyxy int32[4],
         points sequence<geometry_msgs/Point>, mask sensor_msgs/Image, mask_x_offset int32,
@@ -164,9 +160,9 @@ CONTRACT = {
 
 
 @pytest.mark.parametrize("message", CONTRACT, ids=lambda message: message.__name__)
-def test_an_interface_has_the_fields_that_others_were_promised(message: type) -> None:
+def test_fields_are_only_added_to_an_interface(message: type) -> None:
     promised = dict(re.split(r" (?=[^ ]+$)", field.strip()) for field in _fields(message))
-    assert message.get_fields_and_field_types() == promised
+    assert promised.items() <= message.get_fields_and_field_types().items()
 
 
 def _fields(message: type) -> list[str]:
@@ -186,7 +182,7 @@ def _fields(message: type) -> list[str]:
     ],
     ids=["ReasoningTrace", "Status", "SegmentationResult"],
 )
-def test_constants_are_numbered_in_order(message: type, names: str) -> None:
+def test_constants_keep_their_numbers(message: type, names: str) -> None:
     assert [getattr(message, name) for name in names.split()] == list(range(len(names.split())))
 
 
@@ -213,19 +209,6 @@ def test_the_parameter_file_names_only_parameters_of_the_node() -> None:
     assert set(parameters) == {field.name for field in dataclasses.fields(NodeConfig)}
     NodeConfig(**parameters)
     assert list(yaml.safe_load(text)["/**"]["ros__parameters"]) == ["use_sim_time"]
-
-
-def test_launch_arguments_that_are_parameters_are_parameters_of_the_node() -> None:
-    text = (ROOT / "launch" / "segzero.launch.py").read_text()
-    (arguments,) = (
-        ast.literal_eval(line.partition(" = ")[2])
-        for line in text.splitlines()
-        if line.startswith("PARAMETERS = ")
-    )
-    kinds = {
-        field.name: isinstance(field.default, bool) for field in dataclasses.fields(NodeConfig)
-    }
-    assert arguments == {name: kinds[name] for name in arguments}
 
 
 CAMERA = "/camera/color/image_raw"

@@ -49,7 +49,7 @@ def test_every_query_ends_with_one_result_and_nothing_is_left(
     goals, asked, settled_mb = [], 0, 0.0
     for number in range(count):
         if number % 10 == 0:
-            client.send_picture(node, SIZE_WH)
+            client.send_image(node, SIZE_WH)
         if chance.random() < 0.5:
             client.ask(f"query {number}")
             asked += 1
@@ -60,12 +60,12 @@ def test_every_query_ends_with_one_result_and_nothing_is_left(
                 if chance.random() < 0.3:
                     goals[-1].cancel()
         if chance.random() < 0.6:  # else the next one comes while this one runs
-            client.wait_until(lambda: node.outstanding == 0)
+            client.wait_until(lambda: node.queries.is_idle)
         if chance.random() < 0.02:
             done = node.begin_transitions(*CYCLE)
             client.wait_until(done.done)
             assert done.result()
-            client.send_picture(node, SIZE_WH)
+            client.send_image(node, SIZE_WH)
         if number == SETTLED:
             release_memory()
             settled_mb = resident_mb()
@@ -82,8 +82,8 @@ def test_every_query_ends_with_one_result_and_nothing_is_left(
         if times > 1
     ]
     assert not twice
-    client.wait_until(lambda: node.outstanding == 0)  # counted down after its result is out
-    assert node.outstanding == 0
+    client.wait_until(lambda: node.queries.is_idle)  # counted down after its result is out
+    assert node.queries.is_idle
     codes = {msg.error_code for msg in heard("result")}
     assert codes <= {
         SegmentationResult.OK,

@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from segzero_core.checkpoints.registry import bundled_folder
 from segzero_core.errors import SegmentationError
 from segzero_core.geometry import box_from_mask
+from segzero_core.images.encodings import array_from_msg
 from segzero_core.pipeline import SegZero
 from segzero_core.segmenter.sam2 import Sam2Segmenter, load_segmenter
 from segzero_core.testing.fakes import (
@@ -29,8 +30,9 @@ from segzero_core.tracking.scene_change import View
 from segzero_core.tracking.tracker import Track, Tracks
 from segzero_core.types import ModelIdentity, RgbImage, Segmentation
 from segzero_ros import qos
-from segzero_ros.conversions.images import array_from_msg, msg_from_array
+from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.msg import SegmentationResult, Status, TrackArray
+from segzero_ros.tracking import TrackingWorker
 from tests.ros.scripted import NOTHING, SIZE_WH, TWO_OBJECTS, GatedReasoner
 
 OK = SegmentationResult.OK
@@ -104,7 +106,7 @@ class Listener:
         )
 
     def connect(self, node: Any) -> None:
-        self._client.wait_until(lambda: node.outputs.has_track_listener)
+        self._client.wait_until(lambda: node.output.is_subscribed("tracks"))
 
     def wait_for(self, header: Any) -> TrackArray:
         """Return the tracks in the picture with this header."""
@@ -147,19 +149,19 @@ def following(
     listener = Listener(client)
     client.connect()
     listener.connect(node)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)
     return node, client, listener
 
 
 def _idle(node: Any, client: Any) -> None:
-    client.wait_until(lambda: node.outstanding == 0)
+    client.wait_until(lambda: node.queries.is_idle)
 
 
 def test_the_objects_of_an_answer_are_followed_into_the_next_picture(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
-    header = client.send_picture(node, SIZE_WH)
+    header = client.send_image(node, SIZE_WH)
     tracks = listener.wait_for(header)
     assert tracks.query_id == client.heard.all("result")[-1].query_id
     assert tracks.latency_ms > 0.0
@@ -178,7 +180,7 @@ def test_every_picture_is_followed_when_there_is_time(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
     for _ in range(3):
-        tracks = listener.wait_for(client.send_picture(node, SIZE_WH))
+        tracks = listener.wait_for(client.send_image(node, SIZE_WH))
         assert [track.lost for track in tracks.tracks] == [False, False]
 
 
@@ -187,15 +189,15 @@ def test_nothing_is_computed_for_nobody(
 ) -> None:
     node = start_node(_pipeline(segmenter))
     client.connect()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)
     _idle(node, client)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     assert segmenter.made == 0
     # Whoever comes later is served from then on.
     listener = Listener(client)
     listener.connect(node)
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
     assert segmenter.made == 1
 
 
@@ -205,10 +207,10 @@ def test_pictures_that_come_too_fast_are_skipped_and_not_queued(
     node, client, listener = following
     _idle(node, client)
     segmenter.tracker.gate.clear()
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     assert segmenter.tracker.inside.wait(30.0)
-    skipped = [client.send_picture(node, SIZE_WH) for _ in range(4)]
-    newest = client.send_picture(node, SIZE_WH)
+    skipped = [client.send_image(node, SIZE_WH) for _ in range(4)]
+    newest = client.send_image(node, SIZE_WH)
     segmenter.tracker.gate.set()
     listener.wait_for(newest)
     heard = [msg.header for msg in client.heard.all("tracks")]
@@ -224,20 +226,20 @@ def test_a_query_goes_before_the_tracking(
     listener = Listener(client)
     client.connect()
     listener.connect(node)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     reasoner.gate.set()
     client.ask_and_wait("the mugs", OK)
     _idle(node, client)
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
     reasoner.gate.clear()
     reasoner.waiting.clear()
     client.ask("the other mugs")
     assert reasoner.waiting.wait(30.0)
-    meanwhile = client.send_picture(node, SIZE_WH)
+    meanwhile = client.send_image(node, SIZE_WH)
     reasoner.gate.set()
     client.wait_until(lambda: len(client.heard.all("result")) == 2)
     _idle(node, client)
-    tracks = listener.wait_for(client.send_picture(node, SIZE_WH))
+    tracks = listener.wait_for(client.send_image(node, SIZE_WH))
     assert meanwhile not in [msg.header for msg in client.heard.all("tracks")]
     assert tracks.query_id == client.heard.all("result")[1].query_id
     assert tracks.tracks[0].label == "the other mugs"
@@ -250,24 +252,24 @@ def test_an_answer_without_objects_ends_the_tracks_of_the_one_before(
     listener = Listener(client)
     client.connect()
     listener.connect(node)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)
     client.ask_and_wait("the fruit", OK)
     _idle(node, client)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     assert listener.reset().message == "nothing is followed"
 
 
 def test_tracking_can_be_reset(following: Any, segmenter: FollowingSegmenter) -> None:
     node, client, listener = following
     _idle(node, client)
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
     first = listener.reset()
     assert first.success
     assert first.message == "nothing is followed any more"
     assert listener.reset().message == "nothing is followed"
     steps = segmenter.tracker.steps
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)  # the picture was long looked at, if it was
     assert segmenter.tracker.steps == steps
 
@@ -275,7 +277,7 @@ def test_tracking_can_be_reset(following: Any, segmenter: FollowingSegmenter) ->
 def test_deactivation_ends_the_tracks(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
     there_and_back = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
     done = node.begin_transitions(*there_and_back)
     client.wait_until(done.done)
@@ -290,12 +292,12 @@ def test_a_picture_of_something_else_is_a_status_and_no_mask(
     node, client, listener = following
     _idle(node, client)
     segmenter.tracker.view = view
-    tracks = listener.wait_for(client.send_picture(node, SIZE_WH))
+    tracks = listener.wait_for(client.send_image(node, SIZE_WH))
     assert [track.lost for track in tracks.tracks] == [True, True]
     assert all(len(track.mask.data) == 0 and track.area_px == 0 for track in tracks.tracks)
     client.heard.wait("status", lambda msg: view.value in msg.detail)
     segmenter.tracker.view = View.SAME
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
     client.heard.wait("status", lambda msg: msg.detail == "ready; 2 of 2 objects are followed")
 
 
@@ -305,23 +307,23 @@ def test_a_tracker_that_fails_is_told_and_the_node_goes_on(
     node, client, listener = following
     _idle(node, client)
     segmenter.tracker.error = SegmentationError("the memory broke")
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     told = client.heard.wait("status", lambda msg: "the memory broke" in msg.detail)
     assert told.state == Status.READY
     segmenter.tracker.error = None
     client.ask_and_wait("the mugs", OK)
     _idle(node, client)
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
 
 
 def test_a_segmenter_that_cannot_follow_is_told(answering: Any) -> None:
     node, client = answering
     listener = Listener(client)
     listener.connect(node)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)
     _idle(node, client)
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     told = client.heard.wait("status", lambda msg: "BoxSegmenter cannot follow" in msg.detail)
     assert told.state == Status.READY
 
@@ -331,11 +333,35 @@ def test_the_parameter_switches_tracking_off(
 ) -> None:
     node, client, listener = following
     _idle(node, client)
-    listener.wait_for(client.send_picture(node, SIZE_WH))
+    listener.wait_for(client.send_image(node, SIZE_WH))
     node.set_parameters([Parameter("tracking", value=False)])
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", OK)  # the picture was long looked at, if it was
     assert segmenter.tracker.steps == 1
+
+
+def test_the_state_that_is_reported_last_is_the_state() -> None:
+    """One thread reports while another one forgets the tracks."""
+    inside, gate = threading.Event(), threading.Event()
+    reported = []
+
+    def on_state(state: str) -> None:
+        if inside.is_set():
+            gate.set()
+        inside.set()
+        # Opened by the other thread's report, if that does not wait for this one.
+        gate.wait(0.2)
+        reported.append(state)
+
+    worker = TrackingWorker(
+        ScriptedTracker, lambda _: None, lambda: True, lambda: 0.0, on_state, None
+    )
+    beginning = threading.Thread(target=worker.begin, args=(None,), daemon=True)
+    beginning.start()
+    assert inside.wait(30.0)
+    worker.reset()
+    beginning.join(30.0)
+    assert reported[-1] == worker.state == "nothing is followed"
 
 
 def test_the_bundled_segmenter_follows_over_a_rendered_clip(
@@ -364,11 +390,11 @@ def test_the_bundled_segmenter_follows_over_a_rendered_clip(
     headers = [Header(frame_id="camera") for _ in frames]
     for sec, header in enumerate(headers, start=1):
         header.stamp.sec = sec
-    client.send_image(msg_from_array(frames[0][0], "rgb8", headers[0]), node)
+    client.send_msg(msg_from_array(frames[0][0], "rgb8", headers[0]), node)
     client.ask_and_wait("that one", OK)
     _idle(node, client)
     for (color, _), header in zip(frames[1:], headers[1:], strict=True):
-        client.send_image(msg_from_array(color, "rgb8", header), node)
+        client.send_msg(msg_from_array(color, "rgb8", header), node)
         (track,) = listener.wait_for(header).tracks
         assert track.id == 1
         assert track.label == "that one"

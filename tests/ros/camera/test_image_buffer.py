@@ -1,4 +1,4 @@
-"""The ring of pictures: what belongs together, whatever order it comes in."""
+"""The image buffer: what belongs together, whatever order it comes in."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
 from segzero_core.errors import InputError
-from segzero_ros.camera.image_buffer import PictureRing, stamp_ns
+from segzero_ros.camera.image_buffer import ImageBuffer, stamp_ns
 
 
-def packed(stamp_s: float, kind: type = Image, **fields: object) -> bytes:
+def serialized(stamp_s: float, kind: type = Image, **fields: object) -> bytes:
     msg = kind(**fields)
     msg.header.frame_id = "camera"
     msg.header.stamp.sec, msg.header.stamp.nanosec = divmod(round(stamp_s * 1e9), 10**9)
@@ -18,13 +18,15 @@ def packed(stamp_s: float, kind: type = Image, **fields: object) -> bytes:
 
 
 @pytest.fixture
-def ring() -> PictureRing:
-    return PictureRing(size=3, tolerance_s=0.02)
+def buffer() -> ImageBuffer:
+    buffer = ImageBuffer(size=3, tolerance_s=0.02)
+    buffer.open()
+    return buffer
 
 
 @pytest.mark.parametrize("stamp_s", [0.0, 1.5, 1.7e9 + 0.125, -3.25])
 def test_the_stamp_is_read_from_the_bytes(stamp_s: float) -> None:
-    assert stamp_ns(packed(stamp_s)) == round(stamp_s * 1e9)
+    assert stamp_ns(serialized(stamp_s)) == round(stamp_s * 1e9)
 
 
 def test_a_message_without_a_header_is_refused() -> None:
@@ -33,62 +35,70 @@ def test_a_message_without_a_header_is_refused() -> None:
 
 
 @pytest.mark.parametrize("order", ["first", "last"])
-def test_depth_and_calibration_find_their_picture(ring: PictureRing, order: str) -> None:
-    depth, info = packed(5.01, width=7), packed(4.99, CameraInfo, width=9)
+def test_depth_and_calibration_find_their_image(buffer: ImageBuffer, order: str) -> None:
+    depth, info = serialized(5.01, width=7), serialized(4.99, CameraInfo, width=9)
     if order == "first":
-        ring.add_depth(depth)
-        ring.add_camera_info(info)
-    picture = ring.add_picture(packed(5.0), Image)
+        buffer.add_depth(depth)
+        buffer.add_camera_info(info)
+    frame = buffer.add_image(serialized(5.0), Image)
     if order == "last":
-        ring.add_depth(depth)
-        ring.add_camera_info(info)
-    assert picture.depth.width == 7
-    assert picture.camera_info.width == 9
+        buffer.add_depth(depth)
+        buffer.add_camera_info(info)
+    assert frame.depth.width == 7
+    assert frame.camera_info.width == 9
 
 
-def test_the_nearest_depth_wins(ring: PictureRing) -> None:
-    picture = ring.add_picture(packed(5.0), Image)
+def test_the_nearest_depth_wins(buffer: ImageBuffer) -> None:
+    frame = buffer.add_image(serialized(5.0), Image)
     for stamp_s, width in ((5.015, 1), (5.001, 2), (4.99, 3)):
-        ring.add_depth(packed(stamp_s, width=width))
-    assert picture.depth.width == 2
+        buffer.add_depth(serialized(stamp_s, width=width))
+    assert frame.depth.width == 2
 
 
 @pytest.mark.parametrize("apart_s", [0.0201, -0.5, 100.0])
-def test_what_is_too_far_apart_is_not_paired(ring: PictureRing, apart_s: float) -> None:
-    picture = ring.add_picture(packed(5.0), Image)
-    ring.add_depth(packed(5.0 + apart_s))
-    assert picture.depth is None
+def test_what_is_too_far_apart_is_not_paired(buffer: ImageBuffer, apart_s: float) -> None:
+    frame = buffer.add_image(serialized(5.0), Image)
+    buffer.add_depth(serialized(5.0 + apart_s))
+    assert frame.depth is None
 
 
-def test_nothing_is_paired_by_a_stamp_of_zero(ring: PictureRing) -> None:
-    picture = ring.add_picture(packed(0.0), Image)
-    ring.add_depth(packed(0.0))
-    assert picture.depth is None
+def test_nothing_is_paired_by_a_stamp_of_zero(buffer: ImageBuffer) -> None:
+    frame = buffer.add_image(serialized(0.0), Image)
+    buffer.add_depth(serialized(0.0))
+    assert frame.depth is None
 
 
-def test_a_picture_that_was_pushed_out_keeps_its_depth(ring: PictureRing) -> None:
-    picture = ring.add_picture(packed(5.0), Image)
-    ring.add_depth(packed(5.0, width=7))
+def test_an_image_that_was_pushed_out_keeps_its_depth(buffer: ImageBuffer) -> None:
+    frame = buffer.add_image(serialized(5.0), Image)
+    buffer.add_depth(serialized(5.0, width=7))
     for number in range(10):
-        ring.add_picture(packed(6.0 + number), Image)
-    assert picture.depth.width == 7
+        buffer.add_image(serialized(6.0 + number), Image)
+    assert frame.depth.width == 7
 
 
-def test_the_newest_picture_is_the_last_that_came_even_if_the_clock_jumped_back(
-    ring: PictureRing,
+def test_the_latest_image_is_the_last_that_came_even_if_the_clock_jumped_back(
+    buffer: ImageBuffer,
 ) -> None:
-    ring.add_picture(packed(100.0), Image)
-    ring.add_depth(packed(100.0))
-    after = ring.add_picture(packed(1.0), Image)
-    ring.add_depth(packed(1.0, width=7))
-    assert ring.newest is after
+    buffer.add_image(serialized(100.0), Image)
+    buffer.add_depth(serialized(100.0))
+    after = buffer.add_image(serialized(1.0), Image)
+    buffer.add_depth(serialized(1.0, width=7))
+    assert buffer.latest is after
     assert after.depth.width == 7
-    assert ring.clock_jumps == 1
+    assert buffer.clock_jumps == 1
 
 
-def test_the_ring_does_not_grow(ring: PictureRing) -> None:
-    first = ring.add_picture(packed(1.0), Image)
+def test_the_buffer_does_not_grow(buffer: ImageBuffer) -> None:
+    first = buffer.add_image(serialized(1.0), Image)
     for number in range(2, 50):
-        ring.add_picture(packed(number), Image)
-    ring.add_depth(packed(1.0))
+        buffer.add_image(serialized(number), Image)
+    buffer.add_depth(serialized(1.0))
     assert first.depth is None
+
+
+def test_a_closed_buffer_forgets_and_takes_nothing(buffer: ImageBuffer) -> None:
+    buffer.add_image(serialized(1.0), Image)
+    buffer.close()
+    assert buffer.add_image(serialized(2.0), Image) is None
+    buffer.add_depth(serialized(2.0))
+    assert (buffer.latest, buffer.has_depth) == (None, False)

@@ -14,14 +14,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from segzero_core.errors import InputError
-from segzero_ros.conversions.images import (
-    ENCODINGS,
-    array_from_msg,
-    mask_to_msg,
-    msg_from_array,
-    rgb_from_compressed_msg,
-    rgb_from_msg,
-)
+from segzero_core.images.encodings import ENCODINGS, array_from_msg, rgb_from_compressed_msg
+from segzero_ros.conversions.images import mask_to_msg, msg_from_array, rgb_from_msg
 
 HEIGHT, WIDTH = 5, 7
 

@@ -15,9 +15,9 @@ from sensor_msgs.msg import CompressedImage
 from segzero_cli.demo.clip import Shot, read_clip
 from segzero_core import SegZero
 from segzero_core.encoders.base import Embedding
+from segzero_core.images.encodings import array_from_msg
 from segzero_core.testing.fakes import ScriptedReasoner, fake_description
 from segzero_core.types import ModelIdentity, Segmentation
-from segzero_ros.conversions.images import array_from_msg
 from segzero_ros.msg import SegmentationResult
 
 CLIP = Path(__file__).resolve().parents[3] / "demo" / "clip.mcap"
@@ -64,7 +64,7 @@ def replay(node: Any, client: Any, msgs: list[Any]) -> list[Any]:
     """Ask about each picture and return what was found, and in which picture."""
     told = []
     for msg in msgs:
-        client.send_image(msg, node)
+        client.send_msg(msg, node)
         result = client.ask_and_wait("what is bright", SegmentationResult.OK)
         told.append((result.header, result.instances, result.image_width, result.image_height))
     return told

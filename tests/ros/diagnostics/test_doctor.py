@@ -58,9 +58,9 @@ def test_a_healthy_graph_passes_and_tells_what_was_asked(
     answering: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     node, client = answering
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     client.ask_and_wait("the mugs", 0)
-    timer = client.node.create_timer(0.05, client.publish_picture)
+    timer = client.node.create_timer(0.05, client.publish_image)
     well, said = examine(capsys, patience_s=20.0)  # nothing is missing, so nothing is waited for
     client.node.destroy_timer(timer)
     assert well, said

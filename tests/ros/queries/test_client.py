@@ -51,7 +51,7 @@ def test_the_exit_code_tells_what_came(
     start_node: Callable[..., Any], client: Any, reply: str, query: str, code: int, said: str
 ) -> None:
     node = start_node(fake_segzero(reply))
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     ended, output, errors = ask(query)
     assert ended == code, errors
     assert said in output + errors
@@ -86,7 +86,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(
 
 def test_an_interrupt_cancels_the_query(start_node: Callable[..., Any], client: Any) -> None:
     node = start_node(pipeline_of(ScriptedReasoner(TWO_OBJECTS, delay_s=5.0)))
-    client.send_picture(node, SIZE_WH)
+    client.send_image(node, SIZE_WH)
     process = start("the mug")
     client.heard.wait("status", lambda msg: msg.state == Status.BUSY)
     process.send_signal(signal.SIGINT)

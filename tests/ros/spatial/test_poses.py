@@ -16,16 +16,15 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from segzero_core.config import NodeConfig
 from segzero_core.errors import InputError
 from segzero_core.testing.fakes import fake_segzero
 from segzero_ros.conversions.images import msg_from_array
-from segzero_ros.messages.poses import camera_from_info
 from segzero_ros.msg import SegmentationResult
-from segzero_ros.spatial.pose_estimator import Measurer
+from segzero_ros.parameters import NodeConfig
+from segzero_ros.spatial.pose_estimator import camera_from_info
 from segzero_ros.spatial.transforms import (
-    FrameError,
-    Frames,
+    TransformError,
+    Transforms,
     matrix_from_quaternion,
     quaternion_xyzw,
 )
@@ -65,12 +64,12 @@ def info_msg(view: View, header: Header, **changes: Any) -> CameraInfo:
 def show(node: Any, client: Any, view: View, **changes: Any) -> Header:
     """Give the node a picture with the depth and calibration of its moment."""
     width, height = view.camera.size_wh
-    header = client.send_picture(node, (width, height))
+    header = client.send_image(node, (width, height))
     depth_header = Header(stamp=header.stamp, frame_id=changes.get("frame", header.frame_id))
     depth = changes.get("depth", view.depth_m)
-    node.ring.add_depth(serialize_message(msg_from_array(depth, "32FC1", depth_header)))
+    node.images.add_depth(serialize_message(msg_from_array(depth, "32FC1", depth_header)))
     info = info_msg(view, header, **changes.get("info", {}))
-    node.ring.add_camera_info(serialize_message(info))
+    node.images.add_camera_info(serialize_message(info))
     return header
 
 
@@ -108,6 +107,16 @@ def test_a_result_tells_where_the_object_is_and_how_to_take_it(seeing: Any, view
     assert view.rotation @ approach == pytest.approx([0, 0, -1], abs=0.02)
 
 
+def test_the_pose_header_is_the_images_when_the_poses_are_in_the_cameras_frame(
+    seeing: Any, view: View
+) -> None:
+    node, client = seeing
+    header = show(node, client, view)
+    result = client.ask_and_wait("the brick", SegmentationResult.OK)
+    assert result.instances[0].has_pose
+    assert result.pose_header == result.header == header
+
+
 def test_poses_cloud_and_markers_carry_the_pictures_header(seeing: Any, view: View) -> None:
     node, client = seeing
     for kind, topic in (
@@ -135,7 +144,7 @@ def test_poses_cloud_and_markers_carry_the_pictures_header(seeing: Any, view: Vi
 
 def test_without_a_depth_camera_nothing_is_told_and_nothing_is_wrong(seeing: Any) -> None:
     node, client = seeing
-    client.send_picture(node)
+    client.send_image(node)
     result = client.ask_and_wait("the brick", SegmentationResult.OK)
     assert not result.instances[0].has_pose
     client.heard.wait("status", lambda msg: msg.detail == "ready")
@@ -177,13 +186,13 @@ def test_what_does_not_fit_is_a_reason_and_no_pose(
 def test_depth_of_another_moment_is_not_used(seeing: Any, view: View) -> None:
     node, client = seeing
     show(node, client, view)
-    client.send_picture(node, view.camera.size_wh)  # a second later, without depth
+    client.send_image(node, view.camera.size_wh)  # a second later, without depth
     result = client.ask_and_wait("the brick", SegmentationResult.OK)
     assert not result.instances[0].has_pose
-    client.heard.wait("status", lambda msg: "no depth image of the picture's stamp" in msg.detail)
+    client.heard.wait("status", lambda msg: "no depth image of the image's stamp" in msg.detail)
 
 
-class TransformError(Exception):
+class Tf2Error(Exception):
     """Stands for tf2's."""
 
 
@@ -200,7 +209,7 @@ class FakeBuffer:
     ) -> TransformStamped:
         self.asked.append((target_frame, source_frame, time.nanoseconds))
         if self._stamp_ns is not None and time.nanoseconds != self._stamp_ns:
-            raise TransformError("Lookup would require extrapolation into the past")
+            raise Tf2Error("Lookup would require extrapolation into the past")
         found = TransformStamped()
         x, y, z, w = map(float, quaternion_xyzw(self._view.rotation))
         turn, shift = found.transform.rotation, found.transform.translation
@@ -209,17 +218,19 @@ class FakeBuffer:
         return found
 
 
-def use_buffer(node: Any, buffer: Any) -> None:
-    node._measurer = Measurer(node, Frames(node, lambda _: buffer))
+def install_tf(monkeypatch: pytest.MonkeyPatch, buffer: Any) -> None:
+    """Put a stand-in for tf2_ros in place, which is not among the wheels of the tests."""
+    module = SimpleNamespace(Buffer=lambda **_: buffer, TransformListener=lambda *_: "listener")
+    monkeypatch.setitem(sys.modules, "tf2_ros", module)
 
 
 def test_in_a_target_frame_poses_are_told_by_the_transform_at_the_pictures_stamp(
-    start_node: Callable[..., Any], client: Any, view: View
+    start_node: Callable[..., Any], client: Any, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    buffer = FakeBuffer(view)
+    install_tf(monkeypatch, buffer)
     node = start_node(fake_segzero(reply_of(view)), target_frame="table")
     client.connect()
-    buffer = FakeBuffer(view)
-    use_buffer(node, buffer)
     hear(client, node, PoseArray, "object_poses")
     header = show(node, client, view)
     result = client.ask_and_wait("the brick", SegmentationResult.OK)
@@ -227,19 +238,19 @@ def test_in_a_target_frame_poses_are_told_by_the_transform_at_the_pictures_stamp
     assert [at.x, at.y, at.z] == pytest.approx(BRICK.center_m, abs=0.012)
     assert result.header == header
     poses = client.heard.wait("object_poses")
-    assert poses.header.frame_id == "table"
-    assert poses.header.stamp == header.stamp
+    assert poses.header == result.pose_header
+    assert poses.header == Header(stamp=header.stamp, frame_id="table")
     stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
     assert buffer.asked == [("table", "camera_optical", stamp_ns)]
 
 
 def test_a_transform_that_cannot_be_had_is_a_reason_and_never_the_latest(
-    start_node: Callable[..., Any], client: Any, view: View
+    start_node: Callable[..., Any], client: Any, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    buffer = FakeBuffer(view, stamp_ns=5)
+    install_tf(monkeypatch, buffer)
     node = start_node(fake_segzero(reply_of(view)), target_frame="table")
     client.connect()
-    buffer = FakeBuffer(view, stamp_ns=5)
-    use_buffer(node, buffer)
     show(node, client, view)
     result = client.ask_and_wait("the brick", SegmentationResult.OK)
     assert not result.instances[0].has_pose
@@ -252,8 +263,8 @@ def test_a_target_frame_without_tf2_ros_is_a_reason(
 ) -> None:
     node, _ = answering
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
-    with pytest.raises(FrameError, match="tf2_ros cannot be imported"):
-        Frames(node).place("base", Header(frame_id="camera"), 0.1)
+    with pytest.raises(TransformError, match="tf2_ros cannot be imported"):
+        Transforms(node).camera_pose("base", Header(frame_id="camera"), 0.1)
 
 
 def test_tf_is_asked_as_tf2_ros_documents_it(
@@ -272,7 +283,7 @@ def test_tf_is_asked_as_tf2_ros_documents_it(
 
     fake = SimpleNamespace(Buffer=make_buffer, TransformListener=make_listener)
     monkeypatch.setitem(sys.modules, "tf2_ros", fake)
-    Frames(node).listen()
+    Transforms(node).listen()
     assert made[0] == {"node": node}
     assert made[1][1] is node
 
@@ -284,7 +295,7 @@ def test_quaternions_and_matrices_tell_the_same_turn(quaternion: tuple[float, ..
 
 
 def test_a_rotation_without_length_is_refused() -> None:
-    with pytest.raises(FrameError, match="no quaternion"):
+    with pytest.raises(TransformError, match="no quaternion"):
         matrix_from_quaternion(0, 0, 0, 0)
 
 

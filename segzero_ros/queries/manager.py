@@ -1,0 +1,395 @@
+"""Takes queries, has the model answer one at a time, and gives each exactly one result."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
+from segzero_core.prompt import clean_query
+from segzero_core.types import ModelIdentity
+from segzero_ros.camera.image_buffer import why_unusable
+from segzero_ros.diagnostics.log_bridge import log_defect
+from segzero_ros.diagnostics.memory import release_memory
+from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
+from segzero_ros.queries.answer import Answer, answer_query
+from segzero_ros.queries.job import Job, Query
+from segzero_ros.queries.trace import TraceWriter
+from segzero_ros.queries.worker import RESULT_GRACE_S, Worker
+from segzero_ros.tracking import TrackingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.impl.rcutils_logger import RcutilsLogger
+
+    from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
+    from segzero_ros.diagnostics.health import Health
+    from segzero_ros.diagnostics.status import StatusReporter
+    from segzero_ros.messages.answer import AnswerMessages
+    from segzero_ros.parameters import NodeConfig
+    from segzero_ros.publishers import Publishers
+    from segzero_ros.queries.answer import Pipeline
+    from segzero_ros.spatial.pose_estimator import PoseEstimator
+    from segzero_ros.tracking import TrackingWorker
+
+WARNING_PERIOD_S: Final = 5.0
+"""A warning that may come with every answer is logged at most this often."""
+MARGIN_S: Final = 4.0
+"""What the deactivation allows for giving a cancelled query its result, beside RESULT_GRACE_S."""
+
+
+class QueryManager:
+    """Owns the queries, the model and its thread. All methods are thread-safe.
+
+    Args:
+        config: Returns the present settings.
+        images: The camera's images; opened and closed together with the door for queries.
+        estimator: Measures the objects of an answer by depth.
+        tracking: Told what to track.
+        publishers: Publishes answers and traces.
+        status: Told what the node does.
+        health: Counts results.
+        log: Of the node.
+        lifecycle_state: Returns the node's state in words.
+        on_hang: Called with the reason, in the watching thread, when the model does not stop.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], NodeConfig],
+        images: ImageBuffer,
+        estimator: PoseEstimator,
+        tracking: TrackingWorker,
+        publishers: Publishers,
+        status: StatusReporter,
+        health: Health,
+        log: RcutilsLogger,
+        lifecycle_state: Callable[[], str],
+        on_hang: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._images = images
+        self._estimator = estimator
+        self._tracking = tracking
+        self._publishers = publishers
+        self._status = status
+        self._health = health
+        self._log = log
+        self._lifecycle_state = lifecycle_state
+        self._on_hang = on_hang
+        self._gate = threading.Lock()
+        self._is_accepting = False
+        self._pipeline: Pipeline | None = None
+        self._worker: Worker | None = None
+        self._hang = ""
+        self._ids = itertools.count(1)
+
+    # The model's life, by the node's transitions.
+
+    def start(self, pipeline: Pipeline) -> None:
+        """Take a loaded model, with a thread and locks of its own."""
+        self._pipeline, self._hang = pipeline, ""
+        self._worker = Worker(
+            self._work, self._on_late, self._give_up, lambda: self._config().stop_grace_s
+        )
+
+    def accept(self) -> None:
+        """Take images and queries from now on."""
+        self._images.open()
+        with self._gate:
+            self._is_accepting = True
+
+    def stop_accepting(self, patience_s: float, reason: str) -> None:
+        """Take no further query; let the running one finish for a while, then cancel it.
+
+        Returns when every query has its result; the model may still be slow to stop.
+        """
+        with self._gate:
+            self._is_accepting = False
+            worker = self._worker
+            waiting = worker.take_pending() if worker else None
+        self._images.close()
+        self._tracking.reset()
+        if waiting is not None:
+            self.refuse(waiting, SegmentationResult.INACTIVE, f"{reason} before its turn came")
+        if worker is None or worker.wait_answered(patience_s):
+            return
+        if (running := worker.running) is not None:
+            running.stop(SegmentationResult.CANCELLED, f"{reason} while it ran")
+        worker.wait_answered(RESULT_GRACE_S + MARGIN_S)
+
+    def end(self, timeout_s: float | None = None) -> bool:
+        """Give up the model; call `stop_accepting` before.
+
+        Args:
+            timeout_s: How long to wait for its threads; None is `stop_grace_s` [s].
+
+        Returns:
+            Whether the threads have ended. One that hangs is left behind, with its model.
+        """
+        worker = self._worker
+        if timeout_s is None:
+            timeout_s = 0.0 if self._hang else self._config().stop_grace_s
+        self._worker, self._pipeline, self._hang = None, None, ""
+        return worker is None or worker.stop(timeout_s)
+
+    @property
+    def hang(self) -> str:
+        """Why the model cannot be used any more; empty while it can."""
+        return self._hang
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether queries are taken."""
+        return self._is_accepting
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no query runs or waits."""
+        worker = self._worker
+        return worker is None or (worker.running is None and worker.pending is None)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The loaded model.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self._pipeline is None:
+            raise InputError("no model is loaded")
+        return self._pipeline
+
+    # Queries; topic and action go the same way.
+
+    def ask(self, text: str) -> None:
+        """Take a query of the topic."""
+        job = self.new_job(text)
+        refusal = self.why_refused(text)
+        if refusal is not None:
+            self.refuse(job, *refusal)
+        else:
+            self.submit(job)
+
+    def new_job(self, text: str, *, timeout_s: float = 0.0, **options: Any) -> Job:
+        """Give a query an id, a trace and a limit of time; see `Job`."""
+        query = Query(str(next(self._ids)), text)
+        job = Job(query, timeout_s=timeout_s or self._config().timeout_s, **options)
+
+        def publish(trace: ReasoningTrace) -> None:
+            self._publishers.publish_trace(trace)
+            job.on_trace(trace)
+
+        job.trace = TraceWriter(query.id, publish)
+        return job
+
+    def why_refused(self, text: str) -> tuple[int, str] | None:
+        """Say why a query that comes now is not even taken, as an error code and a reason."""
+        try:
+            clean_query(text)
+        except InputError as error:
+            return SegmentationResult.INVALID_QUERY, str(error)
+        worker = self._worker
+        if self._hang:
+            return SegmentationResult.MODEL_FAILURE, self._hang
+        if not self._is_accepting or worker is None:
+            return SegmentationResult.INACTIVE, (
+                f"the node is {self._lifecycle_state()} ({self._status.status.detail}); ask again "
+                "when ~/status says READY"
+            )
+        when_busy = self._config().when_busy
+        if worker.would_refuse(when_busy):
+            return SegmentationResult.BUSY, (
+                f"another query runs and when_busy is {when_busy}; ask again when it is answered"
+            )
+        return None
+
+    def submit(self, job: Job) -> None:
+        """Queue a query, or give it its result if that cannot be done."""
+        job.trace.add(ReasoningTrace.WAITING)
+        with self._gate:
+            worker = self._worker if self._is_accepting else None
+            refused = worker.submit(job, self._config().when_busy) if worker else None
+        if worker is None:
+            refusal = self.why_refused(job.query.text)
+            self.refuse(job, *(refusal or (SegmentationResult.INACTIVE, "the node was stopped")))
+        elif refused is not None and refused.is_replaced:
+            reason = f"replaced by the newer query {job.query.id}; ask again when it is answered"
+            self.refuse(refused.job, SegmentationResult.CANCELLED, reason)
+        elif refused is not None:
+            self.refuse(job, SegmentationResult.BUSY, "another query came first")
+
+    def cancel(self, job: Job, reason: str) -> None:
+        """Stop a query, wherever it is."""
+        job.stop(SegmentationResult.CANCELLED, reason)
+        worker = self._worker
+        if worker is not None and worker.take_pending(job) is not None:
+            self.refuse(job, SegmentationResult.CANCELLED, reason)
+
+    def cancel_all(self) -> str:
+        """Stop the query that runs and the one that waits; return what was done, in words."""
+        worker = self._worker
+        jobs = [job for job in (worker.pending, worker.running) if job] if worker else []
+        for job in jobs:
+            self.cancel(job, "cancelled by ~/cancel")
+        ids = " and ".join(job.query.id for job in reversed(jobs))
+        return f"cancelled query {ids}" if jobs else "no query runs or waits"
+
+    def refuse(self, job: Job, code: int, reason: str) -> None:
+        """Give a query that is not worked on, or not any more, its result."""
+        answer = self._failure(job, code, reason, job.frame or self._images.latest)
+        self._conclude(job, answer, self._publishers.compose(answer))
+
+    # In the model's thread.
+
+    def _work(self, job: Job) -> None:
+        """Answer one query; the last border before the thread would end."""
+        try:
+            answer = self._with_poses(job, self._answer(job))
+            messages = self._publishers.compose(answer)
+        except Exception as error:
+            log_defect(self._log, f"while answering query {job.query.id}")
+            reason = f"{type(error).__name__}: {error}; the node's log has the traceback"
+            answer = self._failure(job, SegmentationResult.INTERNAL_ERROR, reason)
+            messages = self._publishers.compose(answer)
+        if isinstance(answer.error, OutOfMemoryError | MemoryError):
+            release_memory()
+        is_first = self._conclude(job, answer, messages)
+        if self._is_accepting:
+            failed = answer.code != SegmentationResult.OK or not is_first
+            detail = "ready; the last query failed" if failed else "ready"
+            if answer.pose_reason:
+                detail += f"; no pose: {answer.pose_reason}"
+            self._status.compare_and_set((Status.BUSY, job.query.id), Status.READY, detail)
+
+    def _answer(self, job: Job) -> Answer:
+        job.began_s = time.monotonic()
+        frame, pipeline, config = job.frame or self._images.latest, self._pipeline, self._config()
+        if job.stopped is not None or job.check_deadline():
+            assert job.stopped is not None
+            return self._failure(job, job.stopped.code, job.stopped.reason, frame)
+        unusable = why_unusable(frame, 0.0 if job.frame is not None else config.max_image_age_s)
+        if unusable is not None:
+            return self._failure(job, *unusable, frame)
+        if frame is None or pipeline is None:
+            return self._failure(job, SegmentationResult.INACTIVE, "the model is gone", frame)
+        self._status.compare_and_set((Status.READY, ""), Status.BUSY, "answering", job.query.id)
+        return answer_query(pipeline, job, frame, config.ambiguity_margin)
+
+    def _with_poses(self, job: Job, answer: Answer) -> Answer:
+        """Add poses, where a depth camera is there; whatever goes wrong, the masks stay."""
+        frame, result = answer.frame, answer.result
+        if frame is None or result is None:
+            return answer
+        expected = job.frame is None and self._images.has_depth
+        if frame.serialized_depth is None and not expected:
+            return answer
+        poses = None
+        try:
+            poses = self._estimator.estimate(frame, result.segmentation)
+            reason = "; ".join(poses.reasons)
+        except SegZeroError as error:
+            reason = str(error)
+        except Exception as error:  # a defect here must not cost the answer
+            log_defect(self._log, f"while measuring the objects of query {job.query.id}")
+            reason = f"{type(error).__name__}: {error}; see the node's log"
+        if reason:
+            self._log.warning(
+                f"query {job.query.id}: no pose: {reason}", throttle_duration_sec=WARNING_PERIOD_S
+            )
+        self._health.measured(poses, reason)
+        return dataclasses.replace(answer, poses=poses, pose_reason=reason)
+
+    # In the watching thread.
+
+    def _on_late(self, job: Job) -> None:
+        assert job.stopped is not None
+        detail = "waiting for the model to stop"
+        busy = (Status.BUSY, job.query.id)
+        self._status.compare_and_set(busy, Status.BUSY, detail, job.query.id)
+        self.refuse(job, job.stopped.code, job.stopped.reason)
+
+    def _give_up(self, job: Job) -> None:
+        """Use a model no more that does not stop: its thread may hold any of its locks."""
+        assert job.stopped is not None
+        hang = (
+            f"the model did not stop within {self._config().stop_grace_s:g} s (stop_grace_s) after"
+            f" query {job.query.id}; clean up and configure the node to load it anew"
+        )
+        with self._gate:
+            self._hang, self._is_accepting = hang, False
+            waiting = self._worker.take_pending() if self._worker else None
+        self._status.report(Status.ERROR, hang)
+        self._health.failed(hang)
+        self.refuse(job, job.stopped.code, f"{job.stopped.reason}; {hang}")
+        if waiting is not None:
+            self.refuse(waiting, SegmentationResult.MODEL_FAILURE, hang)
+        self._on_hang(hang)
+
+    # In any thread.
+
+    def _failure(
+        self, job: Job, code: int, reason: str, frame: CameraFrame | None = None
+    ) -> Answer:
+        if frame is not None:
+            job.trace.header = frame.header
+        return Answer(
+            query=job.query,
+            identity=ModelIdentity(self._config().model, "", ""),
+            code=code,
+            reason=reason,
+            frame=frame,
+            thinking=job.trace.thinking,
+            wait_ms=job.wait_ms,
+        )
+
+    def _conclude(self, job: Job, answer: Answer, messages: AnswerMessages) -> bool:
+        """Give a query its one result, and say so; whoever comes second is not heard."""
+        if not job.conclude():
+            return False
+        msg, failed = messages.result, answer.code != SegmentationResult.OK
+        if answer.result is not None:
+            self._status.identity = answer.result.model
+        if answer.code == SegmentationResult.MODEL_FAILURE and answer.error is not None:
+            trace = "".join(traceback.format_exception(answer.error))
+            self._log.error(f"query {job.query.id}: {trace}")
+        elif failed:
+            self._log.warning(
+                f"query {job.query.id} failed (error code {answer.code}): {msg.error_msg}"
+            )
+        self._health.result_published(msg)
+        stage = ReasoningTrace.FAILED if failed else ReasoningTrace.DONE
+        # Each on its own: whoever waits for the goal must not suffer from a topic's failure.
+        for what, step in (
+            ("publishing the answer", lambda: self._publishers.publish_answer(answer, messages)),
+            # Before the goal's result: a client drops feedback after it.
+            ("closing the trace", lambda: job.trace.close(stage)),
+            ("giving a goal its result", lambda: job.on_result(msg)),
+            ("beginning to track", functools.partial(self._track, job, answer)),
+        ):
+            try:
+                step()
+            except Exception:
+                log_defect(self._log, f"while {what}")
+        job.finish()
+        return True
+
+    def _track(self, job: Job, answer: Answer) -> None:
+        """Track the objects of an answer about the camera, in place of those before."""
+        result, frame = answer.result, answer.frame
+        if result is None or frame is None or answer.rgb is None:
+            return  # a failure says nothing about the objects that are tracked
+        with self._gate:
+            self._tracking.reset()
+            if self._is_accepting and job.frame is None and len(result.segmentation):
+                self._tracking.begin(
+                    TrackingRequest(
+                        job.query.id, job.query.text, answer.rgb, result.segmentation, frame
+                    )
+                )

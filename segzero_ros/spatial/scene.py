@@ -1,0 +1,29 @@
+"""What is known in space about the objects of one answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from std_msgs.msg import Header
+
+    from segzero_core.depth import Measurement
+    from segzero_ros.spatial.transforms import CameraPose
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectPoses:
+    """The measured objects of an answer.
+
+    Attributes:
+        header: The image's stamp, and the frame that `transform` leads to.
+        transform: From the camera's optical frame to that one.
+        objects: One for each object of the answer; None where it could not be measured.
+        reasons: Why not, one for each of those.
+    """
+
+    header: Header
+    transform: CameraPose
+    objects: tuple[Measurement | None, ...]
+    reasons: tuple[str, ...]
