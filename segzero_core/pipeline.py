@@ -77,7 +77,8 @@ class SegZero:
         """Load a model by name.
 
         Args:
-            model: `tabletop` (comes with the package), a local folder, or a Hub id.
+            model: `tabletop` (comes with the package), a local folder, a Hub id, or a reasoner on
+                a server, `http://host:8000/v1#MODEL`; see `ServerAddress`.
             segmenter: A folder or Hub id to use in place of the model's own segmenter.
             device: `auto` (the first GPU, else the CPU), or a torch device such as `cuda:1`.
             template: Prompt template to use in place of the model's own.

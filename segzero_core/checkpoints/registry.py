@@ -69,6 +69,26 @@ def find_model(model: str) -> ModelFiles:
     return ModelFiles(model, reasoner, description, _segmenter_of(reasoner, description))
 
 
+def describe_model(name: str) -> ModelFiles | None:
+    """Find how a model is asked, without its weights and without the network.
+
+    Args:
+        name: A bundled model, a local folder, or a published Hub id.
+
+    Returns:
+        Its files, whose folder does not exist for a Hub id; None for an unknown name.
+
+    Raises:
+        ConfigError: Its `segzero.json` is missing or wrong.
+    """
+    if name in BUNDLED or Path(name).expanduser().is_dir():
+        return find_model(name)
+    if name not in BUILT_IN:
+        return None
+    description = BUILT_IN[name]
+    return ModelFiles(name, Path(name), description, description.segmenter)
+
+
 def bundled_folder(name: str) -> Path:
     """Return the folder of a model that comes with the package.
 
