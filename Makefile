@@ -6,7 +6,7 @@
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo grasp check test lint layers format study clean
+.PHONY: help setup demo grasp check test fast-tests lint layers words house format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -15,6 +15,10 @@ export GRASP_ARGS
 export PYTEST_ARGS
 export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
+# They need neither ROS nor the weights of a model.
+FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/core/depth tests/core/images \
+  tests/core/decoding/test_grammar.py tests/core/test_ambiguity.py tests/core/test_geometry.py tests/core/test_prompt.py \
+  tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
 	@echo 'make setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
@@ -38,6 +42,20 @@ lint: setup
 
 layers: setup
 	@$(IN_ENV) python scripts/check_layers.py
+
+words: setup
+	@$(IN_ENV) python scripts/check_words.py
+
+# Draws docs/architecture.md again.
+house: setup
+	@$(IN_ENV) python scripts/draw_house.py
+
+fast-tests: setup
+	@$(IN_ENV) python -m pytest -q -n 2 $(FAST_TESTS)
+
+check: lint layers words
+	@$(IN_ENV) python scripts/draw_house.py --check
+	@$(MAKE) --no-print-directory fast-tests
 
 format: setup
 	@$(IN_ENV) ruff check --fix .

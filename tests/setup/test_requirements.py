@@ -20,6 +20,7 @@ OPTIONAL = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "openai": "remote",
     "rosbags": "bags",
     "tensorrt": "trt",
 }
