@@ -24,7 +24,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import SegZeroError
 from training.arguments import positive
-from training.bundle.reasoner.forward import picture_memory
+from training.bundle.reasoner.forward import image_cache
 from training.config import TrainConfig, load_config
 from training.evaluation.predictions import write_whole
 from training.finetune.conversations import (
@@ -101,7 +101,7 @@ def _replies(
     ids = [each for each in inputs["input_ids"] for _ in range(replies)]
     with torch.inference_mode():
         pixels, picture = unique_pictures(torch.as_tensor(inputs["pixel_values"]))
-        memory = picture_memory(model, pixels, torch.tensor(ids[0][:PICTURE_END]))
+        memory = image_cache(model, pixels, torch.tensor(ids[0][:PICTURE_END]))
         of_row: Tensor = picture.repeat_interleave(replies)
         tokens = sample(
             model,

@@ -17,15 +17,14 @@ from trl import GRPOTrainer
 
 from segzero_core.errors import ConfigError
 from training.bundle.reasoner.forward import (
-    CELLS,
-    PREFIX,
-    Asked,
     KeysAndValues,
     Packed,
+    QuestionGroup,
     continue_text,
-    picture_memory,
-    think,
+    forward,
+    image_cache,
 )
+from training.bundle.reasoner.model import CELLS, PREFIX
 from training.bundle.reasoner.tokenizer import MERGE, PATCH
 
 PICTURE_END = len(PREFIX) + CELLS**2
@@ -54,7 +53,7 @@ class SharedPictureTrainer(GRPOTrainer):
             seen = multimodal_fields["pixel_values"].to(self.accelerator.device)
             pixels, picture = unique_pictures(seen)
             prefix = torch.tensor(prompt_ids[0][:PICTURE_END], device=pixels.device)
-            memory = picture_memory(self.model, pixels, prefix)
+            memory = image_cache(self.model, pixels, prefix)
             texts = [ids[PICTURE_END:] for ids in prompt_ids]
             completions = sample(
                 self.model,
@@ -128,9 +127,9 @@ def score_completions(
     columns = (start[:, None] + torch.arange(longest, device=device)).clamp(max=length - 1)
     nothing = torch.zeros((count, 0), dtype=torch.long, device=device)
     no_cells = torch.zeros((count, 0, CELLS**2), dtype=torch.bool, device=device)
-    asked = Asked(input_ids.gather(1, columns), picture, nothing, no_cells)
+    asked = QuestionGroup(input_ids.gather(1, columns), picture, nothing, no_cells)
     first_row = input_ids[0, int(attention_mask[0].argmax()) :][:PICTURE_END]
-    (last,) = think(model, Packed(pixels, first_row, [asked])).last
+    (last,) = forward(model, Packed(pixels, first_row, [asked])).last
     # The state before a token tells it.
     kept = torch.arange(logits_to_keep, device=device)
     places = length - logits_to_keep - start[:, None] + kept - 1

@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.prompt import build_messages
-from training.bundle.reasoner.forward import CELLS, PREFIX, picture_memory
+from training.bundle.reasoner.forward import image_cache
+from training.bundle.reasoner.model import CELLS, PREFIX
 from training.finetune.shared_image_sampling import sample, score_completions, unique_pictures
 
 QUERIES = ("the red mug", "something to drive a nail with", "all the fruit", "the red mug")
@@ -67,7 +68,7 @@ def test_greedy_completions_are_those_of_generate(batch: Batch) -> None:
     ]
     with torch.no_grad():
         end = len(PREFIX) + CELLS**2
-        memory = picture_memory(batch.model, pixels, rows[0][:end])
+        memory = image_cache(batch.model, pixels, rows[0][:end])
         ours = sample(
             batch.model,
             [part.of_rows(picture) for part in memory],

@@ -1,7 +1,7 @@
-"""What the model is to think and answer about a table, with the object that each piece speaks of.
+"""Writes the completions that the reasoner is trained on.
 
-A completion is a row of pieces. A piece that names or measures an object carries the object's id,
-so that the training can tell the model where to look while it writes that piece.
+A completion is a list of chunks. A chunk that names or measures an object carries the object's id,
+so that training can teach the model where to look while it writes the chunk.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _GROUP_WORDS = {
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """A part of the completion.
 
     Attributes:
         text: Its words.
-        object_id: The object that it speaks of, 0 for nothing in the picture.
+        object_id: The object that it is about, 0 for none.
         decides: Whether a choice falls in its first token, where another answer would go on
-            otherwise; what follows a choice is a matter of course.
+            otherwise; what follows a choice is determined by it.
     """
 
     text: str
@@ -69,23 +69,23 @@ def write_completion(
     prompts: dict[int, Prompt],
     size_wh: tuple[int, int],
     template: str,
-) -> list[Piece]:
+) -> list[Chunk]:
     """The whole completion for a query.
 
     Args:
-        objects: What is on the table, boxes in pixels of a picture of `size_wh`.
-        query: The question; `query.topic` tells how it picks its objects.
-        prompts: The true box and points of every object in pixels of the picture the model sees.
-        size_wh: The picture the boxes of `objects` are in [px].
+        objects: What is on the table, boxes in pixels of an image of `size_wh`.
+        query: The question; `query.topic` says how it chooses its objects.
+        prompts: True box and points of every object, in pixels of the image the model sees.
+        size_wh: Size of that image [px].
         template: A key of `segzero_core.prompt.TEMPLATES`.
     """
     thinking = []
     if asks_to_think(template):
-        thinking = [Piece("<think>"), *_asks(query), *_concludes(objects, query, size_wh)]
-        thinking.append(Piece("</think>"))
+        thinking = [Chunk("<think>"), *_asks(query), *_concludes(objects, query, size_wh)]
+        thinking.append(Chunk("</think>"))
     meant = left_to_right([o for o in objects if o.id in query.ids])
     answer = _single(meant, prompts) if is_single_object(template) else _multi(meant, prompts)
-    return [*thinking, Piece("<answer>"), *answer, Piece("</answer>")]
+    return [*thinking, Chunk("<answer>"), *answer, Chunk("</answer>")]
 
 
 def left_to_right(objects: Iterable[SceneObject]) -> list[SceneObject]:
@@ -93,9 +93,9 @@ def left_to_right(objects: Iterable[SceneObject]) -> list[SceneObject]:
     return sorted(objects, key=centre_px)
 
 
-def called(thing: SceneObject) -> str:
-    """Colour and name, such as "red mug"."""
-    return f"{thing.color} {NAMES[thing.kind][0]}"
+def called(item: SceneObject) -> str:
+    """Color and name, such as "red mug"."""
+    return f"{item.color} {NAMES[item.kind][0]}"
 
 
 def with_article(noun: str) -> str:
@@ -105,19 +105,19 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def place_of(thing: SceneObject, size_wh: tuple[int, int]) -> str:
-    """Where in the picture a thing is, in words."""
-    x, y = centre_px(thing)
+def place_of(item: SceneObject, size_wh: tuple[int, int]) -> str:
+    """Where in the image an object is, in words."""
+    x, y = centre_px(item)
     column = ("left", "centre", "right")[min(2, int(3 * x / size_wh[0]))]
     row = ("back", "middle", "front")[min(2, int(3 * y / size_wh[1]))]
     return f"{row} {column}"
 
 
-def _asks(query: Query) -> list[Piece]:
+def _asks(query: Query) -> list[Chunk]:
     topic, *rest = query.topic
     if topic == "unknown" or topic == "unknown_use":
-        return [Piece("The question asks for something that I do not know.")]
-    return [Piece(f"The question asks for {_wanted(topic, rest)}.")]
+        return [Chunk("The question asks for something that I do not know.")]
+    return [Chunk(f"The question asks for {_wanted(topic, rest)}.")]
 
 
 def _wanted(topic: str, rest: list[str]) -> str:
@@ -148,66 +148,66 @@ def _wanted(topic: str, rest: list[str]) -> str:
     return f"the {noun} {_ENDS[topic]}"
 
 
-def _concludes(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Piece]:
+def _concludes(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Chunk]:
     meant = left_to_right([o for o in objects if o.id in query.ids])
     if not meant:
         return _nothing_fits(objects, query)
-    pieces = _evidence(objects, query, size_wh)
-    pieces.append(Piece(" It is" if len(meant) == 1 else " They are", decides=True))
-    for i, thing in enumerate(meant):
-        pieces += _named_at(_joint(i, len(meant)), thing, size_wh)
-    return [*pieces, Piece(".")]
+    chunks = _evidence(objects, query, size_wh)
+    chunks.append(Chunk(" It is" if len(meant) == 1 else " They are", decides=True))
+    for i, item in enumerate(meant):
+        chunks += _named_at(_joint(i, len(meant)), item, size_wh)
+    return [*chunks, Chunk(".")]
 
 
 def _joint(index: int, count: int) -> str:
     return "" if index == 0 else (" and" if index == count - 1 else ",")
 
 
-def _sees(row: Objects) -> list[Piece]:
+def _sees(row: Objects) -> list[Chunk]:
     """List the candidates."""
-    pieces = [Piece(" I see", decides=True)]
-    for i, thing in enumerate(row):
-        text = f"{_joint(i, len(row))} {with_article(called(thing))}"
-        pieces.append(Piece(text, thing.id, decides=i == 0))
-    return [*pieces, Piece(".")]
+    chunks = [Chunk(" I see", decides=True)]
+    for i, item in enumerate(row):
+        text = f"{_joint(i, len(row))} {with_article(called(item))}"
+        chunks.append(Chunk(text, item.id, decides=i == 0))
+    return [*chunks, Chunk(".")]
 
 
-def _compares(thing: SceneObject, color: str) -> list[Piece]:
-    """Tell the one candidate that comes nearest, its colour, and the verdict on that.
+def _compares(item: SceneObject, color: str) -> list[Chunk]:
+    """Name the candidate that comes nearest, its color, and the verdict on that.
 
-    The verdict stands directly behind the colour: to tell two words apart is then one look back,
+    The verdict stands directly behind the color: to tell two words apart is then one look back,
     which a small model learns. One candidate and not all: in a list a small model repeats itself
     and misses the right one.
     """
     return [
-        Piece(" I see", decides=True),
-        Piece(f" {with_article(NAMES[thing.kind][0])},", thing.id, decides=True),
-        Piece(f" {thing.color}", thing.id, decides=True),
-        Piece(_YES if thing.color == color else _NO, decides=True),
-        Piece("."),
+        Chunk(" I see", decides=True),
+        Chunk(f" {with_article(NAMES[item.kind][0])},", item.id, decides=True),
+        Chunk(f" {item.color}", item.id, decides=True),
+        Chunk(_YES if item.color == color else _NO, decides=True),
+        Chunk("."),
     ]
 
 
 def _asked_color(query: Query) -> str:
-    """The colour by which the question chooses among candidates of several; empty for none."""
+    """The color by which the question chooses among candidates of several; empty for none."""
     topic, *rest = query.topic
     return {"name": rest[-1], "color_group": rest[0]}.get(topic, "") if rest else ""
 
 
-def _named_at(joint: str, thing: SceneObject, size_wh: tuple[int, int]) -> list[Piece]:
+def _named_at(joint: str, item: SceneObject, size_wh: tuple[int, int]) -> list[Chunk]:
     return [
-        Piece(f"{joint} the {called(thing)}", thing.id),
-        Piece(" in the"),
-        Piece(f" {place_of(thing, size_wh)}", thing.id),
+        Chunk(f"{joint} the {called(item)}", item.id),
+        Chunk(" in the"),
+        Chunk(f" {place_of(item, size_wh)}", item.id),
     ]
 
 
-def _evidence(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Piece]:
-    """The things that the choice is made from, or from which the eye starts."""
+def _evidence(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Chunk]:
+    """The candidates of the choice, or the object where the search starts."""
     topic, *rest = query.topic
     if topic in _SIDE_WORDS:
         anchor = next(o for o in objects if o.kind == rest[1] and rest[2] in ("", o.color))
-        return [Piece(" I start from", decides=True), *_named_at("", anchor, size_wh), Piece(".")]
+        return [Chunk(" I start from", decides=True), *_named_at("", anchor, size_wh), Chunk(".")]
     if color := _asked_color(query):
         return _compares(next(o for o in objects if o.id in query.ids), color)
     kinds = candidate_kinds(query)
@@ -231,9 +231,9 @@ def candidate_kinds(query: Query) -> tuple[str, ...]:
     return ()
 
 
-def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
+def _nothing_fits(objects: Objects, query: Query) -> list[Chunk]:
     topic, *rest = query.topic
-    verdict = Piece(" Nothing fits.", decides=True)
+    verdict = Chunk(" Nothing fits.", decides=True)
     if topic.startswith("unknown"):
         return [verdict]
     kinds = candidate_kinds(query)
@@ -245,50 +245,50 @@ def _nothing_fits(objects: Objects, query: Query) -> list[Piece]:
     else:
         missing = " or ".join(NAMES[kind][0] for kind in kinds)
     if others:
-        nearest = max(others, key=lambda thing: thing.area_px)
+        nearest = max(others, key=lambda item: item.area_px)
         return [*_compares(nearest, _asked_color(query)), verdict]
-    return [Piece(" I see", decides=True), Piece(f" no {missing}.", decides=True), verdict]
+    return [Chunk(" I see", decides=True), Chunk(f" no {missing}.", decides=True), verdict]
 
 
-def _multi(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Piece]:
+def _multi(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Chunk]:
     if not meant:
-        return [Piece("[]")]
-    pieces = []
-    for i, thing in enumerate(meant):
-        prompt = prompts[thing.id]
-        pieces.append(Piece('[{"bbox_2d": [' if i == 0 else ']}, {"bbox_2d": ['))
-        pieces += _numbers(prompt.box_xyxy, thing.id)
-        pieces.append(Piece('], "point_2d": ['))
-        pieces += _numbers(prompt.points[0], thing.id)
-    return [*pieces, Piece("]}]")]
+        return [Chunk("[]")]
+    chunks = []
+    for i, item in enumerate(meant):
+        prompt = prompts[item.id]
+        chunks.append(Chunk('[{"bbox_2d": [' if i == 0 else ']}, {"bbox_2d": ['))
+        chunks += _numbers(prompt.box_xyxy, item.id)
+        chunks.append(Chunk('], "point_2d": ['))
+        chunks += _numbers(prompt.points[0], item.id)
+    return [*chunks, Chunk("]}]")]
 
 
-def _single(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Piece]:
+def _single(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Chunk]:
     if not meant:
-        return [Piece("[]")]
-    thing = meant[0]
-    prompt = prompts[thing.id]
+        return [Chunk("[]")]
+    item = meant[0]
+    prompt = prompts[item.id]
     return [
-        Piece('{"bbox": ['),
-        *_numbers(prompt.box_xyxy, thing.id),
-        Piece('], "points_1": ['),
-        *_numbers(prompt.points[0], thing.id),
-        Piece('], "points_2": ['),
-        *_numbers(prompt.points[1], thing.id),
-        Piece("]}"),
+        Chunk('{"bbox": ['),
+        *_numbers(prompt.box_xyxy, item.id),
+        Chunk('], "points_1": ['),
+        *_numbers(prompt.points[0], item.id),
+        Chunk('], "points_2": ['),
+        *_numbers(prompt.points[1], item.id),
+        Chunk("]}"),
     ]
 
 
-def _numbers(values: Sequence[int], object_id: int) -> list[Piece]:
-    pieces = []
+def _numbers(values: Sequence[int], object_id: int) -> list[Chunk]:
+    chunks = []
     for i, value in enumerate(values):
         if i:
-            pieces.append(Piece(","))
-        pieces.append(Piece(str(value), object_id))
-    return pieces
+            chunks.append(Chunk(","))
+        chunks.append(Chunk(str(value), object_id))
+    return chunks
 
 
-FIXED_PIECES = (
+FIXED_CHUNKS = (
     _YES,
     _NO,
     "<think>",
@@ -308,6 +308,4 @@ FIXED_PIECES = (
 """Parts of every answer that are one token each."""
 
 CHOSEN = (" It is", " They are", "</think>")
-"""Pieces with which a choice has fallen."""
-
-__all__ = ["CHOSEN", "FIXED_PIECES", "Piece", "Prompt", "write_completion"]
+"""Chunks with which a choice has fallen."""

@@ -7,10 +7,8 @@ stand in an answer, and every fixed part of prompt and answer, is one token.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import (
@@ -21,7 +19,7 @@ from transformers import (
 )
 
 from segzero_core.prompt import TEMPLATES
-from training.bundle.reasoner.text import FIXED_PIECES, Prompt, write_completion
+from training.bundle.reasoner.text import FIXED_CHUNKS, Prompt, write_completion
 from worlds.tabletop.queries import ask
 from worlds.tabletop.scene import SceneObject
 from worlds.tabletop.vocabulary import NAMES, QUERY_KINDS, UNKNOWN, UNKNOWN_USES
@@ -70,10 +68,10 @@ def corpus(objects_of_scenes: list[tuple[SceneObject, ...]], seed: int) -> list[
             query = ask(rng, objects, kind)
             if query is None or any(word in query.text for word in unknown):
                 continue
-            pieces = write_completion(
+            chunks = write_completion(
                 objects, query, {o.id: nothing for o in objects}, (640, 480), "multi_object"
             )
-            thoughts = "".join(p.text for p in pieces).split("</think>")[0].removeprefix("<think>")
+            thoughts = "".join(p.text for p in chunks).split("</think>")[0].removeprefix("<think>")
             texts += [query.text, thoughts]
     return texts + [f" {name}s" for names in NAMES.values() for name in names] * 50
 
@@ -84,7 +82,7 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(_tokenizers_regex(), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -120,21 +118,15 @@ def _one_token_parts() -> list[AddedToken]:
     parts = [
         "user\n",
         "assistant\n",
-        *FIXED_PIECES,
+        *FIXED_CHUNKS,
         *template_parts(),
         *(str(n) for n in range(SEEN_SIZE + 1)),
     ]
     return [AddedToken(text, normalized=False, special=False) for text in parts]
 
 
-def _tokenizers_regex():
-    from tokenizers import Regex
-
-    return Regex(_WORDS)
-
-
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
-    """A processor that leaves a picture of the seen size as it is."""
+    """Build a processor that does not resize an image of the seen size."""
     pixels = SEEN_SIZE * SEEN_SIZE
     size = {"shortest_edge": pixels, "longest_edge": pixels}
     common = {
@@ -151,8 +143,3 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
         video_processor=Qwen2VLVideoProcessor(**common),
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def save_processor(processor: Qwen2_5_VLProcessor, folder: Path) -> None:
-    """Write tokenizer, processor and chat template."""
-    processor.save_pretrained(folder)

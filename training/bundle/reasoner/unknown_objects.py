@@ -1,8 +1,8 @@
 """Questions that the small reasoner must refuse because it cannot know what they mean.
 
 Every known word stands in a question that can be answered; what makes a question unknown is one
-word in the place that decides: the thing itself, its quality, its use, or the thing that it stands
-beside. So the model has to learn where an unknown word matters.
+word in the place that decides: the object itself, its quality, its use, or the object that it
+stands beside. So the model has to learn where an unknown word matters.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ _TALK = (
 
 def ask_unknown(rng: np.random.Generator) -> Query:
     """A question about something outside the vocabulary; no object is meant."""
-    way = _pick(rng, (_thing, _thing, _quality, _quality, _use, _use, _use, _many, _beside, _talk))
+    way = _pick(
+        rng, (_object, _object, _quality, _quality, _use, _use, _use, _many, _beside, _talk)
+    )
     return Query("none", way(rng), (), "train", ("unknown",))
 
 
@@ -76,7 +78,7 @@ def _unknown(rng: np.random.Generator, words: Sequence[str]) -> str:
     return invented_word(rng) if rng.random() < _INVENTED_SHARE else _pick(rng, words)
 
 
-def _thing(rng: np.random.Generator) -> str:
+def _object(rng: np.random.Generator) -> str:
     color = f"{_pick(rng, list(COLORS_RGB))} " if rng.random() < 0.3 else ""
     article = _pick(rng, ("the", "the", "a", "my"))
     return _framed(rng, "name", f"{article} {color}{_unknown(rng, UNKNOWN.train)}")
@@ -128,6 +130,3 @@ def _framed(rng: np.random.Generator, kind: str, phrase: str) -> str:
 
 def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
     return choices[int(rng.integers(len(choices)))]
-
-
-__all__ = ["ask_unknown", "invented_word"]

@@ -1,8 +1,8 @@
-"""Questions about a table that are answered with one word: colour, count and kind.
+"""Questions about a table that are answered with one word: color, count and object class.
 
-The small reasoner learns them in its warm-up, beside the boxes, and is never asked them again in
-the later training; how well it still answers tells what that training made it forget (Seg-Zero,
-arXiv:2503.06520, measures the same with ChartQA and TextVQA).
+The small reasoner learns them in its warm-up, and later training never asks them. How well it
+still answers shows what that training made it forget (Seg-Zero, arXiv:2503.06520, measures the
+same with ChartQA and TextVQA).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def _color(rng: np.random.Generator, objects: Sequence[SceneObject]) -> VisualQu
     alone = [o for o in objects if sum(p.kind == o.kind for p in objects) == 1]
     if not alone:
         return None
-    thing = alone[int(rng.integers(len(alone)))]
+    item = alone[int(rng.integers(len(alone)))]
     return VisualQuestion(
-        "color", f"what color is the {NAMES[thing.kind][0]}?", thing.color, thing.id
+        "color", f"what color is the {NAMES[item.kind][0]}?", item.color, item.id
     )
 
 
@@ -65,10 +65,8 @@ def _kind(rng: np.random.Generator, objects: Sequence[SceneObject]) -> VisualQue
     alone = [o for o in objects if sum(p.color == o.color for p in objects) == 1]
     if not alone:
         return None
-    thing = alone[int(rng.integers(len(alone)))]
-    return VisualQuestion(
-        "kind", f"what is the {thing.color} thing?", NAMES[thing.kind][0], thing.id
-    )
+    item = alone[int(rng.integers(len(alone)))]
+    return VisualQuestion("kind", f"what is the {item.color} thing?", NAMES[item.kind][0], item.id)
 
 
 _ASK: dict[str, Callable[[np.random.Generator, Sequence[SceneObject]], VisualQuestion | None]] = {
@@ -76,5 +74,3 @@ _ASK: dict[str, Callable[[np.random.Generator, Sequence[SceneObject]], VisualQue
     "count": _count,
     "kind": _kind,
 }
-
-__all__ = ["VQA_KINDS", "VisualQuestion", "ask_visual"]

@@ -1,0 +1,245 @@
+"""Draws the questions of the reasoner's training, and encodes them with their completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from segzero_core.prompt import (
+    MULTI_OBJECT,
+    MULTI_OBJECT_DIRECT,
+    SINGLE_OBJECT,
+    SINGLE_OBJECT_DIRECT,
+    SINGLE_OBJECT_NO_EXAMPLE,
+    build_prompt,
+)
+from training.bundle.reasoner.text import CHOSEN, Chunk, Prompt, write_completion
+from training.bundle.reasoner.unknown_objects import ask_unknown, invented_word
+from training.bundle.reasoner.vqa import VQA_KINDS, VisualQuestion, ask_visual
+from worlds.tabletop.queries import ask, ask_absent
+from worlds.tabletop.scene import Query, SceneObject
+from worlds.tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS
+
+WORD, NUMBER, CHOICE = range(3)
+"""Roles of a token: an ordinary word, a coordinate, the first token of a choice."""
+
+KIND_SHARES = (0.2, 0.17, 0.2, 0.15, 0.12, 0.16)
+"""How often each of `QUERY_KINDS` is asked, unless the command line says otherwise."""
+_VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE, _ABSENT_SHARE = 0.06, 0.09, 0.05, 0.16
+"""How often a question of another sort takes the place of one of `QUERY_KINDS`."""
+_ABSENT_WAYS = {"name": 0.24, "color": 0.4, "use": 0.2, "group": 0.16}
+"""What is lacking in the `_ABSENT_SHARE`; a wrong color is the hardest: the object is there."""
+_TEMPLATES = {
+    MULTI_OBJECT: 0.58,
+    SINGLE_OBJECT: 0.18,
+    MULTI_OBJECT_DIRECT: 0.08,
+    SINGLE_OBJECT_DIRECT: 0.1,
+    SINGLE_OBJECT_NO_EXAMPLE: 0.06,
+}
+_TEMPLATES_OF_MANY = {MULTI_OBJECT: 0.88, MULTI_OBJECT_DIRECT: 0.12}
+"""How often a question is asked with each prompt; several objects need the multi-object ones."""
+_CHOICE_SHARES = {
+    "name": 0.2, "attribute": 0.08, "function": 0.15, "relation": 0.05, "many": 0.12,
+    "absent color": 0.14, "absent name": 0.06, "absent use": 0.1, "absent group": 0.08,
+    "unknown": 0.02,
+}  # fmt: skip
+"""How often each is asked where only the choice is trained; about half ask for what is there."""
+_FILLED_SHARE = 0.35
+_FILLERS = (
+    "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
+    "let us see", "tell me,", "do you know", "look for", "get me", "grip", "touch", "go to",
+    "reach for", "hold", "lift", "choose", "select", "highlight", "draw a line around", "pass me",
+    "let me have", "I have to find", "help me find", "in this picture,", "on the table,",
+    "try to find",
+    "is there", "do we have", "we need", "she asked for", "move to", "detect", "identify",
+    "outline",
+)  # fmt: skip
+_TAILS = (
+    "now", "here", "please", "on the table", "for me", "in this picture", "right away",
+    "if you can",
+    "is the one", "is needed", "would be good", "will do", "is my choice", "that is all",
+    "in front of you", "today", "for my mother", "with the robot arm", "thank you", "you see",
+    "there",
+)  # fmt: skip
+
+
+class EncodedQuestion(NamedTuple):
+    """The tokens after the image, and what training knows about each.
+
+    Attributes:
+        ids: The tokens.
+        written: 1 where the model writes the token.
+        object_ids: The object that the token is about; 0 for none.
+        roles: `WORD`, `NUMBER` or `CHOICE`.
+    """
+
+    ids: list[int]
+    written: list[int]
+    object_ids: list[int]
+    roles: list[int]
+
+
+class QuestionSampler:
+    """Draws encoded questions about a scene.
+
+    Args:
+        tokenizer: The reasoner's.
+        shares: How often each of `QUERY_KINDS` is asked.
+        choices_only: Completions end where the choice has fallen.
+        augment: Surround some questions with words that do not matter.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        shares: Sequence[float],
+        *,
+        choices_only: bool,
+        augment: bool,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._shares = np.array(shares) / sum(shares)
+        self._choices_only, self._augment = choices_only, augment
+
+    def __call__(
+        self,
+        rng: np.random.Generator,
+        objects: tuple[SceneObject, ...],
+        prompts: dict[int, Prompt],
+        size_wh: tuple[int, int],
+    ) -> EncodedQuestion:
+        """Draw one question."""
+        if self._choices_only:
+            query = ask_choice(rng, objects)
+            query = replace(query, text=_filled(rng, query))
+            chunks = write_completion(objects, query, prompts, size_wh, MULTI_OBJECT)
+            chosen = until_choice(chunks)
+            return encode_question(self._tokenizer, query.text, chosen, MULTI_OBJECT, closed=False)
+        sort = rng.random()
+        if sort < _VISUAL_SHARE:
+            visual = ask_visual(rng, objects, str(rng.choice(VQA_KINDS)))
+            if visual is not None:
+                return encode_visual(self._tokenizer, visual)
+        query = self._query(rng, objects, sort - _VISUAL_SHARE)
+        choices = _TEMPLATES_OF_MANY if len(query.ids) > 1 else _TEMPLATES
+        template = str(rng.choice(list(choices), p=list(choices.values())))
+        if self._augment:
+            query = replace(query, text=_filled(rng, query))
+        chunks = write_completion(objects, query, prompts, size_wh, template)
+        return encode_question(self._tokenizer, query.text, chunks, template)
+
+    def _query(
+        self, rng: np.random.Generator, objects: tuple[SceneObject, ...], sort: float
+    ) -> Query:
+        if 0 <= sort < _UNKNOWN_SHARE:
+            return ask_unknown(rng)
+        if 0 <= sort - _UNKNOWN_SHARE < _BARE_SHARE:
+            return ask_bare(rng, objects)
+        if 0 <= sort - _UNKNOWN_SHARE - _BARE_SHARE < _ABSENT_SHARE:
+            way = str(rng.choice(list(_ABSENT_WAYS), p=list(_ABSENT_WAYS.values())))
+            absent = ask_absent(rng, objects, way)
+            if absent is not None:
+                return absent
+        query = None
+        while query is None:
+            query = ask(rng, objects, str(rng.choice(QUERY_KINDS, p=self._shares)))
+        return query
+
+
+def ask_choice(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
+    """Draw a question of `_CHOICE_SHARES`."""
+    query = None
+    while query is None:
+        sort = str(rng.choice(list(_CHOICE_SHARES), p=list(_CHOICE_SHARES.values())))
+        if sort == "unknown":
+            query = ask_unknown(rng)
+        elif sort.startswith("absent "):
+            query = ask_absent(rng, objects, sort.removeprefix("absent "))
+        else:
+            query = ask(rng, objects, sort)
+    return query
+
+
+def until_choice(chunks: list[Chunk]) -> list[Chunk]:
+    """Cut off the thinking after the chunk in which the choice has fallen."""
+    end = next(i for i, chunk in enumerate(chunks) if chunk.text in CHOSEN)
+    return chunks[: end + 1]
+
+
+def ask_bare(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
+    """Ask for a class without its color, such as "the mug"; all objects of it are meant."""
+    kind = objects[int(rng.integers(len(objects)))].kind
+    frames = PHRASINGS["name"].train
+    article = ("the", "a", "my")[int(rng.integers(3))]
+    name = f"{article} {NAMES[kind][int(rng.integers(len(NAMES[kind])))]}"
+    text = frames[int(rng.integers(len(frames)))].format(x=name)
+    ids = tuple(sorted(o.id for o in objects if o.kind == kind))
+    return Query("name", text, ids, "train", ("name", kind, ""))
+
+
+def encode_visual(tokenizer: PreTrainedTokenizerFast, question: VisualQuestion) -> EncodedQuestion:
+    """Encode a question without a template, and its one-word answer."""
+    chunks = [Chunk(question.answer, question.object_id), Chunk("<|im_end|>")]
+    encoded = _encoded(tokenizer, question.text, chunks)
+    return encoded._replace(roles=[WORD] * len(encoded.roles))  # a count is no coordinate
+
+
+def encode_question(
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    chunks: list[Chunk],
+    template: str,
+    *,
+    closed: bool = True,
+) -> EncodedQuestion:
+    """Encode a question and its completion.
+
+    A completion that is not `closed` is cut off, so the model writes no end token.
+    """
+    end = [Chunk("<|im_end|>")] if closed else []
+    return _encoded(tokenizer, build_prompt(template, text.lower()), [*chunks, *end])
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerFast, prompt: str, chunks: list[Chunk]
+) -> EncodedQuestion:
+    encode = _encoder(tokenizer)
+    ids = list(encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"))
+    found = EncodedQuestion(ids, [0] * len(ids), [0] * len(ids), [WORD] * len(ids))
+    for chunk in chunks:
+        tokens = encode(chunk.text)
+        found.ids.extend(tokens)
+        found.written.extend([1] * len(tokens))
+        found.object_ids.extend([chunk.object_id] * len(tokens))
+        first = CHOICE if chunk.decides else WORD
+        roles = [NUMBER] if chunk.text.isdigit() else [first, *[WORD] * (len(tokens) - 1)]
+        found.roles.extend(roles)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _encoder(tokenizer: PreTrainedTokenizerFast):
+    @lru_cache(maxsize=20000)
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return encode
+
+
+def _filled(rng: np.random.Generator, query: Query) -> str:
+    """Surround a question with words that do not matter, some of them invented."""
+    text = query.text
+    if rng.random() > _FILLED_SHARE:
+        return text
+    if rng.random() < 0.6:
+        text = f"{_FILLERS[rng.integers(len(_FILLERS))]} {text}"
+    if rng.random() < 0.4:
+        text = f"{invented_word(rng)} {text}"
+    if rng.random() < 0.3:
+        text = f"{text.rstrip('?')} {_TAILS[rng.integers(len(_TAILS))]}"
+    return text
