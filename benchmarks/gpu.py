@@ -256,20 +256,20 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     from segzero_cli.build_engine import ProgressBar
     from segzero_core.checkpoints.sam2_checkpoint import image_side
     from segzero_core.encoders import tensorrt_engine
-    from segzero_core.encoders.onnx_export import onnx_digest, onnx_path
+    from segzero_core.encoders.onnx_export import onnx_path
     from segzero_core.segmenter.encoder_selection import tensorrt_encoder
     from segzero_core.segmenter.sam2 import LoadedSegmenter, Sam2Segmenter
 
     try:
-        trt = tensorrt_engine.import_tensorrt()
+        tensorrt = tensorrt_engine.import_tensorrt()
         side = image_side(sam.model)
         graph = onnx_path(sam.weights_hash, side, "fp16")
         export.write(sam, "fp16")
         key = tensorrt_engine.engine_key(
-            trt, torch.device(device), sam.weights_hash, onnx_digest(graph), "fp16", side
+            tensorrt, torch.device(device), sam.weights_hash, "fp16", side
         )
         with ProgressBar() as progress:
-            tensorrt_engine.build_engine(trt, graph, key, progress.show)
+            tensorrt_engine.build_engine(tensorrt, graph, key, progress.show)
         model = sam.model.to(device)
         on_gpu = LoadedSegmenter(
             TorchImageEncoder(model), Sam2Segmenter(model), sam.name, sam.weights_hash

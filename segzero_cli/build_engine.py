@@ -30,11 +30,11 @@ def main(argv: Sequence[str]) -> int:
     # Everything that can be refused at once is refused before anything is loaded.
     from segzero_core.checkpoints.sam2_checkpoint import image_side
     from segzero_core.encoders import tensorrt_engine
-    from segzero_core.encoders.onnx_export import onnx_digest, onnx_path
+    from segzero_core.encoders.onnx_export import onnx_path
     from segzero_core.loading import choose_device
     from segzero_core.segmenter.encoder_selection import tensorrt_encoder
 
-    trt = tensorrt_engine.import_tensorrt()
+    tensorrt = tensorrt_engine.import_tensorrt()
     device = choose_device(arguments.device)
     sam = export.load(arguments.model, arguments.segmenter)
     side, precision = image_side(sam.model), arguments.precision
@@ -44,10 +44,10 @@ def main(argv: Sequence[str]) -> int:
     import torch
 
     key = tensorrt_engine.engine_key(
-        trt, torch.device(device), sam.weights_hash, onnx_digest(graph), precision, side
+        tensorrt, torch.device(device), sam.weights_hash, precision, side
     )
     with ProgressBar() as progress:
-        path = tensorrt_engine.build_engine(trt, graph, key, progress.show)
+        path = tensorrt_engine.build_engine(tensorrt, graph, key, progress.show)
     print(f"built {path} for {key.gpu} with TensorRT {key.tensorrt}")
     on_gpu = export.load(arguments.model, arguments.segmenter, device)
     tensorrt_encoder(on_gpu, device, precision)

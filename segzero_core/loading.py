@@ -14,7 +14,7 @@ from segzero_core.checkpoints.registry import ModelFiles, describe_model, find_m
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2
 from segzero_core.checkpoints.weights import combined_hash, weights_hash
 from segzero_core.cpu_threads import Cores
-from segzero_core.encoders.base import RememberingEncoder
+from segzero_core.encoders.base import CachingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
 from segzero_core.reasoner.base import Reasoner
 from segzero_core.reasoner.image_tokens import QWEN2_5_VL, tokens_of_folder
@@ -41,7 +41,7 @@ def load_parts(
     precision: str = "auto",
     grammar: bool = False,
     reasoner_type: type[QwenReasoner] = QwenReasoner,
-) -> tuple[Reasoner, RememberingEncoder, Sam2Segmenter, ModelIdentity]:
+) -> tuple[Reasoner, CachingEncoder, Sam2Segmenter, ModelIdentity]:
     """Load everything that `SegZero` is made of; see `SegZero.load`."""
     check_backend(backend, encoder_precision)
     chosen = choose_device(device)
@@ -77,7 +77,7 @@ def load_parts(
     _LOG.info("image encoder %s: %s", encoder.encoder.backend, encoder.reason)
     digest = combined_hash([reasoner_hash, sam.weights_hash])
     identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
-    return reasoner, RememberingEncoder(encoder.encoder, cores), sam.segmenter, identity
+    return reasoner, CachingEncoder(encoder.encoder, cores), sam.segmenter, identity
 
 
 def _served(server: ServerAddress) -> ModelFiles:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from segzero_core.errors import ModelLoadError
+from segzero_core.files import write_atomically
 
 FOLDER_VARIABLE: Final = "SEGZERO_CACHE"
 """Environment variable that names the folder."""
@@ -27,27 +27,17 @@ def cache_folder(part: str) -> Path:
     return Path(base).expanduser() / "segzero" / part
 
 
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside the wanted one; it takes its place when all went well.
+def write_cached(path: Path, data: str | bytes | Callable[[Path], object]) -> None:
+    """Write a file of the cache in one step, and make its folder; see `write_atomically`.
 
     Raises:
         ModelLoadError: The folder cannot be written to, or has no room.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=".", dir=path.parent)
-        os.close(handle)
+        write_atomically(path, data)
     except OSError as error:
         raise _unwritable(path, error) from error
-    beside = Path(name)
-    try:
-        yield beside
-        beside.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What an image encoder is: the expensive half of the segmenter, run while the reasoner thinks."""
+"""Image encoder protocol, its embeddings, and a cache of the last one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Embedding:
-    """An encoded image: a value that is passed on, so that no state is hidden in a model.
+    """Features of an image, read-only.
 
-    The features are raw: SAM 2's "no memory" vector is not added yet, so that a tracker can use
-    them too. Nobody may write to them.
+    SAM 2's "no memory" vector is not added yet, so that a tracker can use the features too.
 
     Attributes:
-        image_embed: float [1, C, h, w], the coarsest features, at a 16th of the encoder's input.
-        high_res_feats: The two finer maps, finest first, after the decoder's own projections.
-        size_wh: Width and height of the image that was encoded [px].
+        image_embed: float [1, C, h, w], the coarsest features, at 1/16 of the encoder's input.
+        high_res_feats: The two finer maps, finest first, after the decoder's projections.
+        size_wh: Width and height of the image [px].
     """
 
     image_embed: Features
@@ -40,11 +39,14 @@ class Embedding:
 
 
 class ImageEncoder(Protocol):
-    """Turns an image into features; safe to call from any thread."""
+    """The image encoder, the slow half of a segmenter; safe to call from any thread.
+
+    It runs while the reasoner generates the reply.
+    """
 
     @property
     def backend(self) -> str:
-        """What runs it, such as `torch`; part of every result's provenance."""
+        """Name of the backend, such as `torch`; part of each result's `ModelIdentity`."""
 
     def encode(self, image: RgbImage) -> Embedding:
         """Encode one image.
@@ -55,17 +57,18 @@ class ImageEncoder(Protocol):
         Raises:
             ShapeError: The image has another type or shape.
             SegmentationError: The encoder failed.
+            OutOfMemoryError: The device has too little memory.
         """
 
 
-class RememberingEncoder:
-    """Keeps the embedding of the last frame, for a second question about it.
+class CachingEncoder:
+    """Image encoder that caches the embedding of the last image, for further queries about it.
 
-    A frame is the same if its pixels are; an image that was changed in place is another one.
+    Images are compared by their pixels, so an image that was changed in place is encoded again.
 
     Args:
-        encoder: Encodes what is new, one image at a time.
-        cores: Shared with the reasoner, where both work on the processor.
+        encoder: Encodes new images, one at a time.
+        cores: Threads shared with the reasoner, if both run on the CPU.
     """
 
     def __init__(self, encoder: ImageEncoder, cores: Cores | None = None) -> None:
@@ -77,22 +80,19 @@ class RememberingEncoder:
 
     @property
     def backend(self) -> str:
-        """What runs the encoder."""
+        """Name of the backend."""
         return self._encoder.backend
 
     def encode(self, image: RgbImage) -> Embedding:
-        """Encode one image, or return what it was before; see `ImageEncoder`."""
-        digest = _digest(check_rgb_image(image))
+        """Encode one image, or return the cached embedding; see `ImageEncoder`."""
+        shape = repr(check_rgb_image(image).shape).encode()
+        pixels = np.ascontiguousarray(image).data
+        digest = hashlib.blake2b(pixels, digest_size=16, key=shape).digest()
         with self._lock:
             if self._embedding is None or digest != self._digest:
-                # Given up before the next is made, so that memory holds one.
+                # Dropped before the next is made, so that memory holds only one.
                 self._embedding = None
                 with self._turn():
                     self._embedding = self._encoder.encode(image)
                 self._digest = digest
             return self._embedding
-
-
-def _digest(image: RgbImage) -> bytes:
-    shape = repr(image.shape).encode()
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder by ONNX Runtime: faster than torch on a CPU; needs no engine on a GPU."""
+"""SAM 2's image encoder in ONNX Runtime: faster than PyTorch on a CPU; no engine on a GPU."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from segzero_core.errors import (
     ConfigError,
     EngineMismatchError,
     ModelLoadError,
-    OutOfMemoryError,
-    SegmentationError,
-    is_out_of_memory,
+    segmentation_errors,
 )
 from segzero_core.types import RgbImage, check_rgb_image
 
@@ -26,13 +24,13 @@ CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxImageEncoder:
-    """Runs an encoder that `segzero export` wrote.
+    """Runs an encoder that `segzero export` has written.
 
     Args:
         path: The ONNX file.
-        weights_hash: Of the weights that it must have been made from.
+        weights_hash: Of the weights that the file must come from.
         device: `cpu` or `cuda:N`; on a GPU the features stay there.
-        threads: Processor threads; 0: as many as torch has.
+        threads: CPU threads; 0: as many as torch has.
 
     Raises:
         ConfigError: ONNX Runtime is missing, or has no provider for the device.
@@ -58,31 +56,23 @@ class OnnxImageEncoder:
 
     @property
     def backend(self) -> str:
-        """The name `onnxruntime`, with the provider where it is not the CPU's."""
+        """`onnxruntime`, or `onnxruntime-cuda` on a GPU."""
         return "onnxruntime" if self._device.type == "cpu" else "onnxruntime-cuda"
 
     @torch.inference_mode()
     def encode(self, image: RgbImage) -> Embedding:
         """Encode one image; see `ImageEncoder`."""
         height, width = check_rgb_image(image).shape[:2]
-        try:
+        with segmentation_errors("image encoder"):
             pixels = preprocess(image, self._side, self._device)
-            on_cpu = self._device.type == "cpu"
-            features = self._run_on_cpu(pixels) if on_cpu else self._run_on_gpu(pixels)
-        except Exception as error:  # the runtime's own errors have no common root
-            if is_out_of_memory(error) or "allocate memory" in str(error):
-                raise OutOfMemoryError(
-                    f"not enough memory on {self._device} to encode the image: {error}"
-                ) from error
-            raise SegmentationError(f"the image encoder failed: {error}") from error
-        *fine, coarse = features
+            if self._device.type == "cpu":
+                *fine, coarse = self._session.run(self._names, {INPUT: pixels.numpy()})
+            else:
+                *fine, coarse = self._run_on_gpu(pixels)
         return Embedding(coarse, tuple(fine), (int(width), int(height)))
 
-    def _run_on_cpu(self, pixels: torch.Tensor) -> list[Any]:
-        return list(self._session.run(self._names, {INPUT: pixels.numpy()}))
-
     def _run_on_gpu(self, pixels: torch.Tensor) -> list[Any]:
-        """Bind torch's memory, so that nothing is copied. This has never run on a GPU."""
+        """Bind torch's memory, so that nothing is copied. Not yet tried on a GPU."""
         features = [torch.empty(shape, device=self._device) for shape in self._shapes]
         index = self._device.index or 0
         binding = self._session.io_binding()
@@ -121,11 +111,11 @@ def _session(path: Path, device: torch.device, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Its threads sleep while they wait: the reasoner works beside them on the same cores.
+    # Waiting threads sleep, because the reasoner runs on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # the runtime's own errors have no common root
+    except Exception as error:  # ONNX Runtime's errors have no common root
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
             f"{path} is damaged or cannot be run: {line[:200]}; run segzero export again"

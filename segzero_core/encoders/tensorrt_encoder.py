@@ -1,6 +1,6 @@
-"""SAM 2's image encoder in a TensorRT engine, on torch's memory and without a copy.
+"""SAM 2's image encoder as a TensorRT engine, on torch's memory and without a copy.
 
-Like `trt_engine`, this has never run on a GPU.
+Like `tensorrt_engine`, this has not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segzero_core.errors import (
     EngineMismatchError,
     OutOfMemoryError,
     SegmentationError,
-    is_out_of_memory,
+    segmentation_errors,
 )
 from segzero_core.types import RgbImage, check_rgb_image
 
@@ -25,28 +25,28 @@ from segzero_core.types import RgbImage, check_rgb_image
 class TensorRtImageEncoder:
     """Runs an engine as one CUDA graph in a stream of its own.
 
-    Input and outputs have fixed places. The features that are handed out are copies, so that the
-    next frame does not change them; torch's allocator gives them memory without asking the driver.
+    Input and outputs have fixed addresses. The returned features are copies, so that the next
+    frame does not change them.
 
     Args:
-        trt: The module, from `import_tensorrt`.
-        engine: The serialised engine, from `read_engine`.
+        tensorrt: The module, from `import_tensorrt`.
+        engine: The serialized engine, from `read_engine`.
         output_names: Of the features, finest first.
         device: The GPU.
 
     Raises:
-        EngineMismatchError: TensorRT does not take the engine.
+        EngineMismatchError: TensorRT refuses the engine.
         OutOfMemoryError: The GPU has too little memory.
     """
 
     def __init__(
-        self, trt: Any, engine: bytes, output_names: list[str], device: torch.device
+        self, tensorrt: Any, engine: bytes, output_names: list[str], device: torch.device
     ) -> None:
         self._device = device
         self._lock = threading.Lock()
-        self._logger = trt.Logger(trt.Logger.ERROR)
+        self._logger = tensorrt.Logger(tensorrt.Logger.ERROR)
         # Runtime and engine must outlive the context.
-        self._runtime = trt.Runtime(self._logger)
+        self._runtime = tensorrt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise EngineMismatchError(
@@ -57,50 +57,43 @@ class TensorRtImageEncoder:
         if self._context is None:
             raise OutOfMemoryError("not enough GPU memory for the TensorRT engine")
         self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._input = self._bound(trt, INPUT)
-        self._outputs = [self._bound(trt, name) for name in output_names]
+        self._input = self._bound(tensorrt, INPUT)
+        self._outputs = [self._bound(tensorrt, name) for name in output_names]
         self._side = int(self._input.shape[-1])
-        self._graph = self._captured()
+        self._graph = self._capture()
 
     @property
     def backend(self) -> str:
-        """The name `tensorrt`."""
+        """`tensorrt`."""
         return "tensorrt"
 
     @torch.inference_mode()
     def encode(self, image: RgbImage) -> Embedding:
         """Encode one image; see `ImageEncoder`."""
         height, width = check_rgb_image(image).shape[:2]
-        try:
-            with self._lock, torch.cuda.stream(self._stream):
-                self._input.copy_(preprocess(image, self._side, self._device))
-                self._graph.replay()
-                *fine, coarse = [output.clone() for output in self._outputs]
-                self._stream.synchronize()
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"not enough memory on {self._device} to encode the image: {error}"
-                ) from error
-            raise SegmentationError(f"the image encoder failed: {error}") from error
+        with segmentation_errors("image encoder"), self._lock, torch.cuda.stream(self._stream):
+            self._input.copy_(preprocess(image, self._side, self._device))
+            self._graph.replay()
+            *fine, coarse = [output.clone() for output in self._outputs]
+            self._stream.synchronize()
         return Embedding(coarse, tuple(fine), (int(width), int(height)))
 
-    def _bound(self, trt: Any, name: str) -> torch.Tensor:
+    def _bound(self, tensorrt: Any, name: str) -> torch.Tensor:
         """Return a tensor whose memory the engine reads or writes directly."""
-        kinds = {trt.float32: torch.float32, trt.float16: torch.float16}
-        kind = kinds[self._engine.get_tensor_dtype(name)]
+        dtypes = {tensorrt.float32: torch.float32, tensorrt.float16: torch.float16}
+        dtype = dtypes[self._engine.get_tensor_dtype(name)]
         shape = tuple(self._engine.get_tensor_shape(name))
-        tensor = torch.zeros(shape, dtype=kind, device=self._device)
+        tensor = torch.zeros(shape, dtype=dtype, device=self._device)
         self._context.set_tensor_address(name, tensor.data_ptr())
         return tensor
 
-    def _captured(self) -> Any:
+    def _capture(self) -> Any:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            self._enqueue()  # the first run makes what later ones only use
+            self._enqueue()  # the first run allocates what later ones reuse
             self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # Only this thread's work: the reasoner may allocate in another.
+        # Only this thread's work is captured, because the reasoner may allocate in another.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._enqueue()
         return graph

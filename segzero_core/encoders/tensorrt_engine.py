@@ -1,8 +1,8 @@
-"""TensorRT engines of the image encoder: building them, and keeping them where they fit.
+"""TensorRT engines of the image encoder: builds them, and keeps them in the cache.
 
-Written to the documented Python API of TensorRT 10.3 to 11, of which it uses only what both have.
-These lines have never met the real library: where this was developed there is neither it nor a
-GPU. `benchmarks/gpu.py --tensorrt` builds an engine, checks its masks and times it.
+Written for the documented Python API that TensorRT 10.3 to 11 have in common. It has not yet run
+with the real library, for lack of a GPU. `benchmarks/gpu.py --tensorrt` builds an engine, checks
+its masks and times it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from segzero_core.checkpoints.cache import cache_folder, only_one, written_whole
+from segzero_core.checkpoints.cache import cache_folder, only_one, write_cached
+from segzero_core.encoders.onnx_export import onnx_path
 from segzero_core.errors import (
     ConfigError,
     EngineMismatchError,
@@ -32,12 +34,12 @@ _WORKSPACE_BYTES: Final = 4 << 30
 _KEY_DIGITS: Final = 24
 
 Progress = Callable[[str, int, int], None]
-"""Told the phase of a build, the step, and the number of steps."""
+"""Called with the phase of a build, the step, and the number of steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """Everything an engine depends on: with any other value it is another engine.
+    """Everything that an engine depends on.
 
     Attributes:
         weights_hash: Of the segmenter's weights.
@@ -47,7 +49,7 @@ class EngineKey:
         compute_capability: Such as `9.0`.
         precision: Of the graph.
         shape: Of its input.
-        machine: The processor's architecture.
+        machine: The CPU's architecture.
     """
 
     weights_hash: str
@@ -61,23 +63,21 @@ class EngineKey:
 
     @property
     def path(self) -> Path:
-        """Where the cache keeps this engine; beside it stands what is known about it."""
+        """Path of this engine in the cache; its notes are beside it."""
         text = json.dumps(asdict(self), sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
         return cache_folder("engines") / f"{name}.engine"
 
     @property
     def timing_cache(self) -> Path:
-        """Where the times that a builder has measured are kept, for the next build."""
-        place = f"{self.tensorrt}-{self.gpu}-{self.compute_capability}"
-        safe = "".join(char if char.isalnum() else "_" for char in place)
+        """Path of the builder's timing cache, which makes the next build faster."""
+        name = f"{self.tensorrt}-{self.gpu}-{self.compute_capability}"
+        safe = "".join(char if char.isalnum() else "_" for char in name)
         return cache_folder("engines") / f"{safe}.timing"
 
 
 def import_tensorrt() -> Any:
-    """Return the module, once it is sure that there is a GPU.
-
-    Without one, TensorRT ends the process as soon as a runtime is made.
+    """Import TensorRT, but only if there is a GPU: without one it ends the process.
 
     Raises:
         ConfigError: There is no GPU, no TensorRT, or one of another generation.
@@ -102,23 +102,31 @@ def import_tensorrt() -> Any:
 
 
 def engine_key(
-    trt: Any, device: torch.device, weights_hash: str, onnx_hash: str, precision: str, side: int
+    tensorrt: Any, device: torch.device, weights_hash: str, precision: str, side: int
 ) -> EngineKey:
-    """Return the key of the engine that fits this machine.
+    """Return the key of the engine for an exported encoder on this machine.
 
     Args:
-        trt: The module.
+        tensorrt: The module.
         device: The GPU.
-        weights_hash: See `EngineKey`.
-        onnx_hash: See `EngineKey`.
-        precision: See `EngineKey`.
+        weights_hash: Of the segmenter's weights.
+        precision: Of the graph.
         side: Of the encoder's input [px].
+
+    Raises:
+        ModelLoadError: The encoder was not exported.
     """
+    graph = onnx_path(weights_hash, side, precision)
+    try:
+        with graph.open("rb") as file:
+            onnx_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelLoadError(f"{graph} cannot be read: {error}; run segzero export") from error
     major, minor = torch.cuda.get_device_capability(device)
     return EngineKey(
         weights_hash=weights_hash,
         onnx_hash=onnx_hash,
-        tensorrt=str(trt.__version__),
+        tensorrt=str(tensorrt.__version__),
         gpu=torch.cuda.get_device_name(device),
         compute_capability=f"{major}.{minor}",
         precision=precision,
@@ -127,37 +135,38 @@ def engine_key(
     )
 
 
-def build_engine(trt: Any, onnx: Path, key: EngineKey, progress: Progress) -> Path:
-    """Build an engine into the cache, unless it is there; of two builders the second waits.
+def build_engine(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) -> Path:
+    """Build an engine into the cache unless it is there; a second builder waits for the first.
 
     Args:
-        trt: The module.
+        tensorrt: The module.
         onnx: The graph; its types are the engine's.
         key: What the engine is for.
-        progress: Is told how far it is.
+        progress: Called after each step.
 
     Returns:
         The engine's path.
 
     Raises:
-        ConfigError: The driver does not take this TensorRT.
+        ConfigError: The driver does not support this TensorRT.
         ModelLoadError: The graph cannot be built, or the cache has no room.
         OutOfMemoryError: The GPU has too little memory.
     """
     with only_one(key.path):
-        if not is_whole(key):
-            engine = _built(trt, onnx, key, progress)
-            with written_whole(key.path) as beside:
-                beside.write_bytes(engine)
-            write_notes(key, {"sha256": hashlib.sha256(engine).hexdigest()})
+        with suppress(ModelLoadError):  # there is none, or a damaged one
+            read_engine(key)
+            return key.path
+        engine = _build(tensorrt, onnx, key, progress)
+        write_cached(key.path, engine)
+        write_notes(key, {"sha256": hashlib.sha256(engine).hexdigest()})
     return key.path
 
 
 def read_engine(key: EngineKey) -> bytes:
-    """Return an engine from the cache, if it is the right one and whole.
+    """Read an engine from the cache.
 
     Raises:
-        EngineMismatchError: It is another one, or damaged.
+        EngineMismatchError: It was built for something else, or is damaged.
         ModelLoadError: There is none.
     """
     if not key.path.is_file():
@@ -184,40 +193,26 @@ def read_engine(key: EngineKey) -> bytes:
     return engine
 
 
-def is_whole(key: EngineKey) -> bool:
-    """Say whether the cache holds this engine, undamaged."""
-    try:
-        read_engine(key)
-    except ModelLoadError:
-        return False
-    return True
-
-
 def read_notes(key: EngineKey) -> dict[str, Any]:
-    """Return what was written beside an engine; nothing if that cannot be read."""
+    """Read the notes beside an engine; empty if they cannot be read."""
     try:
-        notes = json.loads(_notes_path(key).read_text(encoding="utf-8"))
+        notes = json.loads(key.path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
 
 
 def write_notes(key: EngineKey, notes: dict[str, Any]) -> None:
-    """Write down what is known about an engine, beside it."""
-    with written_whole(_notes_path(key)) as beside:
-        beside.write_text(json.dumps(asdict(key) | notes, indent=1), encoding="utf-8")
+    """Write notes beside an engine, such as its checksum and the agreement of its masks."""
+    write_cached(key.path.with_suffix(".json"), json.dumps(asdict(key) | notes, indent=1))
 
 
-def _notes_path(key: EngineKey) -> Path:
-    return key.path.with_suffix(".json")
-
-
-def _built(trt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
+def _build(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
     try:
-        return _build(trt, onnx, key, progress)
+        return _serialized_engine(tensorrt, onnx, key, progress)
     except (ConfigError, ModelLoadError):
         raise
-    except Exception as error:  # TensorRT and CUDA share no root
+    except Exception as error:  # TensorRT and CUDA have no common root
         if is_out_of_memory(error):
             raise OutOfMemoryError(
                 f"not enough GPU memory to build the engine: {error}"
@@ -225,45 +220,44 @@ def _built(trt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
         raise ModelLoadError(f"TensorRT failed to build {onnx}: {error}") from error
 
 
-def _build(trt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
+def _serialized_engine(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
     if builder is None:
         raise ConfigError(
             f"TensorRT {key.tensorrt} makes no builder on {key.gpu}: the driver may be too old"
             " for it; update the driver, or install an older TensorRT"
         )
-    # Strongly typed: the graph's types are kept. TensorRT 11 knows no other way.
-    flag = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    # Strongly typed: the engine keeps the graph's types. TensorRT 11 has no other mode.
+    flag = 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flag)
-    parser = trt.OnnxParser(network, logger)
+    parser = tensorrt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
         faults = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise ModelLoadError(f"TensorRT cannot read {onnx}: {faults}")
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
+    config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     if key.precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)
+        config.clear_flag(tensorrt.BuilderFlag.TF32)
     known = key.timing_cache.read_bytes() if key.timing_cache.is_file() else b""
     config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
-    config.progress_monitor = _monitor(trt, progress)
+    config.progress_monitor = _monitor(tensorrt, progress)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise ModelLoadError(
             f"TensorRT could not build {onnx} for {key.gpu}; its own lines above say why. If GPU"
             " memory ran out, stop what else uses it and try again"
         )
-    with written_whole(key.timing_cache) as beside:
-        beside.write_bytes(bytes(config.get_timing_cache().serialize()))
+    write_cached(key.timing_cache, bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
 
 
-def _monitor(trt: Any, progress: Progress) -> Any:
-    """Return TensorRT's own kind of listener, which hands on what it hears."""
+def _monitor(tensorrt: Any, progress: Progress) -> Any:
+    """Return a TensorRT progress monitor that calls `progress`."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
+            tensorrt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
 
         def phase_start(self, name: str, _parent: str | None, steps: int) -> None:

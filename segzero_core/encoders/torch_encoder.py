@@ -1,8 +1,8 @@
-"""SAM 2's image encoder on plain PyTorch: the backend that works everywhere."""
+"""SAM 2's image encoder in PyTorch, the backend that works everywhere."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from segzero_core.checkpoints.sam2_checkpoint import image_side
 from segzero_core.encoders.base import Embedding
-from segzero_core.errors import OutOfMemoryError, SegmentationError, is_out_of_memory
+from segzero_core.errors import segmentation_errors
 from segzero_core.types import RgbImage, check_rgb_image
 
-# The colour statistics SAM 2 was trained with, of images in [0, 1].
+# Mean and standard deviation of the colors that SAM 2 was trained with, of images in [0, 1].
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
@@ -22,14 +22,13 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 class TorchImageEncoder:
     """Runs the image encoder of a SAM 2 model.
 
-    On a GPU it works in a CUDA stream of its own, beside the reasoner's.
+    On a GPU it uses a CUDA stream of its own, in parallel to the reasoner's.
 
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
-        compiled: Compile the encoder at its first use. That takes a minute or more, and needs a
-            C++ compiler on a CPU; it pays on a GPU.
-        half: Compute in float16 where torch's autocast does; the features are float32 all the
-            same.
+        compiled: Compile the encoder at its first use, which takes a minute or more, needs a C++
+            compiler on a CPU, and is worth it on a GPU.
+        half: Compute in float16 where torch's autocast does; the features stay float32.
     """
 
     def __init__(self, model: nn.Module, *, compiled: bool = False, half: bool = False) -> None:
@@ -52,39 +51,31 @@ class TorchImageEncoder:
     def encode(self, image: RgbImage) -> Embedding:
         """Encode one image; see `ImageEncoder`."""
         height, width = check_rgb_image(image).shape[:2]
-        try:
-            with self._in_own_stream():
-                square = preprocess(image, self._side, self._device)
-                with torch.autocast(self._device.type, torch.float16, enabled=self._half):
-                    output = self._forward(square)
-                features = output["backbone_fpn"][-self._model.num_feature_levels :]
-                *fine, coarse = (each.float() for each in features)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"not enough memory on {self._device} to encode the image: {error}"
-                ) from error
-            raise SegmentationError(f"the image encoder failed: {error}") from error
+        # Not torch.cuda.stream(None), which would start CUDA for a model on the CPU.
+        own_stream = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with segmentation_errors("image encoder"), own_stream:
+            square = preprocess(image, self._side, self._device)
+            with torch.autocast(self._device.type, torch.float16, enabled=self._half):
+                output = self._forward(square)
+            features = output["backbone_fpn"][-self._model.num_feature_levels :]
+            *fine, coarse = (each.float() for each in features)
         if self._stream is not None:
             self._stream.synchronize()
         return Embedding(coarse, tuple(fine), (int(width), int(height)))
 
-    def _in_own_stream(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-
 
 def preprocess(image: RgbImage, side: int, device: torch.device) -> torch.Tensor:
-    """Squash an image to the encoder's square, as SAM 2's image predictor does.
+    """Resize an image to the encoder's square, as SAM 2's image predictor does.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         side: Side of the square [px].
-        device: Where the work is done.
+        device: Of the result.
 
     Returns:
-        float32 [1, 3, side, side], normalised.
+        float32 [1, 3, side, side], normalized.
     """
-    # A copy: torch warns about arrays that cannot be written, such as a camera's buffer.
+    # A copy, because torch warns about read-only arrays such as a camera's buffer.
     pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
     square = functional.interpolate(
         pixels, (side, side), mode="bilinear", align_corners=False, antialias=True

@@ -16,7 +16,7 @@ import torch
 
 from segzero_core import RgbImage
 from segzero_core.cpu_threads import Cores, in_own_thread
-from segzero_core.encoders.base import Embedding, RememberingEncoder
+from segzero_core.encoders.base import CachingEncoder, Embedding
 from segzero_core.testing.fakes import FakeEncoder
 
 
@@ -54,7 +54,7 @@ def test_the_reasoner_has_all_threads_again_once_the_picture_is_encoded() -> Non
             return super().encode(image)
 
     def encode() -> None:
-        RememberingEncoder(Slow(), cores).encode(np.zeros((4, 4, 3), np.uint8))
+        CachingEncoder(Slow(), cores).encode(np.zeros((4, 4, 3), np.uint8))
         is_over.set()
 
     with ThreadPoolExecutor(1) as pool:
@@ -85,7 +85,7 @@ def test_who_has_no_use_for_more_threads_takes_no_more() -> None:
 
 def test_an_encoder_that_fails_gives_its_share_back() -> None:
     cores = Cores()
-    encoder = RememberingEncoder(FakeEncoder(error=ValueError("no")), cores)
+    encoder = CachingEncoder(FakeEncoder(error=ValueError("no")), cores)
 
     with pytest.raises(ValueError, match="no"):
         encoder.encode(np.zeros((4, 4, 3), np.uint8))

@@ -34,7 +34,7 @@ from segzero_core import (
     ThinkingDelta,
     TruncatedReplyError,
 )
-from segzero_core.encoders.base import RememberingEncoder
+from segzero_core.encoders.base import CachingEncoder
 from segzero_core.testing.fakes import (
     BoxSegmenter,
     FakeEncoder,
@@ -246,7 +246,7 @@ def test_a_draft_whose_mask_fails_does_not_spoil_the_answer(image: RgbImage) -> 
 
 def test_the_embedding_of_the_same_frame_is_kept(image: RgbImage) -> None:
     encoder = CountingEncoder()
-    kept = RememberingEncoder(encoder)
+    kept = CachingEncoder(encoder)
     buffer = image.copy()
 
     first = kept.encode(buffer)
@@ -260,7 +260,7 @@ def test_the_embedding_of_the_same_frame_is_kept(image: RgbImage) -> None:
 
 def test_after_a_failure_the_frame_is_encoded_again(image: RgbImage) -> None:
     encoder = CountingEncoder(error=ValueError("odd"))
-    kept = RememberingEncoder(encoder)
+    kept = CachingEncoder(encoder)
     for _ in range(2):
         with pytest.raises(ValueError, match="odd"):
             kept.encode(image)

@@ -51,32 +51,32 @@ class _Monitor:
 
 
 class _Parser:
-    def __init__(self, trt: Fake, _network: Any) -> None:
-        self._trt = trt
+    def __init__(self, tensorrt: Fake, _network: Any) -> None:
+        self._tensorrt = tensorrt
 
     @property
     def num_errors(self) -> int:
-        return len(self._trt.parser_errors)
+        return len(self._tensorrt.parser_errors)
 
     def get_error(self, index: int) -> str:
-        return self._trt.parser_errors[index]
+        return self._tensorrt.parser_errors[index]
 
     def parse_from_file(self, path: str) -> bool:
         assert isinstance(path, str)
         assert Path(path).is_file()
-        return not self._trt.parser_errors
+        return not self._tensorrt.parser_errors
 
 
 class _Builder:
-    def __init__(self, trt: Fake) -> None:
-        self._trt = trt
+    def __init__(self, tensorrt: Fake) -> None:
+        self._tensorrt = tensorrt
 
     def create_network(self, flags: int) -> object:
-        self._trt.network_flags.append(flags)
+        self._tensorrt.network_flags.append(flags)
         return object()
 
     def create_builder_config(self) -> Any:
-        return _Config(self._trt)
+        return _Config(self._tensorrt)
 
     def build_serialized_network(self, _network: object, config: Any) -> Any:
         monitor = config.progress_monitor
@@ -85,26 +85,26 @@ class _Builder:
         assert monitor.step_complete("Building", 0)
         assert monitor.step_complete("Building", 1)
         monitor.phase_finish("Building")
-        self._trt.builds += 1
-        if self._trt.raised is not None:
-            raise self._trt.raised
-        return None if self._trt.plan is None else memoryview(self._trt.plan)
+        self._tensorrt.builds += 1
+        if self._tensorrt.raised is not None:
+            raise self._tensorrt.raised
+        return None if self._tensorrt.plan is None else memoryview(self._tensorrt.plan)
 
 
 class _Config:
     progress_monitor: Any = None
 
-    def __init__(self, trt: Fake) -> None:
-        self._trt = trt
+    def __init__(self, tensorrt: Fake) -> None:
+        self._tensorrt = tensorrt
 
     def set_memory_pool_limit(self, pool: str, size: int) -> None:
         assert (pool, size > 0) == ("workspace", True)
 
     def clear_flag(self, flag: str) -> None:
-        self._trt.flags_cleared.append(flag)
+        self._tensorrt.flags_cleared.append(flag)
 
     def create_timing_cache(self, known: bytes) -> bytes:
-        self._trt.timing_read.append(known)
+        self._tensorrt.timing_read.append(known)
         return known
 
     def set_timing_cache(self, _cache: bytes, *, ignore_mismatch: bool) -> bool:

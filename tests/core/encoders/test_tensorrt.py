@@ -46,7 +46,7 @@ SIDE = 128
 
 
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch) -> Fake:
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Fake:
     """TensorRT on a machine that seems to have a GPU."""
     fake = Fake()
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
@@ -84,7 +84,9 @@ def test_without_a_gpu_the_module_is_not_even_imported(monkeypatch: pytest.Monke
         import_tensorrt()
 
 
-def test_a_missing_module_names_the_package(trt: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_module_names_its_package(
+    tensorrt: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
     with pytest.raises(ConfigError, match=r"segzero\[trt\]"):
@@ -92,50 +94,52 @@ def test_a_missing_module_names_the_package(trt: Fake, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0", "unknown"])
-def test_another_generation_is_refused(trt: Fake, version: str) -> None:
-    trt.__version__ = version
+def test_another_generation_is_refused(tensorrt: Fake, version: str) -> None:
+    tensorrt.__version__ = version
 
     with pytest.raises(ConfigError, match=f"version {version}"):
         import_tensorrt()
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.16.1.11", "11.4.0.106"])
-def test_the_documented_generations_are_taken(trt: Fake, version: str) -> None:
-    trt.__version__ = version
+def test_the_documented_generations_are_taken(tensorrt: Fake, version: str) -> None:
+    tensorrt.__version__ = version
 
-    assert import_tensorrt() is trt
+    assert import_tensorrt() is tensorrt
 
 
-def test_an_engine_is_built_once_and_found_again(trt: Fake, graph: Path) -> None:
+def test_an_engine_is_built_once_and_found_again(tensorrt: Fake, graph: Path) -> None:
     told: list[tuple[str, int, int]] = []
 
-    path = build_engine(trt, graph, KEY, lambda *step: told.append(step))
-    again = build_engine(trt, graph, KEY, silent)
+    path = build_engine(tensorrt, graph, KEY, lambda *step: told.append(step))
+    again = build_engine(tensorrt, graph, KEY, silent)
 
     assert path == again
-    assert trt.builds == 1
-    assert read_engine(KEY) == trt.plan
+    assert tensorrt.builds == 1
+    assert read_engine(KEY) == tensorrt.plan
     assert told == [("Building", 0, 2), ("Building", 1, 2), ("Building", 2, 2), told[-1]]
-    assert trt.network_flags == [1 << 1]  # strongly typed
-    assert trt.flags_cleared == []
+    assert tensorrt.network_flags == [1 << 1]  # strongly typed
+    assert tensorrt.flags_cleared == []
 
 
-def test_float32_means_float32(trt: Fake, graph: Path) -> None:
-    build_engine(trt, graph, replace(KEY, precision="fp32"), silent)
+def test_float32_means_float32(tensorrt: Fake, graph: Path) -> None:
+    build_engine(tensorrt, graph, replace(KEY, precision="fp32"), silent)
 
-    assert trt.flags_cleared == ["tf32"]
+    assert tensorrt.flags_cleared == ["tf32"]
 
 
-def test_the_times_of_one_build_serve_the_next(trt: Fake, graph: Path) -> None:
-    build_engine(trt, graph, KEY, silent)
-    build_engine(trt, graph, replace(KEY, weights_hash="v" * 16), silent)
+def test_the_times_of_one_build_serve_the_next(tensorrt: Fake, graph: Path) -> None:
+    build_engine(tensorrt, graph, KEY, silent)
+    build_engine(tensorrt, graph, replace(KEY, weights_hash="v" * 16), silent)
 
-    assert trt.timing_read == [b"", b"times"]
+    assert tensorrt.timing_read == [b"", b"times"]
 
 
 @pytest.mark.parametrize("field", EngineKey.__slots__)
-def test_every_part_of_the_key_makes_another_engine(trt: Fake, graph: Path, field: str) -> None:
-    build_engine(trt, graph, KEY, silent)
+def test_each_part_of_the_key_makes_another_engine(
+    tensorrt: Fake, graph: Path, field: str
+) -> None:
+    build_engine(tensorrt, graph, KEY, silent)
     other = replace(KEY, **{field: "another"})
 
     assert other.path != KEY.path
@@ -144,8 +148,8 @@ def test_every_part_of_the_key_makes_another_engine(trt: Fake, graph: Path, fiel
 
 
 @pytest.mark.parametrize("field", EngineKey.__slots__)
-def test_an_engine_under_a_false_name_is_refused(trt: Fake, graph: Path, field: str) -> None:
-    path = build_engine(trt, graph, KEY, silent)
+def test_an_engine_under_a_false_name_is_refused(tensorrt: Fake, graph: Path, field: str) -> None:
+    path = build_engine(tensorrt, graph, KEY, silent)
     notes = path.with_suffix(".json")
     notes.write_text(json.dumps(json.loads(notes.read_text()) | {field: "another"}))
 
@@ -155,33 +159,33 @@ def test_an_engine_under_a_false_name_is_refused(trt: Fake, graph: Path, field: 
 
 @pytest.mark.parametrize("keep", [0, 3])
 def test_an_engine_that_is_cut_off_is_refused_and_built_again(
-    trt: Fake, graph: Path, keep: int
+    tensorrt: Fake, graph: Path, keep: int
 ) -> None:
-    path = build_engine(trt, graph, KEY, silent)
+    path = build_engine(tensorrt, graph, KEY, silent)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(EngineMismatchError, match="damaged"):
         read_engine(KEY)
 
-    build_engine(trt, graph, KEY, silent)
+    build_engine(tensorrt, graph, KEY, silent)
 
-    assert trt.builds == 2
-    assert read_engine(KEY) == trt.plan
+    assert tensorrt.builds == 2
+    assert read_engine(KEY) == tensorrt.plan
 
 
 @pytest.mark.parametrize("notes", ["", "[]", "{"])
-def test_an_engine_without_its_notes_is_not_believed(trt: Fake, graph: Path, notes: str) -> None:
-    build_engine(trt, graph, KEY, silent).with_suffix(".json").write_text(notes)
+def test_an_engine_without_its_notes_is_refused(tensorrt: Fake, graph: Path, notes: str) -> None:
+    build_engine(tensorrt, graph, KEY, silent).with_suffix(".json").write_text(notes)
 
     with pytest.raises(EngineMismatchError):
         read_engine(KEY)
 
 
-def test_of_two_builders_one_waits(trt: Fake, graph: Path) -> None:
+def test_of_two_builders_one_waits(tensorrt: Fake, graph: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        paths = list(pool.map(lambda _: build_engine(trt, graph, KEY, silent), range(4)))
+        paths = list(pool.map(lambda _: build_engine(tensorrt, graph, KEY, silent), range(4)))
 
     assert set(paths) == {KEY.path}
-    assert trt.builds == 1
+    assert tensorrt.builds == 1
 
 
 @pytest.mark.parametrize(
@@ -196,37 +200,37 @@ def test_of_two_builders_one_waits(trt: Fake, graph: Path) -> None:
     ids=str,
 )
 def test_a_failed_build_says_why_and_leaves_no_engine(
-    trt: Fake, graph: Path, changes: dict[str, Any], error: type[Exception], message: str
+    tensorrt: Fake, graph: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    vars(trt).update(changes)
+    vars(tensorrt).update(changes)
 
     with pytest.raises(error, match=message):
-        build_engine(trt, graph, KEY, silent)
+        build_engine(tensorrt, graph, KEY, silent)
     assert not KEY.path.exists()
 
 
 def test_no_room_for_the_engine_is_an_error(
-    trt: Fake, graph: Path, monkeypatch: pytest.MonkeyPatch
+    tensorrt: Fake, graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(ModelLoadError, match="No space left"):
-        build_engine(trt, graph, KEY, silent)
+        build_engine(tensorrt, graph, KEY, silent)
     assert not list(KEY.path.parent.glob("*.engine"))
 
 
-def test_an_engine_that_the_runtime_does_not_take_is_a_mismatch(trt: Fake) -> None:
+def test_an_engine_that_the_runtime_does_not_take_is_a_mismatch(tensorrt: Fake) -> None:
     with pytest.raises(EngineMismatchError, match="does not take the engine"):
-        encoder_module.TensorRtImageEncoder(trt, b"x", ["image_embed"], torch.device("cuda"))
+        encoder_module.TensorRtImageEncoder(tensorrt, b"x", ["image_embed"], torch.device("cuda"))
 
 
-def test_no_memory_for_the_engine_is_told(trt: Fake) -> None:
-    trt.engine = SimpleNamespace(create_execution_context=lambda: None)
+def test_no_memory_for_the_engine_is_told(tensorrt: Fake) -> None:
+    tensorrt.engine = SimpleNamespace(create_execution_context=lambda: None)
 
     with pytest.raises(OutOfMemoryError, match="GPU memory"):
-        encoder_module.TensorRtImageEncoder(trt, b"x", ["image_embed"], torch.device("cuda"))
+        encoder_module.TensorRtImageEncoder(tensorrt, b"x", ["image_embed"], torch.device("cuda"))
 
 
 class Engine:
@@ -245,15 +249,14 @@ class Engine:
 
 
 @pytest.fixture
-def built(trt: Fake, sam: LoadedSegmenter) -> EngineKey:
+def built(tensorrt: Fake, sam: LoadedSegmenter) -> EngineKey:
     path = onnx_path(sam.weights_hash, SIDE, "fp16")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a graph")
-    digest = encoder_selection.onnx_digest(path)
     key = tensorrt_engine.engine_key(
-        trt, torch.device("cuda"), sam.weights_hash, digest, "fp16", SIDE
+        tensorrt, torch.device("cuda"), sam.weights_hash, "fp16", SIDE
     )
-    build_engine(trt, path, key, silent)
+    build_engine(tensorrt, path, key, silent)
     return key
 
 
@@ -269,7 +272,7 @@ def test_the_masks_are_compared_when_an_engine_is_first_loaded(
 
     for _ in range(2):
         assert tensorrt_encoder(sam, "cuda") is engine
-    assert engine.runs == 3  # three pictures, once
+    assert engine.runs == 3  # three images, once
     assert tensorrt_engine.read_notes(built)["agreement"] == [1.0, 1.0, 1.0]
     assert read_engine(built)
 
@@ -338,20 +341,19 @@ def test_auto_takes_torch_in_place_of_a_wrong_engine_and_warns_once(
 
 def test_an_engine_in_float32_takes_the_place_of_one_in_float16_that_is_wrong(
     built: EngineKey,
-    trt: Fake,
+    tensorrt: Fake,
     sam: LoadedSegmenter,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    trt.plan = b"plan in float32"
+    tensorrt.plan = b"plan in float32"
     path = onnx_path(sam.weights_hash, SIDE, "fp32")
     path.write_bytes(b"a graph in float32")
-    digest = encoder_selection.onnx_digest(path)
     key = tensorrt_engine.engine_key(
-        trt, torch.device("cuda"), sam.weights_hash, digest, "fp32", SIDE
+        tensorrt, torch.device("cuda"), sam.weights_hash, "fp32", SIDE
     )
-    build_engine(trt, path, key, silent)
-    engines = {trt.plan: Engine(sam), b"plan of an engine": Engine(sam, wrong=True)}
+    build_engine(tensorrt, path, key, silent)
+    engines = {tensorrt.plan: Engine(sam), b"plan of an engine": Engine(sam, wrong=True)}
     monkeypatch.setattr(
         encoder_module, "TensorRtImageEncoder", lambda _trt, plan, *_: engines[plan]
     )
@@ -359,7 +361,7 @@ def test_an_engine_in_float32_takes_the_place_of_one_in_float16_that_is_wrong(
     chosen = choose_encoder(sam, "cuda")
 
     assert chosen.encoder.backend == "tensorrt"
-    assert engines[trt.plan].runs == 3
+    assert engines[tensorrt.plan].runs == 3
     assert len(caplog.records) == 1
     with pytest.raises(EngineMismatchError, match="other masks"):
         choose_encoder(sam, "cuda", "tensorrt", "fp16")
@@ -418,7 +420,7 @@ def test_an_engine_that_was_asked_for_is_not_replaced(
 
 
 def test_auto_takes_torch_in_silence_where_no_engine_was_built(
-    trt: Fake, sam: LoadedSegmenter, caplog: pytest.LogCaptureFixture
+    tensorrt: Fake, sam: LoadedSegmenter, caplog: pytest.LogCaptureFixture
 ) -> None:
     chosen = choose_encoder(sam, "cuda")
 

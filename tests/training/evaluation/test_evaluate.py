@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from segzero_core.encoders.base import RememberingEncoder
+from segzero_core.encoders.base import CachingEncoder
 from segzero_core.errors import ReasoningError, SegmentationError
 from segzero_core.pipeline import SegZero
 from segzero_core.segmenter.sam2 import LoadedSegmenter
@@ -55,7 +55,7 @@ class CountingEncoder(FakeEncoder):
 def pipeline(*replies: str | BaseException, encoder: FakeEncoder | None = None) -> SegZero:
     reasoner = ScriptedReasoner(replies, description=fake_description((160, 120)))
     identity = ModelIdentity("scripted", "0" * 16, "fake")
-    encoder = RememberingEncoder(encoder or FakeEncoder())
+    encoder = CachingEncoder(encoder or FakeEncoder())
     return SegZero(reasoner, encoder, BoxSegmenter(), identity)
 
 
