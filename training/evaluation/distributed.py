@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
-
-from segzero_core.errors import SegZeroError
 
 Result = TypeVar("Result")
 
@@ -37,7 +38,8 @@ def among_launched(work: Callable[[int, int, str], Result], device: str) -> list
         The results of all processes, in every process.
 
     Raises:
-        SegZeroError: A process failed; the same error in all of them, so that none waits.
+        Exception: The error of the first process that failed, raised in every process. The others
+            would otherwise wait for a result that never comes.
     """
     import torch
     from accelerate import PartialState
@@ -46,25 +48,35 @@ def among_launched(work: Callable[[int, int, str], Result], device: str) -> list
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     state = PartialState(cpu=on_cpu, timeout=_WAIT)
     try:
-        place = state.process_index, state.num_processes, str(state.device)
-        outcomes: list[Result | SegZeroError] = gather_object([_result_or_error(work, *place)])
+        outcome = _outcome(work, state.process_index, state.num_processes, str(state.device))
+        outcomes = gather_object([outcome])
     finally:
         state.destroy_process_group()
-    results = []
     for outcome in outcomes:
-        if isinstance(outcome, SegZeroError):
-            raise outcome
-        results.append(outcome)
-    return results
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+    return outcomes
 
 
-def _result_or_error(
+@dataclass(frozen=True)
+class _Failure:
+    """An error in place of a result."""
+
+    error: Exception
+
+
+def _outcome(
     work: Callable[[int, int, str], Result], rank: int, count: int, device: str
-) -> Result | SegZeroError:
+) -> Result | _Failure:
     try:
         return work(rank, count, device)
-    except SegZeroError as error:
-        return error
+    except Exception as error:
+        error.add_note(f"in process {rank} of {count}:\n{traceback.format_exc()}")
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an error of a library may not survive the way to another process
+            return _Failure(RuntimeError(f"process {rank}: {type(error).__name__}: {error}"))
+        return _Failure(error)
 
 
 def among_new(work: Callable[[Any, int, int], Result], argument: Any, count: int) -> list[Result]:
