@@ -22,6 +22,6 @@ def prefer_own_packages() -> None:
 def train() -> int:
     """Run `segzero-train`."""
     prefer_own_packages()
-    from training.finetune.train import main
+    from training.cli import main
 
     return main()

@@ -1,10 +1,10 @@
-"""What a training run is made of: frozen, named, readable from a file.
+"""Configurations of training runs: frozen dataclasses, named ones, and the reader of TOML files.
 
     segzero-train grpo --config seg-zero-7b --set data=data/refcocog --set output=runs/7b
     segzero-train grpo --config my.toml
 
-A file (TOML) may begin from a named one with `base = "seg-zero-3b"`. Every field can be set from
-the command line; a wrong name, type or value is an error that names it.
+A TOML file may begin from a named configuration with `base = "seg-zero-3b"`. Every field can be
+set on the command line. A wrong name, type or value is an error that names the field.
 
 Source of the numbers: Seg-Zero (arXiv:2503.06520) and its public code, whose two configurations
 differ in the model alone; VisionReasoner (arXiv:2505.12081) and its run scripts.
@@ -12,13 +12,13 @@ differ in the model alone; VisionReasoner (arXiv:2505.12081) and its run scripts
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from segzero_core.errors import ConfigError, shown
 from segzero_core.prompt import MULTI_OBJECT, MULTI_OBJECT_DIRECT, SINGLE_OBJECT, TEMPLATES
@@ -32,18 +32,18 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}: {shown(value)} is none of {', '.join(allowed)}")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
+def _at_least(name: str, value: float, least: int) -> None:
+    if not least <= value < float("inf"):
         raise ConfigError(f"{name}: expected {least} or more, got {value}")
 
 
 @dataclass(frozen=True)
 class SftConfig:
-    """Supervised fine-tuning on the true boxes and points; there is no thinking to imitate.
+    """Supervised fine-tuning on the true boxes and points, without thinking.
 
     Attributes:
         learning_rate: Peak rate of AdamW.
-        batch_size: Samples an optimiser step, over all processes.
+        batch_size: Samples per optimizer step, over all processes.
         warmup_steps: Steps in which the rate rises.
     """
 
@@ -54,28 +54,28 @@ class SftConfig:
 
 @dataclass(frozen=True)
 class GrpoConfig:
-    """Group relative policy optimisation (defaults: those of Seg-Zero's public code).
+    """Group relative policy optimization (defaults: those of Seg-Zero's public code).
 
     Attributes:
         learning_rate: Rate of AdamW, constant.
-        prompts_per_step: Questions an optimiser step, over all processes.
+        prompts_per_step: Questions per optimizer step, over all processes.
         completions_per_prompt: Size of a group (8 in the code, 16 for the paper's main results).
-        kl_weight: Weight of the k3 estimate of the divergence from the first model, in the loss.
-        entropy_weight: Weight of the entropy bonus; the reference code's default, easy to miss.
+        kl_weight: Weight in the loss of the KL divergence (k3 estimate) from the first model.
+        entropy_weight: Weight of the entropy bonus; this is the public code's default.
         clip: The ratio is clipped to [1 - clip, 1 + clip].
         clip_high: Upper clip in place of `clip`; 0: the same.
-        temperature: Of sampling.
-        max_completion_tokens: Longest completion.
+        temperature: Sampling temperature.
+        max_completion_tokens: Length of the longest completion [tokens].
         scale_by_std: Divide advantages by the group's standard deviation.
-        protocol: Which rewards: `paper`, `reference` or `segzero`.
+        protocol: Reward protocol: `paper`, `reference` or `segzero`.
         accuracy: `hard` (thresholds) or `soft` (the value itself).
         answer_format: `strict` or `soft` check of the answer's keys.
-        parts: What the answer is paid for: `box`, `points`, or both.
-        mask_weight: Weight of the mask IoU with the segmenter in the loop; 0 leaves it out.
-        shared_pictures: Compute a picture once for its group
+        parts: Which parts of the answer are rewarded: `box`, `points`, or both.
+        mask_weight: Weight of the mask IoU, with the segmenter in the loop; 0 leaves it out.
+        shared_pictures: Encode an image once for its whole group
             (`training.finetune.shared_image_sampling`); for the small reasoner only, in one
             process.
-        vllm: `off`, `server` or `colocate`; where the completions are made.
+        vllm: `off`, `server` or `colocate`: where the completions are sampled.
         vllm_server: `http://host:port` of `trl vllm-serve`, for `server`.
         vllm_memory: Share of the GPU's memory for the rollouts, for `colocate`.
     """
@@ -118,32 +118,35 @@ class GrpoConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run.
+    """One training run.
 
     Attributes:
-        name: What logs and the written description call it.
-        model: Named model, folder or Hub id of the reasoner to begin from.
+        name: Name of the configuration.
+        model: Name, folder or Hub id of the model to begin from.
         data: Folder written by `python -m training.data.prepare`.
         output: Folder of checkpoints, metrics and the final model.
         template: Prompt template.
         kinds: Kinds of questions to train on; empty: all that the data holds.
-        max_samples: At most so many samples of the data; 0: all.
-        max_steps: Optimiser steps; 0: as many as `epochs` take.
-        max_processor_minutes: Stop once the process has used so much processor time; 0: no limit.
+        max_samples: Largest number of samples of the data that are used; 0: all.
+        max_steps: Optimizer steps; 0: as many as `epochs` take.
+        max_minutes: Stop at the first step after this wall-clock time [min], interruptions left
+            out; 0: no limit.
+        max_processor_minutes: The same in processor time [min], which adds up all threads of this
+            process and leaves out a GPU's work. For comparing runs on a shared CPU; 0: no limit.
         epochs: Passes over the data.
-        seed: Of everything that draws lots.
-        micro_batch_size: Samples a process computes at once; less memory, and for GRPO the
-            same loss (every completion is normalised by its own length).
+        seed: Of all random numbers.
+        micro_batch_size: Samples that a process computes at once. A smaller one needs less memory;
+            the loss of GRPO stays the same, because every completion is normalized by its length.
         weight_decay: Of AdamW.
         beta_1: Of AdamW.
         beta_2: Of AdamW.
         max_grad_norm: The gradient is clipped to this norm.
         dtype: Type of the weights while training: float32, or bfloat16 with `bf16_mixed`.
-        bf16_mixed: Compute in bfloat16 (float32 master weights, as the reference does).
+        bf16_mixed: Compute in bfloat16 with float32 master weights, as the public code does.
         gradient_checkpointing: Compute the forward pass twice to save memory.
-        freeze_vision: Leave the vision tower as it is (the reference trains it).
+        freeze_vision: Do not train the vision encoder (the public code trains it).
         save_steps: Steps between checkpoints.
-        keep_checkpoints: How many are kept; 0: all.
+        keep_checkpoints: Number of checkpoints that are kept; 0: all.
         log_steps: Steps between rows of the metrics.
         shuffle_buffer: Samples among which a streamed data set is shuffled; 0: no streaming.
         sft: Settings of `segzero-train sft`.
@@ -158,6 +161,7 @@ class TrainConfig:
     kinds: tuple[str, ...] = ()
     max_samples: int = 0
     max_steps: int = 0
+    max_minutes: float = 0.0
     max_processor_minutes: float = 0.0
     epochs: float = 1.0
     seed: int = 0
@@ -182,18 +186,21 @@ class TrainConfig:
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
         for name in ("micro_batch_size", "save_steps", "log_steps"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("max_samples", "max_steps", "keep_checkpoints", "shuffle_buffer"):
+        for name in (
+            "max_samples",
+            "max_steps",
+            "max_minutes",
+            "max_processor_minutes",
+            "keep_checkpoints",
+            "shuffle_buffer",
+        ):
             _at_least(name, getattr(self, name), 0)
-        if not 0 <= self.max_processor_minutes < float("inf"):
-            raise ConfigError(
-                f"max_processor_minutes: expected 0 or more, got {self.max_processor_minutes}"
-            )
         if self.epochs <= 0:
             raise ConfigError(f"epochs: expected more than 0, got {self.epochs}")
 
     def to_json(self) -> str:
-        """The resolved configuration, as it is kept beside every checkpoint."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        """The resolved configuration, as it is saved beside every checkpoint."""
+        return json.dumps(asdict(self), indent=1)
 
 
 _SEG_ZERO = TrainConfig(
@@ -217,7 +224,7 @@ CONFIGS: dict[str, TrainConfig] = {
             save_steps=100,
             grpo=GrpoConfig(kl_weight=1e-2, max_completion_tokens=2000),
         ),
-        # The small world of `tabletop/`, on two processor cores.
+        # The rendered tabletop of `worlds/tabletop`, on two CPU cores.
         TrainConfig(
             name="tabletop",
             model="tabletop",
@@ -236,7 +243,7 @@ CONFIGS: dict[str, TrainConfig] = {
                 shared_pictures=True,
             ),
         ),
-        # A few pictures of one's own (`segzero-train own`), until the processor time is spent.
+        # Custom objects from a few labelled images (`segzero-train own`), until its time is over.
         TrainConfig(
             name="own-objects",
             model="tabletop",
@@ -247,7 +254,7 @@ CONFIGS: dict[str, TrainConfig] = {
             keep_checkpoints=1,
             sft=SftConfig(learning_rate=1e-4, batch_size=8, warmup_steps=5),
         ),
-        # Two steps on a processor, for the tests.
+        # Two steps on a CPU, for the tests.
         TrainConfig(
             name="debug",
             model="tabletop",
@@ -278,13 +285,20 @@ def load_config(name_or_file: str, settings: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: There is no such name or file, or a field is unknown or wrong.
     """
-    config = CONFIGS.get(name_or_file) or _from_file(Path(name_or_file))
+    top: dict[str, Any] = {}
+    tables: dict[str, dict[str, str]] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {shown(setting)}: expected KEY=VALUE")
-        config = _with_text(config, key.split("."), text)
-    return config
+        section, dot, name = key.partition(".")
+        if dot:
+            tables.setdefault(section, {})[name] = text
+        else:
+            top[key] = text
+    config = CONFIGS.get(name_or_file) or _from_file(Path(name_or_file))
+    # All at once: some fields of a section are valid only together.
+    return _replaced(_replaced(config, top, from_text=True), tables, from_text=True)
 
 
 def _from_file(path: Path) -> TrainConfig:
@@ -299,81 +313,61 @@ def _from_file(path: Path) -> TrainConfig:
     base = values.pop("base", None)
     if base is not None and base not in CONFIGS:
         raise ConfigError(f"{path}: base: no {shown(str(base))}; there are {sorted(CONFIGS)}")
-    config = CONFIGS[base] if base else TrainConfig()
     try:
-        return _with_values(config, values)
+        return _replaced(CONFIGS[base] if base else TrainConfig(), values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _with_values(config: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """Replace fields of a dataclass, sections by tables."""
+def _replaced(
+    config: Any, values: Mapping[str, Any], prefix: str = "", *, from_text: bool = False
+) -> Any:
+    """Replace fields of a dataclass, those of its sections by tables; check names and types."""
+    types = get_type_hints(type(config))
     changes = {}
     for key, value in values.items():
-        expected = _type_of(config, key, prefix)
-        if dataclasses.is_dataclass(expected):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{prefix}{key}: expected a table, got {shown(repr(value))}")
-            changes[key] = _with_values(getattr(config, key), value, f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        if key not in types:
+            raise ConfigError(f"{name}: no such field; there are {sorted(types)}")
+        expected, is_table = types[key], isinstance(value, Mapping)
+        if is_dataclass(expected):
+            if not is_table:
+                raise ConfigError(
+                    f"{name}: is a section: expected a table, or one of its fields such as"
+                    f" {name}.{next(iter(get_type_hints(expected)))}; got {shown(str(value))}"
+                )
+            section = getattr(config, key)
+            changes[key] = _replaced(section, value, f"{name}.", from_text=from_text)
+        elif is_table:
+            raise ConfigError(f"{name}: has no field {next(iter(value), '')!r}")
         else:
-            changes[key] = _checked(f"{prefix}{key}", expected, value)
+            value = _parsed(expected, value) if from_text else value
+            changes[key] = _checked(name, expected, value)
     return replace(config, **changes)
 
 
-def _with_text(config: Any, keys: Sequence[str], text: str, prefix: str = "") -> Any:
-    expected = _type_of(config, keys[0], prefix)
-    name = f"{prefix}{keys[0]}"
-    if dataclasses.is_dataclass(expected):
-        if len(keys) == 1:
-            raise ConfigError(f"{name}: is a section; set one of its fields, such as {name}.…")
-        value = _with_text(getattr(config, keys[0]), keys[1:], text, f"{name}.")
-    elif len(keys) > 1:
-        raise ConfigError(f"{name}: has no field {keys[1]!r}")
-    else:
-        value = _checked(name, expected, _parsed(name, expected, text))
-    return replace(config, **{keys[0]: value})
-
-
-def _type_of(config: Any, key: str, prefix: str) -> Any:
-    hints = get_type_hints(type(config))
-    if key not in {f.name for f in fields(config)}:
-        raise ConfigError(f"{prefix}{key}: no such field; there are {sorted(hints)}")
-    return hints[key]
-
-
-def _parsed(name: str, expected: Any, text: str) -> Any:
+def _parsed(expected: Any, text: str) -> Any:
+    """Read a value from text; what cannot be read stays text."""
     if expected is bool:
-        if text.lower() not in ("true", "false"):
-            raise ConfigError(f"{name}: expected true or false, got {shown(text)}")
-        return text.lower() == "true"
+        return {"true": True, "false": False}.get(text.lower(), text)
     if expected in (int, float):
-        try:
+        with suppress(ValueError):
             return expected(text)
-        except ValueError:
-            raise ConfigError(
-                f"{name}: expected {'a whole ' if expected is int else 'a '}number,"
-                f" got {shown(text)}"
-            ) from None
-    if expected is str:
+    if expected in (int, float, str):
         return text
     return tuple(part for part in text.split(",") if part)
 
 
 def _checked(name: str, expected: Any, value: Any) -> Any:
-    if expected in (bool, int, str):
+    if expected is float and type(value) is int:
+        return float(value)
+    if expected in (bool, int, float, str):
         fits = type(value) is expected
-    elif expected is float:
-        fits = type(value) in (int, float)
-        value = float(value) if fits else value
     else:
-        (inner, *_) = get_args(expected)
-        fits = isinstance(value, list | tuple) and all(type(part) is inner for part in value)
+        fits = isinstance(value, list | tuple) and all(type(part) is str for part in value)
         value = tuple(value) if fits else value
     if not fits:
-        raise ConfigError(f"{name}: expected {_called(expected)}, got {shown(repr(value))}")
+        called = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        wanted = called.get(expected, "a list of texts")
+        raise ConfigError(f"{name}: expected {wanted}, got {shown(str(value))}")
     return value
-
-
-def _called(expected: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    return names.get(expected, "a list of texts")

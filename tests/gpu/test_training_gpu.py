@@ -10,7 +10,7 @@ import torch
 
 from segzero_core import SegZero
 from tests.training.conftest import write_prepared
-from training.finetune import train
+from training import cli
 from training.finetune.checkpoints import METRICS
 
 pytestmark = [
@@ -39,7 +39,7 @@ def test_a_run_goes_on_where_it_was_cut_off(
     def run(*more: str) -> int:
         sets = [f"data={prepared}", f"output={tmp_path}", *settings, *more]
         arguments = [word for setting in sets for word in ("--set", setting)]
-        return train.main([method, "--config", "debug", *arguments])
+        return cli.main([method, "--config", "debug", *arguments])
 
     assert run("max_steps=1") == 0
     assert run() == 0

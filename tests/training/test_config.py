@@ -50,13 +50,18 @@ def test_a_file_begins_from_a_named_configuration(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_command_line_come_last() -> None:
-    settings = ["data=x=y", "grpo.parts=box", "grpo.vllm=server", "max_steps=7"]
-    with pytest.raises(ConfigError, match="vllm_server"):
-        load_config("tabletop", settings)
     settings = ["data=x=y", "grpo.parts=box", "freeze_vision=false", "max_steps=7"]
     config = load_config("tabletop", [*settings, "kinds=name,none"])
     assert (config.data, config.max_steps, config.freeze_vision) == ("x=y", 7, False)
     assert (config.grpo.parts, config.kinds) == (("box",), ("name", "none"))
+
+
+def test_fields_that_are_valid_only_together_can_be_set_together() -> None:
+    server = "grpo.vllm_server=http://localhost:8000"
+    assert load_config("tabletop", ["grpo.vllm=server", server]).grpo.vllm == "server"
+    for alone in ("grpo.vllm=server", server):
+        with pytest.raises(ConfigError, match="vllm_server"):
+            load_config("tabletop", [alone])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,8 @@ def test_settings_of_the_command_line_come_last() -> None:
         pytest.param(["grpo.lr=1"], "grpo.lr: no such field", id="unknown"),
         pytest.param(["max_steps=two"], "max_steps: expected a whole number", id="no number"),
         pytest.param(["max_steps=1.5"], "max_steps: expected a whole number", id="fraction"),
-        pytest.param(["max_processor_minutes=-1"], "expected 0 or more, got -1", id="time"),
+        pytest.param(["max_minutes=-1"], "max_minutes: expected 0 or more, got -1", id="time"),
+        pytest.param(["max_processor_minutes=nan"], "expected 0 or more, got nan", id="no time"),
         pytest.param(["bf16_mixed=yes"], "bf16_mixed: expected true or false", id="no flag"),
         pytest.param(["template=other"], "template: 'other' is none of", id="template"),
         pytest.param(["grpo.protocol=mine"], "grpo.protocol: 'mine' is none of", id="protocol"),
@@ -90,7 +96,7 @@ def test_a_wrong_setting_is_named(settings: list[str], complaint: str) -> None:
         pytest.param("model = ", "cannot be read as TOML", id="broken"),
         pytest.param('base = "seg-zero-70b"', "base: no", id="unknown base"),
         pytest.param("model = 3", "model: expected a text, got '3'", id="type"),
-        pytest.param("grpo = 3", "grpo: expected a table", id="section"),
+        pytest.param("grpo = 3", "grpo: is a section: expected a table", id="section"),
         pytest.param("[grpo]\nparts = [1]", "grpo.parts: expected a list of texts", id="list"),
         pytest.param("max_steps = true", "max_steps: expected a whole number", id="flag"),
     ],
@@ -103,6 +109,6 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, complai
     assert str(path) in str(caught.value)
 
 
-def test_neither_a_name_nor_a_file_is_told_with_the_names() -> None:
+def test_what_is_neither_a_name_nor_a_file_is_refused_with_the_names() -> None:
     with pytest.raises(ConfigError, match="neither a file nor one of debug, own-objects, seg"):
         load_config("seg-zero-70b")

@@ -177,7 +177,7 @@ def _reinforcement(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
             "grpo-prepared",
             ("training.data.prepare", *prepare, "--out", str(data / "grpo-prepared")),
         ),
-        Step("grpo-trained", ("training.finetune.train", "grpo", "--config", "tabletop", *sets)),
+        Step("grpo-trained", ("training.cli", "grpo", "--config", "tabletop", *sets)),
         Step(
             "grpo-mean",
             (

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.parallel import map_in_order
-
-if TYPE_CHECKING:
-    from training.data.sources.rle import Rle
+from training.data.sources.rle import Rle
 
 CIRCLES: Final = "circles"
 REFERENCE: Final = "reference"

@@ -33,9 +33,7 @@ from training.data.shards import (
     REJECTS,
     Manifest,
     PreparedFolder,
-    data_hash,
     in_words,
-    load_prepared,
     read_manifest,
 )
 from training.data.sources.base import FIRST, SENTENCE_POLICIES, BadSample, Source
@@ -44,17 +42,6 @@ from training.data.sources.reasonseg import open_reasonseg
 from training.data.sources.refcoco import SPLITS as REFCOCO_SPLITS
 from training.data.sources.refcoco import open_refcoco
 from training.data.sources.tabletop import open_tabletop
-
-__all__ = [
-    "SourceOptions",
-    "data_hash",
-    "load_prepared",
-    "main",
-    "open_source",
-    "prepare",
-    "prepare_source",
-    "read_manifest",
-]
 
 REASONSEG: Final = "reasonseg"
 TABLETOP: Final = "tabletop"

@@ -21,17 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from segzero_core.types import RgbImage, SizeWH
+from training.data.errors import IMAGE_DAMAGED, IMAGE_MISSING, IMAGE_SIZE, SampleError
 from training.data.mask_prompts import CIRCLES, MaskPrompt, mask_to_prompt
 from training.data.parallel import map_in_order
-from training.data.sources.base import (
-    IMAGE_DAMAGED,
-    IMAGE_MISSING,
-    IMAGE_SIZE,
-    UNREADABLE_PICTURE,
-    BadSample,
-    Sample,
-    SampleError,
-)
+from training.data.sources.base import UNREADABLE_PICTURE, BadSample, Sample
 
 if TYPE_CHECKING:
     from training.data.sam_filter import SamAgreement

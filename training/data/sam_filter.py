@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from segzero_core.encoders.base import ImageEncoder
 from segzero_core.segmenter.sam2 import Segmenter, load_segmenter
 from segzero_core.types import Box, ObjectPrompt, Point, RgbImage
+from training.data.errors import SAM_DISAGREES, SampleError
 from training.data.mask_prompts import MaskPrompt
-from training.data.sources.base import SAM_DISAGREES, SampleError
 
 MIN_IOU = 0.6
 

@@ -255,7 +255,7 @@ def _read_scene(folder: Path, numbers: Sequence[int]) -> View:
 def _open_prepared(data: Path, kind: str | None, split: str | None, limit: int | None) -> CaseSet:
     from datasets import Image
 
-    from training.data.prepare import load_prepared, read_manifest
+    from training.data.shards import load_prepared, read_manifest
 
     manifest = read_manifest(data)
     arguments = manifest.arguments

@@ -1,8 +1,7 @@
-"""Checkpoints that are whole or are not there, and the metrics that belong to them.
+"""Checkpoints that are complete or do not count, resuming from them, and the metrics beside them.
 
 A checkpoint counts when `complete.json` lies in it, which is written last and lists every file
-with its size. What a full disk or a killed process left behind has no such list, and is never
-gone on from.
+with its size. A folder without it, from a killed process or a full disk, is never resumed from.
 """
 
 from __future__ import annotations
@@ -17,11 +16,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import nn
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from segzero_core.checkpoints.description import FILE_NAME
 from segzero_core.errors import SegZeroError
-from training.finetune.time_budget import SPENT, ProcessorClock
+from segzero_core.files import write_atomically
+from training.finetune.time_budget import TimeBudget
 
 COMPLETE = "complete.json"
 RUN_FILE = "segzero_run.json"
@@ -31,20 +38,20 @@ _LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
 class CheckpointError(SegZeroError):
-    """A checkpoint could not be written or is not whole."""
+    """A checkpoint could not be written, is not complete, or belongs to another run."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run is, kept beside every checkpoint.
+    """What a run was made of, saved beside every checkpoint.
 
     Attributes:
         method: `sft` or `grpo`.
         config: The resolved configuration.
-        data_hash: Of the prepared data.
+        data_hash: Hash of the prepared data.
         git_revision: Commit of the code, with `-dirty` where the tree differs; empty outside git.
-        model_hash: Of the weights that the run began from.
-        description: What `segzero.json` says of the model, so that a checkpoint can be loaded.
+        model_hash: Hash of the weights that the run began from.
+        description: Contents of `segzero.json`, so that a checkpoint can be loaded as a model.
     """
 
     method: str
@@ -55,13 +62,14 @@ class Provenance:
     description: Mapping[str, Any]
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same when a run is gone on with; how long it runs may change."""
+        """What must be equal when a run is resumed; its length and its saving may change."""
         config = {k: v for k, v in self.config.items() if k not in _MAY_CHANGE}
         return {"method": self.method, "config": config, "data_hash": self.data_hash}
 
 
 _MAY_CHANGE = (
     "max_steps",
+    "max_minutes",
     "max_processor_minutes",
     "epochs",
     "save_steps",
@@ -71,20 +79,19 @@ _MAY_CHANGE = (
 )
 
 
-class KeepWhole(TrainerCallback):
-    """Finishes every checkpoint, and writes the metrics as one JSON object a line."""
+class RunRecorder(TrainerCallback):
+    """Completes every checkpoint, and writes the metrics as one JSON object a line."""
 
-    def __init__(self, provenance: Provenance, clock: ProcessorClock) -> None:
-        self._provenance, self._clock = provenance, clock
+    def __init__(self, provenance: Provenance, budget: TimeBudget) -> None:
+        self._provenance, self._budget = provenance, budget
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Write what the run is, then the list that makes the checkpoint whole."""
+        """Write what the run is, then the list that makes the checkpoint complete."""
         if state.is_world_process_zero:
-            finish_checkpoint(
-                Path(args.output_dir) / f"{_PREFIX}{state.global_step}", self._provenance
-            )
+            folder = Path(args.output_dir) / f"{_PREFIX}{state.global_step}"
+            finish_checkpoint(folder, self._provenance)
 
     def on_log(
         self,
@@ -94,24 +101,52 @@ class KeepWhole(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Append a row."""
+        """Append a row to the metrics."""
         if state.is_world_process_zero and logs:
-            spent_s = round(self._clock.spent_s(), 2)
-            row = {"step": state.global_step, SPENT: spent_s, **logs}
+            spent = {key: round(seconds, 2) for key, seconds in self._budget.spent_s().items()}
+            row = {"step": state.global_step, **spent, **logs}
             with (Path(args.output_dir) / METRICS).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
 
 
+class ResumesByHubNames(Trainer):
+    """A trainer that resumes from checkpoints of Qwen2.5-VL; mixed into those of TRL.
+
+    Qwen2.5-VL is saved under the Hub's names of its weights, which differ from those inside the
+    module. The trainer of `transformers` reads a checkpoint back by the module's names, finds
+    none, warns, and continues with the weights that it began from. Here the loader of published
+    models reads a checkpoint too, and weights that do not fit are an error.
+    """
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # they save by the module's names
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        target: Any = self.accelerator.unwrap_model(model if model is not None else self.model)
+        saved, report = type(target).from_pretrained(
+            resume_from_checkpoint,
+            dtype=next(target.parameters()).dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if found := sorted(map(str, report.get(fault) or ())):
+                raise CheckpointError(
+                    f"{resume_from_checkpoint}: the weights do not fit: {len(found)}"
+                    f" {fault.replace('_', ' ')}, such as {found[0]}"
+                )
+        target.load_state_dict(saved.state_dict())
+
+
 def finish_checkpoint(folder: Path, provenance: Provenance) -> None:
-    """Add what the run is, then mark the folder as whole.
+    """Add what the run is, then mark the folder as complete.
 
     Raises:
         CheckpointError: Something could not be written, such as on a full disk.
     """
-    run = {
-        **provenance.__dict__,
-        "versions": {name: version(name) for name in _LIBRARIES},
-    }
+    run = {**provenance.__dict__, "versions": {name: version(name) for name in _LIBRARIES}}
     try:
         (folder / RUN_FILE).write_text(json.dumps(run, indent=1) + "\n")
         (folder / FILE_NAME).write_text(json.dumps(provenance.description, indent=1) + "\n")
@@ -120,9 +155,7 @@ def finish_checkpoint(folder: Path, provenance: Provenance) -> None:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name != COMPLETE
         }
-        temporary = folder / f"{COMPLETE}.tmp"
-        temporary.write_text(json.dumps(files, indent=1))
-        temporary.replace(folder / COMPLETE)
+        write_atomically(folder / COMPLETE, json.dumps(files, indent=1))
     except OSError as error:
         raise CheckpointError(full_disk_message(folder, error)) from error
 
@@ -134,7 +167,7 @@ def full_disk_message(folder: Path, error: BaseException) -> str:
     free_gb = shutil.disk_usage(existing).free / 1e9
     return (
         f"{folder} could not be written: {reason}; {free_gb:.2f} GB are free."
-        " The last whole checkpoint is kept: make room, and run the same command again"
+        " The last complete checkpoint is kept: make room, and run the same command again"
     )
 
 
@@ -142,14 +175,13 @@ def is_full_disk(error: BaseException) -> bool:
     """Say whether an error, of whatever library, comes from a disk without room."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # safetensors and torch have errors of their own, which hold the system's only as a text.
-    return any(
-        text in str(error) for text in ("No space left", "os error 28", "file write failed")
-    )
+    # The errors of safetensors and torch hold the system's error only as a text.
+    texts = ("No space left", "os error 28", "file write failed")
+    return any(text in str(error) for text in texts)
 
 
-def fault_of(folder: Path) -> str | None:
-    """Say why a checkpoint is not whole; None where it is."""
+def find_fault(folder: Path) -> str | None:
+    """Say why a checkpoint is not complete; None where it is."""
     try:
         files = json.loads((folder / COMPLETE).read_text())
         for name, size in files.items():
@@ -163,65 +195,35 @@ def fault_of(folder: Path) -> str | None:
     return None
 
 
-def last_whole(output: Path, provenance: Provenance) -> tuple[Path | None, list[str]]:
-    """Find the checkpoint to go on from.
+def step_of(checkpoint: Path) -> int:
+    """The number of the step that a checkpoint was saved at."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
+def last_complete(output: Path, provenance: Provenance) -> tuple[Path | None, list[str]]:
+    """Find the checkpoint to resume from.
 
     Args:
         output: Folder of the run.
         provenance: What the run is now.
 
     Returns:
-        The newest whole checkpoint or None, and a line for each newer one that is not whole; they
-        are removed, so that nothing half-written is taken for a result.
+        The newest complete checkpoint or None, and a message for each newer one that is not
+        complete. Those are removed, so that no half-written folder is taken for a result.
 
     Raises:
         CheckpointError: The run in the folder was another one.
     """
-    complaints = []
-    folders = [path for path in output.glob(f"{_PREFIX}*") if path.name[len(_PREFIX) :].isdigit()]
-    for folder in sorted(folders, key=_step_of, reverse=True):
-        fault = fault_of(folder)
+    messages = []
+    folders = [p for p in output.glob(f"{_PREFIX}*") if p.name.removeprefix(_PREFIX).isdigit()]
+    for folder in sorted(folders, key=step_of, reverse=True):
+        fault = find_fault(folder)
         if fault is None:
             _check_same_run(folder, provenance)
-            return folder, complaints
-        complaints.append(f"{folder} is not whole ({fault}) and was removed")
+            return folder, messages
+        messages.append(f"{folder} is not complete ({fault}) and was removed")
         shutil.rmtree(folder)
-    return None, complaints
-
-
-def drop_later_metrics(output: Path, step: int) -> None:
-    """Take out rows of steps that will be done again, and a row that was cut off."""
-    path = output / METRICS
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] <= step and "train_runtime" not in row:
-            kept.append(line + "\n")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
-
-
-def git_revision(folder: Path) -> str:
-    """Commit of the checkout that a folder lies in; empty where there is none."""
-
-    def git(*arguments: str) -> str:
-        ran = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-        )
-        return ran.stdout.strip() if ran.returncode == 0 else ""
-
-    revision = git("rev-parse", "HEAD")
-    return revision + ("-dirty" if revision and git("status", "--porcelain") else "")
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name[len(_PREFIX) :])
+    return None, messages
 
 
 def _check_same_run(folder: Path, provenance: Provenance) -> None:
@@ -241,3 +243,32 @@ def _check_same_run(folder: Path, provenance: Provenance) -> None:
         f"{folder} belongs to another run: {'; '.join(changed)}. Choose another output, or remove"
         " that folder to begin anew"
     )
+
+
+def drop_later_metrics(output: Path, step: int) -> None:
+    """Remove rows of steps that will be done again, and a row that was cut off."""
+    path = output / METRICS
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= step and "train_runtime" not in row:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))
+
+
+def git_revision(folder: Path) -> str:
+    """Commit of the checkout that a folder lies in; empty where there is none."""
+
+    def git(*arguments: str) -> str:
+        ran = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+        return ran.stdout.strip() if ran.returncode == 0 else ""
+
+    revision = git("rev-parse", "HEAD")
+    return revision + ("-dirty" if revision and git("status", "--porcelain") else "")

@@ -22,7 +22,7 @@ from segzero_core.prompt import (
 )
 from segzero_core.reasoner.base import squash
 from training.config import TrainConfig
-from training.data.prepare import load_prepared
+from training.data.shards import load_prepared
 from training.rewards.ground_truth import Truth
 
 Row = Mapping[str, Any]

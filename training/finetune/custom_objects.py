@@ -1,41 +1,28 @@
-"""`segzero-train own`: from labelled pictures of one's own to a fine-tuned model.
-
-    segzero-train own --images pictures --labels labels.json --out runs/own
-    segzero-train own --images pictures --labels labels.json --out runs/own --rehearse scenes
-
-It holds a fifth of the pictures out, imitates the true answers on the others (SFT), and measures
-the model on the held-out ones before and after. OUT/model is a folder for `segzero --model`. The
-same command goes on with a training that was cut off. See docs/own-objects.md.
-"""
+"""Fine-tunes a model on labelled images of custom objects, and measures it before and after."""
 
 from __future__ import annotations
 
-import argparse
 import random
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from datasets import Image
 
 from segzero_core.checkpoints.registry import find_model
-from segzero_core.errors import InputError, SegZeroError
+from segzero_core.errors import InputError
 from segzero_core.pipeline import SegZero
-from training.config import TrainConfig, load_config
+from training.config import TrainConfig
 from training.data.prepare import (
     COCO,
     TABLETOP,
     SourceOptions,
-    load_prepared,
     open_source,
     prepare,
     prepare_source,
-    read_manifest,
 )
 from training.data.rows import RowOptions
-from training.data.shards import MANIFEST, UNFINISHED, in_words
+from training.data.shards import MANIFEST, UNFINISHED, in_words, load_prepared, read_manifest
 from training.data.sources.base import ALL, Record, Sample, Source, join
 from training.data.sources.coco import HELD_OUT, TRAIN
 from training.evaluation.cases import open_data, prepared_sample
@@ -46,60 +33,76 @@ from training.evaluation.predictors import pipeline_predictor
 from training.evaluation.summary import report
 from training.finetune.train import train
 
-CONFIG: Final = "own-objects"
 _REHEARSAL_SEED = 0
-_COLUMNS: Final = (
-    ("giou", "gIoU"),
-    ("box_acc_50", "box@50"),
-    ("refusals_correct", "refused"),
-    ("refusals_wrong", "wrongly"),
-)
+_COLUMNS: Final = {
+    "giou": "gIoU",
+    "box_acc_50": "box@50",
+    "refusals_correct": "refused",
+    "refusals_wrong": "wrongly",
+}
 
 
-@dataclass(frozen=True)
-class OwnRun:
-    """What is made from what.
+def train_on_labels(
+    images: Path,
+    labels: Path,
+    out: Path,
+    config: TrainConfig,
+    rehearse: Path | None = None,
+    rehearse_share: float = 1.0,
+) -> str:
+    """Prepare the data, measure the model, fine-tune it by SFT and measure it again.
 
-    Attributes:
-        images: Folder of the pictures.
-        labels: COCO's instances file over them.
-        out: Folder for data, checkpoints, figures and the model.
-        config: The training; its model is where it begins, its data and output are set here.
-        rehearse: Rendered scenes or prepared data, of what the model knew before; None: nothing.
-        rehearse_share: Samples of it for each sample of one's own.
-    """
+    Args:
+        images: Folder of the images.
+        labels: COCO instances file over them.
+        out: Folder for the held-out data, its answers, checkpoints and the model.
+        config: The training; its `data` and `output` lie in `out`.
+        rehearse: Rendered scenes or prepared data that the model knows already; None: nothing.
+        rehearse_share: Questions of `rehearse` for each question about the labels.
 
-    images: Path
-    labels: Path
-    out: Path
-    config: TrainConfig
-    rehearse: Path | None = None
-    rehearse_share: float = 1.0
-
-
-def run(own: OwnRun) -> str:
-    """Prepare, measure, train, measure again; return the table.
+    Returns:
+        A table of the metrics before and after.
 
     Raises:
-        SegZeroError: Labels, pictures, model or folder cannot be used.
+        SegZeroError: Labels, images, model or folder cannot be used.
     """
-    held_out = _prepare(own)
-    before = measure(own.config.model, held_out, own.out / "before.jsonl")
-    trained = train("sft", own.config)
-    after = measure(str(trained), held_out, own.out / "after.jsonl")
+    # The labels first: their mistakes are found before a model is loaded.
+    options = SourceOptions(COCO, images, TRAIN, sentences=ALL, labels=labels)
+    source = open_source(options)
+    rows = RowOptions(find_model(config.model).description.seen_size_wh)
+    held_out = out / "data" / HELD_OUT
+    _print_counts(
+        held_out, prepare(replace(options, split=HELD_OUT, sentences="first"), rows, held_out)
+    )
+    if rehearse is not None:
+        source = join([source, _rehearsal(rehearse, rehearse_share, len(source))])
+    arguments = {
+        "source": COCO,
+        "split": TRAIN,
+        "sentences": ALL,
+        "rehearse_share": rehearse_share if rehearse else None,
+        "annotations": source.fingerprint,
+        **asdict(rows),
+    }
+    folder = Path(config.data)
+    _print_counts(folder, prepare_source(source, arguments, rows, folder))
+
+    before = measure(config.model, held_out, out / "before.jsonl")
+    trained = train("sft", config)
+    after = measure(str(trained), held_out, out / "after.jsonl")
     return f"{_table(before, after)}\n\nthe model is in {trained}"
 
 
 def measure(model: str, data: Path, samples_file: Path) -> dict[str, Any]:
-    """Ask a model everything in some data, as `segzero evaluate` does, and keep the answers.
+    """Ask a model every question of prepared data, as `segzero evaluate` does.
 
     Args:
         model: Name, folder or Hub id.
         data: Prepared data.
-        samples_file: Where the answers go.
+        samples_file: Where the answers are written.
 
     Returns:
-        The figures; see `report`.
+        The metrics; see `report`.
 
     Raises:
         SegZeroError: The model or the data cannot be used.
@@ -116,36 +119,13 @@ def measure(model: str, data: Path, samples_file: Path) -> dict[str, Any]:
     return report(scored, protocol, asked, cases.data)
 
 
-def _prepare(own: OwnRun) -> Path:
-    """Write the data of the training and the held-out data; return the folder of the latter."""
-    # The labels first: whoever made them wants to hear of their mistakes before a model's.
-    options = SourceOptions(COCO, own.images, TRAIN, sentences=ALL, labels=own.labels)
-    source = open_source(options)
-    rows = RowOptions(find_model(own.config.model).description.seen_size_wh)
-    held_out = own.out / "data" / HELD_OUT
-    _tell(held_out, prepare(replace(options, split=HELD_OUT, sentences="first"), rows, held_out))
-    if own.rehearse is not None:
-        source = join([source, _rehearsal(own.rehearse, own.rehearse_share, len(source))])
-    arguments = {
-        "source": COCO,
-        "split": TRAIN,
-        "sentences": ALL,
-        "rehearse_share": own.rehearse_share if own.rehearse else None,
-        "annotations": source.fingerprint,
-        **asdict(rows),
-    }
-    folder = Path(own.config.data)
-    _tell(folder, prepare_source(source, arguments, rows, folder))
-    return held_out
-
-
-def _tell(folder: Path, manifest: Any) -> None:
+def _print_counts(folder: Path, manifest: Any) -> None:
     rejected = f"rejected: {in_words(manifest.rejects)}"
     print(f"{folder}: {manifest.samples} questions ({in_words(manifest.kinds)}), {rejected}")
 
 
 def _rehearsal(folder: Path, share: float, own_samples: int) -> Source:
-    """Draw so many questions of what the model knew before, the same ones every time."""
+    """Draw questions that the model knows already, always the same ones."""
     if (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file():
         source = _prepared_source(folder)
     else:
@@ -160,12 +140,8 @@ def _rehearsal(folder: Path, share: float, own_samples: int) -> Source:
 def _prepared_source(folder: Path) -> Source:
     manifest = read_manifest(folder)
     rows = load_prepared(folder).cast_column("image", Image(decode=False))
-    records = [
-        Record(source_id, kind, number)
-        for number, (source_id, kind) in enumerate(
-            zip(rows["source_id"], rows["kind"], strict=True)
-        )
-    ]
+    names = zip(rows["source_id"], rows["kind"], strict=True)
+    records = [Record(source_id, kind, number) for number, (source_id, kind) in enumerate(names)]
 
     def make(record: Record) -> Sample:
         return prepared_sample(rows, record.content)
@@ -174,69 +150,14 @@ def _prepared_source(folder: Path) -> Source:
 
 
 def _table(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Before and after side by side, a row a kind of question."""
-    heads = "".join(f"{heading:>18}" for _, heading in _COLUMNS)
-    lines = [f"{'held out':<10}{'N':>6}{heads}"]
+    """Write metrics before and after side by side, a row a kind of question."""
+
+    def cell(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    lines = [f"{'held out':<10}{'N':>6}" + "".join(f"{name:>18}" for name in _COLUMNS.values())]
     pairs = [(kind, row, after["kinds"][kind]) for kind, row in before["kinds"].items()]
     for kind, old, new in [*pairs, ("all", before, after)]:
-        cells = (f"{_number(old[key])} -> {_number(new[key])}" for key, _ in _COLUMNS)
-        lines.append(f"{kind:<10}{old['n']:>6}" + "".join(f"{cell:>18}" for cell in cells))
+        cells = (f"{cell(old[key])} -> {cell(new[key])}" for key in _COLUMNS)
+        lines.append(f"{kind:<10}{old['n']:>6}" + "".join(f"{text:>18}" for text in cells))
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="segzero-train own",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--images", type=Path, required=True, help="folder of the pictures")
-    add("--labels", type=Path, required=True, help="COCO instances file over them")
-    add("--out", type=Path, required=True, help="folder to write to, or to go on with")
-    add("--model", default="tabletop", help="name, folder or Hub id to begin from")
-    add("--minutes", type=float, default=10.0, help="processor time of the training (default 10)")
-    add("--rehearse", type=Path, help="rendered scenes or prepared data of what it knew before")
-    add(
-        "--rehearse-share", type=float, default=1.0, help="of that, for each question of one's own"
-    )
-    add("--config", default=CONFIG, help="a configuration of segzero-train")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of it")
-    return parser
-
-
-def _own_run(args: argparse.Namespace) -> OwnRun:
-    config = replace(
-        load_config(args.config, args.set),
-        model=args.model,
-        data=str(args.out / "data" / TRAIN),
-        output=str(args.out),
-        max_processor_minutes=args.minutes,
-    )
-    return OwnRun(args.images, args.labels, args.out, config, args.rehearse, args.rehearse_share)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0, 2 with one line on standard error when something cannot be used, 130 when stopped.
-    """
-    args = _parser().parse_args(argv)
-    try:
-        print(run(_own_run(args)))
-    except SegZeroError as error:
-        print(f"segzero-train own: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("segzero-train own: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,55 +1,59 @@
-"""How much processor time a run has had, so that runs can be given equal shares.
+"""Limits how long a run takes, by the wall clock or in processor time, over its interruptions.
 
-Time on the clock depends on what else the machine does; the processor time of the process does
-not. It is counted over interruptions: each row of the metrics holds what was spent until then.
+The wall clock is what most runs are limited by. Processor time does not depend on what else the
+machine does, so that runs on a shared CPU can be given equal shares; it adds up all threads of
+this process and knows nothing of a GPU.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-SPENT = "processor_s"
-"""Key of a row of the metrics."""
+WALL: Final = "wall_s"
+PROCESSOR: Final = "processor_s"
+"""Keys of a row of the metrics: what the run has spent until then [s]."""
 
 
-class ProcessorClock:
-    """Counts the processor time of this process from now on [s].
+class TimeBudget(TrainerCallback):
+    """Ends a run, with a checkpoint, at the first step after one of its limits.
 
     Args:
-        before_s: What the run had spent before it was cut off.
+        metrics: The run's metrics, whose last row holds what was spent before this process.
+        limits_s: Limits by `WALL` and `PROCESSOR` [s]; 0 is none.
     """
 
-    def __init__(self, before_s: float = 0.0) -> None:
-        self._begin_s = time.process_time() - before_s
+    def __init__(self, metrics: Path, limits_s: Mapping[str, float]) -> None:
+        self._limits_s = limits_s
+        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        self._begin_s = {
+            key: now_s - max((row.get(key, 0.0) for row in rows), default=0.0)
+            for key, now_s in self._now_s().items()
+        }
 
-    def spent_s(self) -> float:
-        """Processor time of the whole run so far [s]; threads add up."""
-        return time.process_time() - self._begin_s
+    @staticmethod
+    def _now_s() -> dict[str, float]:
+        return {WALL: time.monotonic(), PROCESSOR: time.process_time()}
 
+    def spent_s(self) -> dict[str, float]:
+        """What the whole run has spent so far, by `WALL` and `PROCESSOR` [s]."""
+        return {key: now - self._begin_s[key] for key, now in self._now_s().items()}
 
-def spent_before_s(metrics: Path) -> float:
-    """Read what a run had spent at the last row of its metrics [s]; 0 where there is none."""
-    if not metrics.is_file():
-        return 0.0
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return max((float(row.get(SPENT, 0.0)) for row in rows), default=0.0)
-
-
-class StopInTime(TrainerCallback):
-    """Ends a run, with a checkpoint, at the first step after its time is spent."""
-
-    def __init__(self, clock: ProcessorClock, limit_s: float) -> None:
-        self._clock, self._limit_s = clock, limit_s
+    def is_spent(self) -> bool:
+        """Whether one of the limits is reached."""
+        spent_s = self.spent_s()
+        return any(0 < limit_s <= spent_s[key] for key, limit_s in self._limits_s.items())
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Look at the clock."""
-        if self._clock.spent_s() >= self._limit_s:
+        """Save and stop where the time is over."""
+        if self.is_spent():
             control.should_training_stop = True
             control.should_save = True

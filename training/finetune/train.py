@@ -1,23 +1,17 @@
-r"""`segzero-train sft|grpo`: fine-tune a reasoner with TRL, from top to bottom.
+"""Fine-tunes a reasoner with TRL's `SFTTrainer` or `GRPOTrainer`, from the last checkpoint on.
 
-    python -m training.data.prepare --source refcocog --root refcocog --out data/g9k --limit 9000
-    accelerate launch --config_file training/accelerate/zero3.yaml -m training.finetune.train \
-        grpo --config seg-zero-7b --set data=data/g9k --set output=runs/seg-zero-7b
-    segzero-train grpo --config tabletop --set data=data/tabletop --set output=runs/tabletop
-    segzero-train own --help            from pictures of one's own, see docs/own-objects.md
+The final model, a folder that `SegZero.load` takes, is written to OUTPUT/model. The commands are
+in `training.cli`.
 
-The same command goes on from the last whole checkpoint. The final model, a folder that
-`SegZero.load` takes, is written to OUTPUT/model.
-
-GRPO follows Seg-Zero (arXiv:2503.06520) and the numbers of its code. Where it differs:
+GRPO follows Seg-Zero (arXiv:2503.06520) and the numbers of its public code. Where it differs:
 
 - The trainer is TRL's, not verl's; DeepSpeed or FSDP by an accelerate configuration.
-- Every completion is normalised by its own length (`loss_type="grpo"`), which is what the
-  reference computes with its micro batch of one; its result depends on that size, ours does not.
-- TRL adds 1e-4 to the standard deviation of a group, the reference 1e-6.
-- TRL's k3 estimate of the divergence is not clamped to [-10, 10].
-- The rewards read a completion with the parser that is used in earnest (`training.rewards.terms`);
-  `grpo.protocol = "reference"` brings the public code's own reading back.
+- Every completion is normalized by its own length (`loss_type="grpo"`). The public code computes
+  the same with its micro batch of one, but its result depends on that size, and ours does not.
+- TRL adds 1e-4 to the standard deviation of a group, the public code 1e-6.
+- TRL's k3 estimate of the KL divergence is not clamped to [-10, 10].
+- The rewards read a completion with the parser of the pipeline (`training.rewards.terms`);
+  `grpo.protocol = "reference"` reads it as the public code does.
 - The paper's best results come from the best of all checkpoints on the benchmark itself. We
   report the last checkpoint, or one chosen on validation data.
 
@@ -26,10 +20,8 @@ SFT imitates the true boxes and points without thinking, as the paper's comparis
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,24 +31,26 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerStat
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from segzero_core.checkpoints.description import FILE_NAME, ModelDescription
+from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.checkpoints.registry import ModelFiles, find_model
 from segzero_core.checkpoints.weights import weights_hash
-from segzero_core.errors import ConfigError, SegZeroError
-from training.config import CONFIGS, TrainConfig, load_config
-from training.data.prepare import data_hash
+from segzero_core.errors import ConfigError
+from training.config import TrainConfig
+from training.data.shards import data_hash
 from training.finetune.checkpoints import (
     METRICS,
     CheckpointError,
-    KeepWhole,
     Provenance,
+    ResumesByHubNames,
+    RunRecorder,
     drop_later_metrics,
-    fault_of,
+    find_fault,
     finish_checkpoint,
     full_disk_message,
     git_revision,
     is_full_disk,
-    last_whole,
+    last_complete,
+    step_of,
 )
 from training.finetune.conversations import (
     conversation,
@@ -65,9 +59,8 @@ from training.finetune.conversations import (
     sft_columns,
 )
 from training.finetune.grpo import BatchScorer, reward_functions
-from training.finetune.time_budget import ProcessorClock, StopInTime, spent_before_s
+from training.finetune.time_budget import PROCESSOR, WALL, TimeBudget
 from training.finetune.vllm_check import PROBES, TrainerSide, VllmSide, check_rollouts
-from training.resuming import ResumesByHubNames
 
 FINAL = "model"
 
@@ -94,20 +87,19 @@ def train(method: str, config: TrainConfig) -> Path:
     provenance = _provenance(method, config, files, description)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    checkpoint, complaints = last_whole(output, provenance)
-    for complaint in complaints:
-        print(f"segzero-train: {complaint}", file=sys.stderr)
-    drop_later_metrics(output, _step_of(checkpoint))
-    spent_s, limit_s = spent_before_s(output / METRICS), 60 * config.max_processor_minutes
-    if checkpoint and 0 < limit_s <= spent_s and fault_of(output / FINAL) is None:
+    checkpoint, messages = last_complete(output, provenance)
+    for message in messages:
+        print(f"segzero-train: {message}", file=sys.stderr)
+    drop_later_metrics(output, step_of(checkpoint) if checkpoint else 0)
+    limits_s = {WALL: 60 * config.max_minutes, PROCESSOR: 60 * config.max_processor_minutes}
+    budget = TimeBudget(output / METRICS, limits_s)
+    if checkpoint and budget.is_spent() and find_fault(output / FINAL) is None:
         return output / FINAL  # another step would be one too many
 
     make = _grpo_trainer if method == "grpo" else _sft_trainer
     trainer = make(config, files, description)
-    clock = ProcessorClock(spent_s)
-    trainer.add_callback(KeepWhole(provenance, clock))
-    if limit_s:
-        trainer.add_callback(StopInTime(clock, limit_s))
+    trainer.add_callback(RunRecorder(provenance, budget))
+    trainer.add_callback(budget)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return _save_model(trainer, output / FINAL, provenance)
@@ -323,63 +315,3 @@ def _save_model(trainer: Any, folder: Path, provenance: Provenance) -> Path:
     if trainer.is_world_process_zero():
         finish_checkpoint(folder, provenance)
     return folder
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="segzero-train",
-        description="Fine-tune a reasoner, by supervision or by GRPO. The same command goes on"
-        " from the last whole checkpoint. From labelled pictures of one's own in one step:"
-        " segzero-train own --help.",
-    )
-    parser.add_argument("method", choices=("sft", "grpo"))
-    parser.add_argument(
-        "--config", required=True, help=f"a TOML file, or one of {', '.join(sorted(CONFIGS))}"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a field in place of the configuration's, such as grpo.learning_rate=2e-6",
-    )
-    parser.add_argument(
-        "--show", action="store_true", help="print the resolved configuration and stop"
-    )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0, or 2 with one line on standard error when something cannot be used.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["own"]:
-        from training.finetune.custom_objects import main as own
-
-        return own(words[1:])
-    args = _parser().parse_args(words)
-    try:
-        config = load_config(args.config, args.set)
-        if args.show:
-            print(config.to_json())
-            return 0
-        folder = train(args.method, config)
-    except SegZeroError as error:
-        print(f"segzero-train: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("segzero-train: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(f"segzero-train: the model is in {folder} (a folder for --model; see {FILE_NAME})")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

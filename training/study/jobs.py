@@ -251,7 +251,7 @@ def _trained(study: Study, arm: Arm, seed: int) -> str:
         sets = [word for setting in settings for word in ("--set", setting)]
         _command(
             folder / "train.log",
-            "training.finetune.train",
+            "training.cli",
             arm.method,
             "--config",
             "tabletop",

@@ -38,19 +38,20 @@ from tests.training.data.data_folders import (
 )
 from training.data import prepare as prepare_module
 from training.data import shards
+from training.data.errors import SampleError
 from training.data.mask_prompts import mask_to_prompt
-from training.data.prepare import (
-    SourceOptions,
-    data_hash,
-    load_prepared,
-    main,
-    open_source,
-    prepare,
-)
+from training.data.prepare import SourceOptions, main, open_source, prepare
 from training.data.rows import RowMaker, RowOptions, covers, seen_prompt
 from training.data.sam_filter import SamAgreement
-from training.data.shards import FEATURES, MANIFEST, UNFINISHED, read_manifest
-from training.data.sources.base import BadSample, Sample, SampleError
+from training.data.shards import (
+    FEATURES,
+    MANIFEST,
+    UNFINISHED,
+    data_hash,
+    load_prepared,
+    read_manifest,
+)
+from training.data.sources.base import BadSample, Sample
 
 REPOSITORY = Path(__file__).parents[3]
 

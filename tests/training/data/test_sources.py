@@ -27,7 +27,8 @@ from tests.training.data.data_folders import (
     write_reasonseg,
     write_refcoco,
 )
-from training.data.sources.base import BadSample, Sample, SampleError
+from training.data.errors import SampleError
+from training.data.sources.base import BadSample, Sample
 from training.data.sources.reasonseg import open_reasonseg
 from training.data.sources.refcoco import open_refcoco
 from training.data.sources.rle import Rle, rle_from_segmentation

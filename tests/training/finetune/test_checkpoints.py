@@ -17,11 +17,11 @@ from training.finetune.checkpoints import (
     CheckpointError,
     Provenance,
     drop_later_metrics,
-    fault_of,
+    find_fault,
     finish_checkpoint,
     git_revision,
     is_full_disk,
-    last_whole,
+    last_complete,
 )
 
 RUN = Provenance(
@@ -48,13 +48,13 @@ def test_a_checkpoint_tells_what_the_run_is(tmp_path: Path) -> None:
     assert (run["data_hash"], run["git_revision"], run["config"]["model"]) == ("d", "g", "m")
     assert run["versions"].keys() >= {"torch", "trl"}
     assert json.loads((folder / "segzero.json").read_text()) == {"name": "m"}
-    assert fault_of(folder) is None
+    assert find_fault(folder) is None
 
 
 def test_the_newest_whole_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
     make_checkpoint(tmp_path, 9)
     newest = make_checkpoint(tmp_path, 10)
-    assert last_whole(tmp_path, RUN) == (newest, [])
+    assert last_complete(tmp_path, RUN) == (newest, [])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_broken_checkpoint_is_removed_and_the_one_before_it_taken(
 ) -> None:
     whole, broken = make_checkpoint(tmp_path, 1), make_checkpoint(tmp_path, 2)
     harm(broken)
-    folder, complaints = last_whole(tmp_path, RUN)
+    folder, complaints = last_complete(tmp_path, RUN)
     assert folder == whole
     assert complaint in complaints[0]
     assert not broken.exists()
@@ -89,16 +89,16 @@ def test_the_checkpoint_of_another_run_is_refused_and_kept(tmp_path: Path) -> No
     folder = make_checkpoint(tmp_path, 1)
     other = replace(RUN, config={**RUN.config, "model": "n"})
     with pytest.raises(CheckpointError, match="model: 'm' -> 'n'"):
-        last_whole(tmp_path, other)
+        last_complete(tmp_path, other)
     with pytest.raises(CheckpointError, match="data_hash"):
-        last_whole(tmp_path, replace(RUN, data_hash="e"))
+        last_complete(tmp_path, replace(RUN, data_hash="e"))
     assert folder.exists()
 
 
 def test_a_run_may_be_made_longer(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path, 1)
     longer = replace(RUN, config={**RUN.config, "max_steps": 5})
-    assert last_whole(tmp_path, longer)[0] == folder
+    assert last_complete(tmp_path, longer)[0] == folder
 
 
 def test_a_full_disk_is_told_and_leaves_no_whole_checkpoint(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_full_disk_is_told_and_leaves_no_whole_checkpoint(tmp_path: Path) -> N
     (folder / RUN_FILE).symlink_to("/dev/full")  # every write to it says: no space left
     with pytest.raises(CheckpointError, match=r"No space left.*GB are free.*make room"):
         finish_checkpoint(folder, RUN)
-    assert fault_of(folder) == f"{COMPLETE} is missing"
+    assert find_fault(folder) == f"{COMPLETE} is missing"
 
 
 def test_rows_of_steps_that_are_done_again_are_dropped(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 
 from segzero_core import SegZero
 from tests.training.conftest import write_scene
-from training.data.prepare import SourceOptions, load_prepared, open_source, prepare
+from training.cli import main
+from training.data.prepare import SourceOptions, open_source, prepare
 from training.data.rows import RowOptions
+from training.data.shards import load_prepared
 from training.data.sources.base import BadSample, Record, Sample, Source, join
-from training.finetune import train
 from training.finetune.checkpoints import METRICS
-from training.finetune.custom_objects import main
 from worlds.tabletop.coco import main as label
 
 STEPS = ("--set", "max_steps=2", "--set", "sft.batch_size=2", "--set", "save_steps=1")
@@ -41,7 +42,7 @@ def test_one_command_leaves_a_model_that_can_be_used_and_the_figures_of_both(
 ) -> None:
     out = tmp_path / "out"
     rehearse = ["--rehearse", str(tmp_path / "scenes")]
-    assert train.main(["own", *own, *rehearse, "--out", str(out), *STEPS]) == 0
+    assert main(["own", *own, *rehearse, "--out", str(out), *STEPS]) == 0
     printed = capsys.readouterr().out
     assert "single" in printed
     assert " -> " in printed
@@ -61,13 +62,23 @@ def test_a_training_that_was_cut_off_is_gone_on_with_and_a_finished_one_left(
     own: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = [*own, "--out", str(out), *STEPS]
+    command = ["own", *own, "--out", str(out), *STEPS]
     assert main([*command, "--set", "max_steps=1"]) == 0
     assert main(command) == 0
     assert steps(out) == [1, 2]
     # Its time is spent: not a step more.
     assert main([*command, "--set", "max_steps=9", "--minutes", "1e-6"]) == 0
     assert steps(out) == [1, 2]
+
+
+@pytest.mark.slow
+def test_the_minutes_of_a_training_are_those_of_the_clock_however_many_threads_work(
+    own: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every look at the processor time finds an hour more, as with very many threads.
+    monkeypatch.setattr("time.process_time", itertools.count(0, 3600).__next__)
+    assert main(["own", *own, "--out", str(tmp_path / "out"), *STEPS, "--minutes", "60"]) == 0
+    assert steps(tmp_path / "out") == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +89,7 @@ def test_a_training_that_was_cut_off_is_gone_on_with_and_a_finished_one_left(
         pytest.param({"--model": "/nowhere"}, "/nowhere", id="model"),
         pytest.param({"--rehearse": "/nowhere"}, "/nowhere", id="rehearsal"),
         pytest.param({"--config": "nothing"}, "--config nothing", id="configuration"),
-        pytest.param({"--minutes": "-1"}, "max_processor_minutes", id="minutes"),
+        pytest.param({"--minutes": "-1"}, "max_minutes", id="minutes"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(
@@ -89,7 +100,7 @@ def test_what_cannot_be_used_is_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = dict(zip(own[::2], own[1::2], strict=True)) | {"--out": str(tmp_path / "out")}
-    words = [word for pair in (given | changes).items() for word in pair]
+    words = ["own"] + [word for pair in (given | changes).items() for word in pair]
     capsys.readouterr()
     assert main(words) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -106,7 +117,7 @@ def test_other_labels_do_not_go_on_in_the_same_folder(
     prepare(options, rows, tmp_path / "out" / "data" / "val")
     content = json.loads(labels.read_text())
     labels.write_text(json.dumps(content | {"info": "changed"}))
-    assert main([*own, "--out", str(tmp_path / "out")]) == 2
+    assert main(["own", *own, "--out", str(tmp_path / "out")]) == 2
     assert "was made with annotations" in capsys.readouterr().err
 
 

@@ -12,30 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from PIL import Image
 
 from segzero_core.errors import InputError
 from segzero_core.prompt import clean_query
 from segzero_core.types import SizeWH
-
-if TYPE_CHECKING:
-    from training.data.sources.rle import Rle
-
-# Why a sample cannot be used; these are counted.
-ANNOTATION_MISSING: Final = "annotation_missing"
-ANNOTATION_DAMAGED: Final = "annotation_damaged"
-IMAGE_MISSING: Final = "image_missing"
-IMAGE_DAMAGED: Final = "image_damaged"
-IMAGE_SIZE: Final = "image_size"
-PATH_OUTSIDE: Final = "path_outside"
-QUERY_UNUSABLE: Final = "query_unusable"
-BAD_MASK: Final = "bad_mask"
-EMPTY_MASK: Final = "empty_mask"
-OUTSIDE_PICTURE: Final = "outside_picture"
-CROWD: Final = "crowd"
-SAM_DISAGREES: Final = "sam_disagrees"
+from training.data.errors import IMAGE_DAMAGED, IMAGE_MISSING, QUERY_UNUSABLE, SampleError
+from training.data.sources.rle import Rle
 
 FIRST: Final = "first"
 ALL: Final = "all"
@@ -47,22 +32,6 @@ SENTENCE_POLICIES: Final = (FIRST, ALL, JOINED)
 MAX_MISSING_PICTURES = 0.02
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
-
-
-class SampleError(InputError):
-    """One sample cannot be used, the others can.
-
-    Args:
-        reason: One of the words above, by which such samples are counted.
-        detail: What was wrong and where.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.reason, str(self)))
 
 
 @dataclass(frozen=True)

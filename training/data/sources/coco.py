@@ -24,17 +24,19 @@ from typing import Any, Final
 
 from segzero_core.errors import ConfigError, InputError
 from segzero_core.types import SizeWH
-from training.data.sources.base import (
+from training.data.errors import (
     ANNOTATION_DAMAGED,
     ANNOTATION_MISSING,
     CROWD,
-    FIRST,
     IMAGE_SIZE,
+    SampleError,
+)
+from training.data.sources.base import (
+    FIRST,
     JOINED,
     BadSample,
     Record,
     Sample,
-    SampleError,
     Source,
     apply_sentences,
     as_stored,

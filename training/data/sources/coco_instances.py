@@ -10,13 +10,8 @@ from typing import Any
 
 from segzero_core.errors import InputError, shown
 from segzero_core.types import SizeWH
-from training.data.sources.base import (
-    ANNOTATION_DAMAGED,
-    ANNOTATION_MISSING,
-    PATH_OUTSIDE,
-    SampleError,
-    read_annotations,
-)
+from training.data.errors import ANNOTATION_DAMAGED, ANNOTATION_MISSING, PATH_OUTSIDE, SampleError
+from training.data.sources.base import read_annotations
 from training.data.sources.rle import Rle, rle_from_segmentation
 
 

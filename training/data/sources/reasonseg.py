@@ -20,16 +20,18 @@ from numpy.typing import NDArray
 
 from segzero_core.errors import InputError
 from segzero_core.types import SizeWH
-from training.data.sources.base import (
+from training.data.errors import (
     ANNOTATION_DAMAGED,
     ANNOTATION_MISSING,
     EMPTY_MASK,
-    FIRST,
     IMAGE_MISSING,
+    SampleError,
+)
+from training.data.sources.base import (
+    FIRST,
     BadSample,
     Record,
     Sample,
-    SampleError,
     Source,
     apply_sentences,
     check_complete,

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import InputError
+from training.data.errors import ANNOTATION_DAMAGED, IMAGE_SIZE, SampleError
 from training.data.sources.base import (
-    ANNOTATION_DAMAGED,
     FIRST,
-    IMAGE_SIZE,
     Record,
     Sample,
-    SampleError,
     Source,
     apply_sentences,
     as_stored,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from segzero_core.types import SizeWH
-from training.data.sources.base import BAD_MASK, EMPTY_MASK, OUTSIDE_PICTURE, SampleError
+from training.data.errors import BAD_MASK, EMPTY_MASK, OUTSIDE_IMAGE, SampleError
 
 # Farther out than this many picture sides, a corner is a mistake; drawing it would take memory in
 # proportion to its distance.
@@ -128,7 +128,7 @@ def _from_polygons(polygons: Sequence[object], size_wh: SizeWH) -> Rle:
 def outside_picture(size_wh: SizeWH) -> SampleError:
     """Return the error of an object whose polygons all miss the picture."""
     width, height = size_wh
-    return SampleError(OUTSIDE_PICTURE, f"it lies outside the {width}x{height} picture")
+    return SampleError(OUTSIDE_IMAGE, f"it lies outside the {width}x{height} picture")
 
 
 def _from_runs(code: dict[str, Any], size_wh: SizeWH) -> Rle:

@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.rendered_scenes import QUERY_KINDS, open_scenes
-from training.data.sources.base import (
+from training.data.errors import (
     ANNOTATION_DAMAGED,
     EMPTY_MASK,
     IMAGE_DAMAGED,
     IMAGE_MISSING,
     IMAGE_SIZE,
+    SampleError,
+)
+from training.data.rendered_scenes import QUERY_KINDS, open_scenes
+from training.data.sources.base import (
     UNREADABLE_PICTURE,
     BadSample,
     Record,
     Sample,
-    SampleError,
     Source,
     check_split,
     choose,

@@ -1,0 +1,37 @@
+"""Why a sample cannot be used: one word to count by, and a sentence that says what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from segzero_core.errors import InputError
+
+# These words stand in rejects.jsonl and manifest.json.
+ANNOTATION_MISSING: Final = "annotation_missing"
+ANNOTATION_DAMAGED: Final = "annotation_damaged"
+IMAGE_MISSING: Final = "image_missing"
+IMAGE_DAMAGED: Final = "image_damaged"
+IMAGE_SIZE: Final = "image_size"
+PATH_OUTSIDE: Final = "path_outside"
+QUERY_UNUSABLE: Final = "query_unusable"
+BAD_MASK: Final = "bad_mask"
+EMPTY_MASK: Final = "empty_mask"
+OUTSIDE_IMAGE: Final = "outside_picture"
+CROWD: Final = "crowd"
+SAM_DISAGREES: Final = "sam_disagrees"
+
+
+class SampleError(InputError):
+    """One sample cannot be used, the others can.
+
+    Args:
+        reason: One of the words above, by which such samples are counted.
+        detail: What was wrong and where.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.reason, str(self)))
