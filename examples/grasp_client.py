@@ -194,13 +194,25 @@ def pick_once(gripper: Gripper, grasp: GraspPose) -> Step:
 
 
 def answer_from_msg(result: SegmentationResult) -> Answer:
-    """Read what the node says; grasps are in the camera's frame, or in its `target_frame`."""
+    """Read what the node says; grasps are in the frame of the result's `pose_header`."""
     error = f"error {result.error_code}: {result.error_msg}" if result.error_code else ""
     objects = tuple(
         Found(each.score, tuple(_grasp_from_msg(grasp) for grasp in each.grasps))
         for each in result.instances
     )
     return Answer(error, bool(result.ambiguous), objects)
+
+
+def camera_place(result: SegmentationResult, camera_pose: Sequence[float]) -> Place:
+    """Return the pose x, y, z [m], qx, qy, qz, qw of the camera in the base.
+
+    Raises:
+        RuntimeError: The grasps are in another frame than the camera's.
+    """
+    if (frame := result.pose_header.frame_id) != result.header.frame_id:
+        raise RuntimeError(f"the grasps are in the node's target_frame {frame!r}: --base-frame")
+    x, y, z, *turn = camera_pose
+    return Place(rotation_of(*turn), np.array([x, y, z]))
 
 
 def _grasp_from_msg(grasp: Any) -> GraspPose:
@@ -308,7 +320,7 @@ class Client:
         self._listener = tf2_ros.TransformListener(self._tf, self.node)
 
     def place(self, base_frame: str, header: Header) -> Place:
-        """Look up where the camera was **when it took the picture**, not where it is now.
+        """Look up where the frame of `pose_header` was **at the image's stamp**, not now.
 
         Raises:
             Exception: What tf2_ros raises where there is no such transform at that stamp.
@@ -355,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar=("X", "Y", "Z", "QX", "QY", "QZ", "QW"),
         help="of the optical frame in the robot's base [m]",
     )
-    where.add_argument("--base-frame", help="the camera's pose by TF, at the picture's stamp")
+    where.add_argument("--base-frame", help="the grasps brought there by TF, at the image's stamp")
     arguments = parser.parse_args(argv)
     rclpy.init()
     client = Client()
@@ -369,10 +381,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{decision.step.value} {decision.detail}".rstrip())
             return 2 if decision.step is Step.FAILED else 1
         if arguments.base_frame:
-            place = client.place(arguments.base_frame, result.header)
+            place = client.place(arguments.base_frame, result.pose_header)
         else:
-            x, y, z, *turn = arguments.camera_pose
-            place = Place(rotation_of(*turn), np.array([x, y, z]))
+            place = camera_place(result, arguments.camera_pose)
         pick(DryRun(), [place.of(grasp) for grasp in decision.grasps])
     except RuntimeError as error:
         print(f"grasp_client: {error}", file=sys.stderr)

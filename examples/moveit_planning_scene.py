@@ -1,7 +1,7 @@
 """Put an answer's objects and grasps into MoveIt 2's planning scene, to be copied.
 
     ros2 run segzero_ros ask "the red mug"        # the node answers on /segzero/result
-    python examples/moveit_planning_scene.py --frame base_link
+    python examples/moveit_planning_scene.py
 
 It hears `~/result` and publishes each object that has a pose as a box (a CollisionObject) to
 `/planning_scene`, under the names `segzero_1`, `segzero_2` …; what the answer before put there is
@@ -9,8 +9,8 @@ taken away. The first object's grasps go out as MoveIt's own `Grasp` messages, w
 Constructor's stages and older pick pipelines read.
 
 Run the node with `target_frame` set to the planning frame, or to any frame of the robot with z up:
-then poses and grasps are in that frame, and the boxes stand upright. A result's header keeps the
-camera's frame, which is why the frame has to be told here too (`--frame`).
+then poses and grasps are in that frame, and the boxes stand upright. The frame is read from the
+result's `pose_header`.
 
 MoveIt is imported only when a message is made, so this file can be read, imported and tested
 without it. It was not run with MoveIt where it was written.
@@ -39,8 +39,8 @@ def collision_object(instance: ObjectInstance, frame_id: str, stamp: Any) -> Any
 
     Args:
         instance: Of a result, with a pose.
-        frame_id: That the node's poses are in: its `target_frame`, or the camera's.
-        stamp: Of the picture.
+        frame_id: Of the result's `pose_header`.
+        stamp: Of the same.
 
     Raises:
         ImportError: moveit_msgs is not installed.
@@ -75,12 +75,11 @@ def removal(number: int, frame_id: str) -> Any:
     return made
 
 
-def planning_scene(result: SegmentationResult, frame_id: str, known: int) -> Any:
+def planning_scene(result: SegmentationResult, known: int) -> Any:
     """Build the moveit_msgs/PlanningScene difference that shows an answer.
 
     Args:
         result: The answer.
-        frame_id: As for `collision_object`.
         known: How many objects the last answer put there.
 
     Raises:
@@ -91,7 +90,8 @@ def planning_scene(result: SegmentationResult, frame_id: str, known: int) -> Any
     scene = PlanningScene(is_diff=True)
     scene.robot_state.is_diff = True
     shown = [each for each in result.instances if each.has_pose]
-    objects = [collision_object(each, frame_id, result.header.stamp) for each in shown]
+    frame_id, stamp = result.pose_header.frame_id, result.pose_header.stamp
+    objects = [collision_object(each, frame_id, stamp) for each in shown]
     numbers = {each.id for each in shown}
     objects += [removal(n, frame_id) for n in range(1, known + 1) if n not in numbers]
     scene.world.collision_objects = objects
@@ -113,7 +113,7 @@ def moveit_grasps(
     Args:
         instance: Of a result.
         frame_id: As for `collision_object`.
-        stamp: Of the picture.
+        stamp: As for `collision_object`.
         finger_joints: Of the gripper; each moves by half the opening.
 
     Raises:
@@ -160,29 +160,28 @@ class SceneKeeper:
 
     Args:
         node: Of rclpy; it must be spun.
-        frame_id: The node's `target_frame`; empty: the camera's, as in the result.
         on_grasps: Called with the grasps of each answer's first object that has any.
     """
 
-    def __init__(self, node: Any, frame_id: str, on_grasps: Callable[[list[Any]], object]) -> None:
+    def __init__(self, node: Any, on_grasps: Callable[[list[Any]], object]) -> None:
         from moveit_msgs.msg import PlanningScene
 
         from segzero_ros import qos
         from segzero_ros.msg import SegmentationResult
 
-        self._frame_id, self._on_grasps, self._known = frame_id, on_grasps, 0
+        self._on_grasps, self._known = on_grasps, 0
         self._scenes = node.create_publisher(PlanningScene, "/planning_scene", 10)
         node.create_subscription(SegmentationResult, "/segzero/result", self._show, qos.RESULT)
 
     def _show(self, result: SegmentationResult) -> None:
         if result.error_code:
             return  # what was known before still stands there
-        frame_id = self._frame_id or result.header.frame_id
-        self._scenes.publish(planning_scene(result, frame_id, self._known))
+        self._scenes.publish(planning_scene(result, self._known))
         self._known = max([self._known, *(each.id for each in result.instances)])
         for instance in result.instances:
             if instance.grasps:
-                self._on_grasps(moveit_grasps(instance, frame_id, result.header.stamp))
+                header = result.pose_header
+                self._on_grasps(moveit_grasps(instance, header.frame_id, header.stamp))
                 return
 
 
@@ -191,14 +190,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--frame", default="", help="the node's target_frame")
-    arguments = parser.parse_args(argv)
+    parser.parse_args(argv)
     import rclpy
 
     rclpy.init()
     node = rclpy.create_node("segzero_planning_scene")
     try:
-        keeper = SceneKeeper(node, arguments.frame, lambda grasps: print(f"{len(grasps)} grasps"))
+        keeper = SceneKeeper(node, lambda grasps: print(f"{len(grasps)} grasps"))
         assert keeper is not None  # it lives as long as the node is spun
         rclpy.spin(node)
     except ImportError as error:

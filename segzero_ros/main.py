@@ -18,7 +18,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from segzero_core.errors import ConfigError
 from segzero_ros.executor import ExecutorThread
-from segzero_ros.node import SegZeroNode, load_pipeline
+from segzero_ros.node import SegZeroNode
+from segzero_ros.queries.answer import load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
 """Lifecycle node that answers queries about the latest camera image.
 
-It only wires: subscriptions (camera/) fill the image buffer, queries/ takes queries and has the
-model answer them, spatial/ measures the objects, messages/ builds what publishers.py publishes,
-tracking.py follows the objects afterwards, diagnostics/ reports state and health.
+It only wires: camera/ fills the image buffer, queries/ has the model answer queries, spatial/
+measures the objects, messages/ builds what publishers.py publishes, tracking.py tracks the
+objects afterwards, diagnostics/ reports state and health.
 
 Threads: the executor's, in which all callbacks return at once; the model's and the one that
 watches it; one for each transition; one that draws the overlay; one that tracks objects.
@@ -32,6 +32,7 @@ from segzero_ros.msg import Status
 from segzero_ros.parameters import check_change, declare_parameters, read_config
 from segzero_ros.publishers import Publishers
 from segzero_ros.queries.action_server import SegmentServer
+from segzero_ros.queries.answer import Pipeline, load_pipeline
 from segzero_ros.queries.manager import QueryManager
 from segzero_ros.spatial.pose_estimator import PoseEstimator
 from segzero_ros.spatial.transforms import Transforms
@@ -41,28 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from segzero_ros.parameters import NodeConfig
-    from segzero_ros.queries.answer import Pipeline
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
 DIAGNOSTICS_PERIOD_S: Final = 1.0
-
-
-def load_pipeline(config: NodeConfig) -> Pipeline:
-    """Load the model that the parameters name; takes seconds to minutes."""
-    from segzero_core import SegZero
-
-    return SegZero.load(
-        config.model,
-        segmenter=config.segmenter or None,
-        device=config.device,
-        template=config.template or None,
-        max_new_tokens=config.max_new_tokens or None,
-        backend=config.backend,
-        encoder_precision=config.encoder_precision,
-        precision=config.precision,
-        grammar=config.grammar,
-    )
 
 
 class SegZeroNode(ManagedNode):
@@ -126,8 +109,11 @@ class SegZeroNode(ManagedNode):
         )
         endpoints.subscribe(String, "~/query", lambda msg: self.queries.ask(msg.data), qos.QUERY)
         self._actions = SegmentServer(self, self.queries, self._log)
-        self.create_service(Trigger, "~/cancel", self._on_cancel)
-        self.create_service(Trigger, "~/reset_tracking", self._on_reset_tracking)
+        self._offer("~/cancel", self.queries.cancel_all)
+        self._offer(
+            "~/reset_tracking",
+            lambda: "nothing is followed any more" if self._tracking.reset() else NOTHING,
+        )
         # With simulated time that stands still, diagnostics are wanted most.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
@@ -208,24 +194,19 @@ class SegZeroNode(ManagedNode):
         self._health.frame_arrived(frame)
         self._tracking.frame_arrived(frame)
 
-    def _on_cancel(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = True, self.queries.cancel_all()
-        return response
+    def _offer(self, name: str, act: Callable[[], str]) -> None:
+        """Offer a service that acts and answers with what it did."""
 
-    def _on_reset_tracking(
-        self, _: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        response.success = True
-        response.message = "nothing is followed any more" if self._tracking.reset() else NOTHING
-        return response
+        def serve(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            response.success, response.message = True, act()
+            return response
+
+        self.create_service(Trigger, name, serve)
 
     def _may_track(self) -> bool:
-        return (
-            self.queries.is_accepting
-            and self.queries.is_idle
-            and self.output.is_subscribed("tracks")
-            and self.get_parameter("tracking").value
-        )
+        is_idle = self.queries.is_accepting and self.queries.is_idle
+        is_wanted = self.output.is_subscribed("tracks") and self.get_parameter("tracking").value
+        return is_idle and is_wanted
 
     def _on_tracking_state(self, state: str) -> None:
         """Report how the tracking goes, unless there is something else to report."""
@@ -258,13 +239,11 @@ class SegZeroNode(ManagedNode):
                 "tracking": self._tracking.state,
                 "encoder_reason": identity.encoder_reason if identity else "",
             }
-            msg = self._health.to_msg(
-                self.get_fully_qualified_name(),
-                self.get_clock().now().to_msg(),
-                self._status.status,
-                read_config(self).max_image_age_s,
-                facts,
+            name, stamp = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
+            max_age_s = read_config(self).max_image_age_s
+            status = self._status.status
+            self.output.publish_diagnostics(
+                self._health.to_msg(name, stamp, status, max_age_s, facts)
             )
-            self.output.publish_diagnostics(msg)
         except Exception:
             log_defect(self._log, "while writing the diagnostics")

@@ -14,7 +14,7 @@ from segzero_ros import qos
 from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.diagnostics.log_bridge import log_defect
 from segzero_ros.latest_worker import LatestItemWorker
-from segzero_ros.messages.answer import AnswerMessages, answer_to_msgs
+from segzero_ros.messages.answer import answer_to_msgs
 from segzero_ros.messages.detections import Detection2DArray, Detection3DArray
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status, TrackArray
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
     from segzero_ros.parameters import NodeConfig
-    from segzero_ros.queries.answer import Answer
+    from segzero_ros.queries.answer import Answer, AnswerMessages
 
 FAREWELL_TIMEOUT_S: Final = 1.0
 """How long the node stays for subscribers that have not received the last result yet."""

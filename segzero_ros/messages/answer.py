@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segzero_ros.conversions.images import mask_to_msg, msg_from_array
 from segzero_ros.messages.detections import (
@@ -14,25 +13,12 @@ from segzero_ros.messages.detections import (
 from segzero_ros.messages.markers import markers_to_msg
 from segzero_ros.messages.poses import cloud_to_msg, poses_to_msg
 from segzero_ros.messages.result import result_to_msg
+from segzero_ros.queries.answer import AnswerMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from segzero_ros.msg import SegmentationResult
     from segzero_ros.queries.answer import Answer
-
-
-@dataclass(frozen=True, eq=False)
-class AnswerMessages:
-    """What is published about one answer.
-
-    Attributes:
-        result: For ~/result and the action.
-        others: By topic, the images first.
-    """
-
-    result: SegmentationResult
-    others: dict[str, Any] = field(default_factory=dict)
 
 
 def answer_to_msgs(

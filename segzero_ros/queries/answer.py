@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from segzero_core.ambiguity import is_ambiguous
 from segzero_core.errors import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segzero_core.tracking.tracker import Tracker
     from segzero_core.types import ModelIdentity, Result, RgbImage
     from segzero_ros.camera.image_buffer import CameraFrame
+    from segzero_ros.parameters import NodeConfig
     from segzero_ros.queries.job import Job, Query
     from segzero_ros.queries.trace import TraceWriter
     from segzero_ros.spatial.scene import ObjectPoses
@@ -43,6 +44,23 @@ class Pipeline(Protocol):
 
     def new_tracker(self) -> Tracker:
         """Return a tracker for the objects of an answer."""
+
+
+def load_pipeline(config: NodeConfig) -> Pipeline:
+    """Load the model that the parameters name; takes seconds to minutes."""
+    from segzero_core import SegZero
+
+    return SegZero.load(
+        config.model,
+        segmenter=config.segmenter or None,
+        device=config.device,
+        template=config.template or None,
+        max_new_tokens=config.max_new_tokens or None,
+        backend=config.backend,
+        encoder_precision=config.encoder_precision,
+        precision=config.precision,
+        grammar=config.grammar,
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,6 +98,19 @@ class Answer:
     poses: ObjectPoses | None = None
     pose_reason: str = ""
     wait_ms: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerMessages:
+    """What is published about one answer.
+
+    Attributes:
+        result: For ~/result and the action.
+        others: By topic, the images first.
+    """
+
+    result: SegmentationResult
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float) -> Answer:

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
     from segzero_ros.diagnostics.health import Health
     from segzero_ros.diagnostics.status import StatusReporter
-    from segzero_ros.messages.answer import AnswerMessages
     from segzero_ros.parameters import NodeConfig
     from segzero_ros.publishers import Publishers
-    from segzero_ros.queries.answer import Pipeline
+    from segzero_ros.queries.answer import AnswerMessages, Pipeline
     from segzero_ros.spatial.pose_estimator import PoseEstimator
     from segzero_ros.tracking import TrackingWorker
 

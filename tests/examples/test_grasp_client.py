@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from examples.grasp_client import (
     GraspPose,
     Place,
     Step,
+    camera_place,
     decide,
     pick,
     rotation_of,
@@ -122,3 +124,18 @@ def test_a_grasp_is_brought_from_the_camera_to_the_base() -> None:
 def test_a_quaternion_of_length_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="length zero"):
         rotation_of(0.0, 0.0, 0.0, 0.0)
+
+
+def result_in(pose_frame: str) -> Any:
+    return SimpleNamespace(
+        header=SimpleNamespace(frame_id="camera"),
+        pose_header=SimpleNamespace(frame_id=pose_frame),
+    )
+
+
+def test_the_cameras_pose_is_used_for_grasps_in_the_cameras_frame_only() -> None:
+    pose = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0]
+    place = camera_place(result_in("camera"), pose)
+    np.testing.assert_allclose(place.position_m, [1.0, 2.0, 3.0])
+    with pytest.raises(RuntimeError, match="target_frame 'base_link': --base-frame"):
+        camera_place(result_in("base_link"), pose)

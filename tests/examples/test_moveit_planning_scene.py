@@ -49,8 +49,11 @@ def mug(number: int = 1, *, has_pose: bool = True) -> Any:
 
 
 def result_with(*instances: Any) -> Any:
-    header = SimpleNamespace(frame_id="camera", stamp="the picture's")
-    return SimpleNamespace(instances=list(instances), header=header, error_code=0)
+    header = SimpleNamespace(frame_id="camera", stamp="the image's")
+    pose_header = SimpleNamespace(frame_id="base", stamp="the image's")
+    return SimpleNamespace(
+        instances=list(instances), header=header, pose_header=pose_header, error_code=0
+    )
 
 
 def test_without_moveit_the_import_works_and_making_a_message_says_what_is_missing(
@@ -78,7 +81,8 @@ def test_an_object_is_a_box_with_padding_at_its_pose_and_stamp() -> None:
 @pytest.mark.usefixtures("moveit")
 def test_objects_of_the_answer_before_are_taken_away() -> None:
     result = result_with(mug(1), mug(2, has_pose=False))
-    objects = example.planning_scene(result, "base", known=3).world.collision_objects
+    objects = example.planning_scene(result, known=3).world.collision_objects
+    assert {each.header.frame_id for each in objects} == {"base"}
     assert [(each.id, each.operation) for each in objects] == [
         ("segzero_1", Message.ADD),
         ("segzero_2", Message.REMOVE),

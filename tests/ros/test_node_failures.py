@@ -217,7 +217,7 @@ def test_a_model_that_cannot_be_loaded_is_told_to_everybody_who_asks(
 def test_the_real_loader_refuses_a_missing_folder(
     start_node: Callable[..., Any], client: Any
 ) -> None:
-    from segzero_ros.node import load_pipeline
+    from segzero_ros.queries.answer import load_pipeline
 
     start_node(load_pipeline, model="/nowhere/at/all")
     client.connect()
@@ -230,7 +230,7 @@ def test_the_real_loader_refuses_a_damaged_weight_file(
     start_node: Callable[..., Any], client: Any, tmp_path: Path
 ) -> None:
     from segzero_core.testing.tiny_models import save_tiny_model
-    from segzero_ros.node import load_pipeline
+    from segzero_ros.queries.answer import load_pipeline
 
     model = save_tiny_model(tmp_path)
     weights = model / "reasoner" / "model.safetensors"

@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter
 from segzero_core.config import bounds_of, check_settings
 from segzero_core.errors import ConfigError
 from segzero_core.testing.fakes import fake_segzero
-from segzero_ros.node import load_pipeline
 from segzero_ros.parameters import NodeConfig, parameter_table, read_config
+from segzero_ros.queries.answer import load_pipeline
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 FIELDS = dataclasses.fields(NodeConfig)

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from segzero_core.testing.tiny_models import save_tiny_model
 from segzero_ros.msg import SegmentationResult, Status
-from segzero_ros.node import load_pipeline
+from segzero_ros.queries.answer import load_pipeline
 from tests.ros.scripted import SIZE_WH
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
