@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzero_core.testing.tiny_models import save_tiny_reasoner
+from tests.tiny_models import save_tiny_reasoner
 
 
 @pytest.fixture

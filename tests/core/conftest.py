@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with reasoner/ and segmenter/; the reasoner always says `TINY_REPLY`."""
-    from segzero_core.testing.tiny_models import save_tiny_model
+    from tests.tiny_models import save_tiny_model
 
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 

@@ -42,7 +42,7 @@ from segzero_core.testing.fakes import (
     fake_description,
     fake_segzero,
 )
-from segzero_core.testing.tiny_models import TINY_REPLY
+from tests.tiny_models import TINY_REPLY
 
 MUG = '{"bbox_2d": [10, 20, 30, 40], "point_2d": [15, 25]}'
 REPLY = f"<think>It is red.</think><answer>[{MUG}]</answer>"

@@ -23,7 +23,7 @@ from segzero_core.errors import is_out_of_memory
 from segzero_core.qwen_vl.language_model import MEMORY_STEP
 from segzero_core.segmenter.encoder_parity import mask_agreement
 from segzero_core.segmenter.encoder_selection import choose_encoder
-from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_model
+from tests.tiny_models import TINY_REPLY, save_tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

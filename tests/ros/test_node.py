@@ -323,8 +323,8 @@ def test_the_real_model_code_answers_on_the_graph(
     start_node: Callable[..., Any], client: Any, tmp_path: Path
 ) -> None:
     """Qwen2.5-VL and SAM 2 of a few thousand weights, through the loader that users get."""
-    from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_model
     from segzero_ros.queries.answer import load_pipeline
+    from tests.tiny_models import TINY_REPLY, save_tiny_model
 
     node = start_node(load_pipeline, model=str(save_tiny_model(tmp_path)), device="cpu")
     client.connect()

@@ -229,8 +229,8 @@ def test_the_real_loader_refuses_a_missing_folder(
 def test_the_real_loader_refuses_a_damaged_weight_file(
     start_node: Callable[..., Any], client: Any, tmp_path: Path
 ) -> None:
-    from segzero_core.testing.tiny_models import save_tiny_model
     from segzero_ros.queries.answer import load_pipeline
+    from tests.tiny_models import save_tiny_model
 
     model = save_tiny_model(tmp_path)
     weights = model / "reasoner" / "model.safetensors"

@@ -12,7 +12,7 @@ import torch
 from segzero_core import ConfigError, ModelLoadError, load_segmenter
 from segzero_core.checkpoints.sam2_architecture import build_sam2, config_text, state_shapes
 from segzero_core.checkpoints.sam2_checkpoint import package_config
-from segzero_core.testing.tiny_models import save_tiny_segmenter, tiny_sam2_config
+from tests.tiny_models import save_tiny_segmenter, tiny_sam2_config
 
 SAM2 = "sam2.modeling.sam2_base.SAM2Base"
 

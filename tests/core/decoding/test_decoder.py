@@ -15,7 +15,7 @@ from segzero_core import ConfigError, QwenReasoner, RgbImage, load_image
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, build_messages
 from segzero_core.reasoner.base import squash
-from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_reasoner
+from tests.tiny_models import TINY_REPLY, save_tiny_reasoner
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ("the red mug", "every mug", "something to drive a nail with")

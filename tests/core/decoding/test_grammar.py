@@ -20,7 +20,7 @@ from segzero_core.prompt import (
     SINGLE_OBJECT,
     SINGLE_OBJECT_DIRECT,
 )
-from segzero_core.testing.tiny_models import save_tiny_reasoner
+from tests.tiny_models import save_tiny_reasoner
 
 ROOT = Path(__file__).parents[3]
 FRAME_WH = (120, 80)

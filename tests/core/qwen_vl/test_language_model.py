@@ -13,7 +13,7 @@ from segzero_core.qwen_vl.language_model import (
     join,
     multimodal_positions,
 )
-from segzero_core.testing.tiny_models import _config, _tokenizer
+from tests.tiny_models import _config, _tokenizer
 
 IMAGE, GRID_WH = 261, (4, 3)
 

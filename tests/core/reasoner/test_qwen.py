@@ -29,7 +29,7 @@ from segzero_core import (
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.decoding.token_stream import Detokenizer
 from segzero_core.reasoner.base import squash
-from segzero_core.testing.tiny_models import TINY_REPLY, save_tiny_reasoner
+from tests.tiny_models import TINY_REPLY, save_tiny_reasoner
 
 
 def load(folder: Path, **options: Any) -> QwenReasoner:

@@ -31,7 +31,7 @@ from segzero_core.checkpoints.sam2_architecture import build_sam2
 from segzero_core.checkpoints.sam2_checkpoint import package_config
 from segzero_core.encoders.base import Embedding
 from segzero_core.segmenter.sam2 import LoadedSegmenter
-from segzero_core.testing.tiny_models import save_tiny_segmenter
+from tests.tiny_models import save_tiny_segmenter
 
 PROMPTS = [
     ObjectPrompt(Box(10, 5, 50, 40), (Point(30, 20),)),

@@ -13,10 +13,10 @@ from lifecycle_msgs.msg import Transition
 from std_srvs.srv import Trigger
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from segzero_core.testing.tiny_models import save_tiny_model
 from segzero_ros.msg import SegmentationResult, Status
 from segzero_ros.queries.answer import load_pipeline
 from tests.ros.scripted import SIZE_WH
+from tests.tiny_models import save_tiny_model
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE = Transition.TRANSITION_ACTIVATE

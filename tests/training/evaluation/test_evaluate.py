@@ -19,8 +19,8 @@ from segzero_core.testing.fakes import (
     ScriptedReasoner,
     fake_description,
 )
-from segzero_core.testing.tiny_models import save_tiny_model
 from segzero_core.types import ModelIdentity
+from tests.tiny_models import save_tiny_model
 from training.data.rendered_scenes import open_scenes
 from training.evaluation import segmenter
 from training.evaluation.batch_inference import load_with_batches

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from segzero_core.testing.tiny_models import TINY_SEEN_WH, save_tiny_model
+from tests.tiny_models import TINY_SEEN_WH, save_tiny_model
 from training.evaluation.retention.__main__ import main
 from training.evaluation.retention.benchmarks import open_benchmark
 from training.evaluation.retention.metrics import (
