@@ -47,7 +47,7 @@ from segzero_core.depth import (
     depth_in_meters,
     measure_object,
 )
-from worlds.tabletop.camera import Camera, Picture
+from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.cell import Cell, Lift
 from worlds.tabletop.hand import GRASP_SETTINGS
 from worlds.tabletop.render import Stage, stage_scene, stage_single
@@ -70,10 +70,10 @@ class Masks:
     error: str = ""
 
 
-Segmenting = Callable[[Picture, Query], Masks]
+Segmenting = Callable[[RenderedImage, Query], Masks]
 
 
-def true_masks(picture: Picture, query: Query) -> Masks:
+def true_masks(picture: RenderedImage, query: Query) -> Masks:
     """Take the masks that the renderer knows."""
     masks = np.array([picture.instances == each for each in query.ids], np.bool_)
     return Masks(masks, np.ones(len(masks), np.float32))
@@ -82,7 +82,7 @@ def true_masks(picture: Picture, query: Query) -> Masks:
 def answers_of(pipeline: SegZero) -> Segmenting:
     """Let a model answer, as the node does."""
 
-    def segment(picture: Picture, query: Query) -> Masks:
+    def segment(picture: RenderedImage, query: Query) -> Masks:
         try:
             result = pipeline.segment(picture.color, query.text)
         except SegZeroError as error:
@@ -102,7 +102,7 @@ def camera_of(stage: Stage) -> CameraModel:
     return CameraModel(k, (), stage.scene.image_size_wh)
 
 
-def answer_of(found: Masks, picture: Picture, camera: CameraModel) -> Answer:
+def answer_of(found: Masks, picture: RenderedImage, camera: CameraModel) -> Answer:
     """Find grasps for masks, as the node does; an object without depth has none."""
     depth_m, config = depth_in_meters(picture.depth_mm, "16UC1"), GraspConfig(**GRASP_SETTINGS)
     objects = []
@@ -149,7 +149,7 @@ def try_out(stage: Stage, query: Query, camera: Camera, segment: Segmenting) -> 
         "seed": stage.scene.seed,
         "kind": query.kind,
         "query": query.text,
-        "things": [stage.world.things[each - 1].kind for each in query.ids],
+        "things": [stage.world.objects[each - 1].kind for each in query.ids],
         "step": step.name,
         "iou": round(overlap, 3),
         "cause": cause_of(query, step, lift, thing, overlap),
@@ -208,14 +208,14 @@ def questions(
 
 
 def _is_whole(stage: Stage, thing: int) -> bool:
-    return border_pixels(stage.picture.instances == thing) <= MAX_BORDER_PX
+    return border_pixels(stage.image.instances == thing) <= MAX_BORDER_PX
 
 
 def singles(camera: Camera, seed: int, count: int) -> Iterator[tuple[Stage, Query]]:
     """Yield tables with one thing, and what stands in for a question."""
     for number in range(count):
         stage = stage_single(camera, seed + number)
-        kind = stage.world.things[0].kind
+        kind = stage.world.objects[0].kind
         yield stage, Query(kind, f"the {kind}", (1,))
 
 

@@ -46,7 +46,7 @@ from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.executor import ExecutorThread
 from segzero_ros.msg import SegmentationResult, Status
 from segzero_ros.ros_domain import isolated_environment
-from worlds.tabletop.camera import Camera, Picture
+from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.cell import Cell, MotionError
 from worlds.tabletop.hand import GRASP_SETTINGS
 from worlds.tabletop.render import Stage, stage_scene
@@ -86,7 +86,7 @@ class CellCamera:
         context: Of rclpy.
     """
 
-    def __init__(self, stage: Stage, picture: Picture, context: rclpy.Context) -> None:
+    def __init__(self, stage: Stage, picture: RenderedImage, context: rclpy.Context) -> None:
         self._node = Node("cell_camera", context=context)
         self._info, self._picture = _calibration(stage), picture
         self.states: queue.SimpleQueue[Status] = queue.SimpleQueue()
@@ -242,7 +242,7 @@ def meant_ids(stage: Stage, query: str) -> tuple[int, ...] | None:
 
 
 def carry_out(
-    cell: Cell, stage: Stage, picture: Picture, result: SegmentationResult, film: Film | None
+    cell: Cell, stage: Stage, picture: RenderedImage, result: SegmentationResult, film: Film | None
 ) -> bool:
     """Do what the answer says, and tell whether it was right."""
     decision = decide(answer_from_msg(result))
@@ -264,7 +264,7 @@ def carry_out(
     print(f"  grasping at x {x:.3f} y {y:.3f} z {z:.3f} m, {1000 * best.width_m:.0f} mm open")
     step = pick(cell, [place.of(grasp) for grasp in decision.grasps])
     lift = cell.hold()
-    names = [f"{thing.color} {thing.kind}" for thing in stage.world.things]
+    names = [f"{thing.color} {thing.kind}" for thing in stage.world.objects]
     lifted = " and ".join(names[i] for i in lift.lifted) or "nothing"
     others = ", ".join(names[i] for i in lift.disturbed)
     print(f"  {step.value}; lifted: {lifted}" + (f"; also rose: {others}" if others else ""))

@@ -1,4 +1,4 @@
-"""A synthetic table with everyday things: pictures, depth, true masks, and questions about them.
+"""A synthetic table with everyday objects: images, depth, true masks, and questions about them.
 
 Stands alone (MuJoCo, numpy, Pillow); training, tests and the demo use it. Importing it loads no
 renderer.

@@ -1,4 +1,4 @@
-"""Takes pictures of a settled table: colour, depth and which object each pixel shows."""
+"""Takes images of a settled table: color, depth and which object each pixel shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from worlds.tabletop.simulator import mujoco
 from worlds.tabletop.world import IMAGE_SIZE_WH, World
 
-_ALONE_SCALE = 4  # things alone are drawn at a quarter of the size: only their area counts
+_ALONE_SCALE = 4  # objects alone are drawn at a quarter of the size: only their area counts
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class CameraPose:
         return x, y, z, w
 
     def intrinsics(self, size_wh: tuple[int, int] = IMAGE_SIZE_WH) -> dict[str, float]:
-        """Pinhole parameters [px]; square pixels, centre in the middle of the picture."""
+        """Pinhole parameters [px]; square pixels, center in the middle of the image."""
         focal = size_wh[1] / 2 / math.tan(self.fov_y_rad / 2)
         return {"fx": focal, "fy": focal, "cx": size_wh[0] / 2, "cy": size_wh[1] / 2}
 
 
 @dataclass(frozen=True)
-class Picture:
+class RenderedImage:
     """One view.
 
     Attributes:
         color: uint8 [H, W, 3] RGB.
         depth_mm: uint16 [H, W]; 0 beyond 65 m.
-        instances: uint16 [H, W]; i + 1 where `world.things[i]` is seen, else 0.
+        instances: uint16 [H, W]; i + 1 where `world.objects[i]` is seen, else 0.
     """
 
     color: NDArray[np.uint8]
@@ -50,12 +50,12 @@ class Picture:
     instances: NDArray[np.uint16]
 
 
-def sample_camera(rng: np.random.Generator, centre_m: NDArray[np.float64]) -> CameraPose:
-    """A camera that looks at the middle of the things from a person's or a robot's height."""
+def sample_camera(rng: np.random.Generator, center_m: NDArray[np.float64]) -> CameraPose:
+    """A camera that looks at the middle of the objects from a person's or a robot's height."""
     azimuth = rng.uniform(0, 2 * math.pi)
     elevation = math.radians(rng.uniform(28, 64))
     distance = rng.uniform(0.56, 0.74)
-    target = centre_m + rng.uniform(-0.04, 0.04, 3) * [1, 1, 0.3]
+    target = center_m + rng.uniform(-0.04, 0.04, 3) * [1, 1, 0.3]
     away = np.array(
         [
             math.cos(elevation) * math.cos(azimuth),
@@ -105,20 +105,20 @@ class Camera:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def shoot(self, world: World, pose: CameraPose) -> Picture:
-        """Colour, depth and instances of one view."""
+    def shoot(self, world: World, pose: CameraPose) -> RenderedImage:
+        """Color, depth and instances of one view."""
         with _Drawing(world, pose) as drawing:
             color, depth = drawing.color_and_depth()
-            return Picture(color, depth, drawing.instances())
+            return RenderedImage(color, depth, drawing.instances())
 
     def shoot_with_areas(
         self, world: World, pose: CameraPose
-    ) -> tuple[Picture, NDArray[np.float64]]:
-        """The view, and per thing the pixels that it would cover if it stood there alone."""
+    ) -> tuple[RenderedImage, NDArray[np.float64]]:
+        """The view, and per object the pixels that it would cover if it stood there alone."""
         with _Drawing(world, pose) as drawing:
             color, depth = drawing.color_and_depth()
-            picture = Picture(color, depth, drawing.instances())
-            return picture, drawing.areas_alone()
+            image = RenderedImage(color, depth, drawing.instances())
+            return image, drawing.areas_alone()
 
 
 class _Drawing:
@@ -132,9 +132,9 @@ class _Drawing:
         self._context = mujoco.MjrContext(world.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._pose = pose
-        thing_of_body = {body: i for i, body in enumerate(world.bodies)}
-        self._thing_of_geom = np.array(
-            [thing_of_body.get(int(body), -1) for body in world.model.geom_bodyid]
+        object_of_body = {body: i for i, body in enumerate(world.bodies)}
+        self._object_of_geom = np.array(
+            [object_of_body.get(int(body), -1) for body in world.model.geom_bodyid]
         )
         self._fill()
 
@@ -147,8 +147,8 @@ class _Drawing:
     def color_and_depth(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         color, depth = self._draw(IMAGE_SIZE_WH)
         near, far = self._scene.camera[0].frustum_near, self._scene.camera[0].frustum_far
-        metres = near / (1 - depth.astype(np.float64) * (1 - near / far))
-        millimetres = np.rint(metres * 1000)
+        meters = near / (1 - depth.astype(np.float64) * (1 - near / far))
+        millimetres = np.rint(meters * 1000)
         return color, np.where(millimetres < 65535, millimetres, 0).astype(np.uint16)
 
     def instances(self, scale: int = 1) -> NDArray[np.uint16]:
@@ -162,7 +162,7 @@ class _Drawing:
         value_of = np.zeros(self._scene.ngeom + 1, dtype=np.uint16)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
-                value_of[geom.segid + 1] = self._thing_of_geom[geom.objid] + 1
+                value_of[geom.segid + 1] = self._object_of_geom[geom.objid] + 1
         return value_of[np.minimum(drawn, self._scene.ngeom)]
 
     def areas_alone(self) -> NDArray[np.float64]:
@@ -170,7 +170,7 @@ class _Drawing:
         rgba = self._world.model.geom_rgba
         kept = rgba[:, 3].copy()
         for i in range(len(areas)):
-            rgba[:, 3] = np.where((self._thing_of_geom == i), kept, 0)
+            rgba[:, 3] = np.where((self._object_of_geom == i), kept, 0)
             self._fill()
             areas[i] = np.count_nonzero(self.instances(_ALONE_SCALE)) * _ALONE_SCALE**2
         rgba[:, 3] = kept

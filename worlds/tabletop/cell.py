@@ -1,12 +1,12 @@
-"""A robot's cell: the table with its things, a gripper that acts by physics, and an RGB-D camera.
+"""A robot's cell: the table with its objects, a gripper that acts by physics, and an RGB-D camera.
 
     cell = Cell(stage.world)
     cell.move_to(position_m, rotation)
     cell.close()
     cell.move_to(higher_m, rotation)
-    cell.hold().lifted  # which things are 10 cm up and stay there
+    cell.hold().lifted  # which objects are 10 cm up and stay there
 
-Things are held by friction alone, with a coefficient of at most 1. Where a kind's solids are
+Objects are held by friction alone, with a coefficient of at most 1. Where a kind's solids are
 coarser than what is seen of it (a mug is a full cylinder to `worlds.tabletop.world`), the cell
 collides with what is seen: a finger can go into the mug.
 """
@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.tabletop.camera import Camera, CameraPose, Picture
+from worlds.tabletop.camera import Camera, CameraPose, RenderedImage
 from worlds.tabletop.hand import AXES, OPENING_M, add_hand
 from worlds.tabletop.simulator import mujoco
 from worlds.tabletop.world import SOLID_GROUP, World
@@ -31,11 +31,11 @@ AS_SEEN: Final = frozenset({"mug", "bowl", "scissors", "hammer"})
 HOME_M: Final = (0.0, -2.2, 0.9)
 """Where the hand waits: out of the camera's sight, and its shadow off the table."""
 LIFTED_M: Final = 0.10
-"""So far up a thing counts as lifted."""
+"""So far up an object counts as lifted."""
 HELD_S: Final = 1.0
 """So long it must stay there."""
 DISTURBED_M: Final = 0.03
-"""No other thing may rise by more meanwhile."""
+"""No other object may rise by more meanwhile."""
 
 _TIME_STEP_S: Final = 0.002
 _CALM_S: Final = 0.3
@@ -56,8 +56,8 @@ class Lift:
     """What a second of holding showed.
 
     Attributes:
-        lifted: Indices of the things that were up all the time and touched nothing but the hand.
-        disturbed: Indices of the other things that rose.
+        lifted: Indices of the objects that were up all the time and touched nothing but the hand.
+        disturbed: Indices of the other objects that rose.
     """
 
     lifted: tuple[int, ...]
@@ -88,18 +88,18 @@ class Cell:
         option.impratio = 10.0  # contacts creep less under a steady load
         # What lies still costs nothing until something touches it.
         option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
-        for i, thing in enumerate(stage_world.things):
-            if thing.kind in AS_SEEN:
+        for i, item in enumerate(stage_world.objects):
+            if item.kind in AS_SEEN:
                 _collide_as_seen(spec.body(f"thing{i}"))
         add_hand(spec, HOME_M)
         model = spec.compile()
         data = mujoco.MjData(model)
-        bodies = tuple(model.body(f"thing{i}").id for i in range(len(stage_world.things)))
+        bodies = tuple(model.body(f"thing{i}").id for i in range(len(stage_world.objects)))
         for here, there in zip(bodies, stage_world.bodies, strict=True):
             at, old = model.body_jntadr[here], stage_world.model.body_jntadr[there]
             start, source = model.jnt_qposadr[at], stage_world.model.jnt_qposadr[old]
             data.qpos[start : start + 7] = stage_world.data.qpos[source : source + 7]
-        self.world = World(model, data, stage_world.things, bodies, spec)
+        self.world = World(model, data, stage_world.objects, bodies, spec)
         self._servo = {name: model.actuator(f"hand_{name}").id for name in AXES}
         self._jaw = [model.actuator(f"finger_{side}").id for side in ("right", "left")]
         self._hand_bodies = {
@@ -117,8 +117,8 @@ class Cell:
         """Simulated time since the start [s]."""
         return float(self.world.data.time)
 
-    def shoot(self, camera: Camera, pose: CameraPose) -> Picture:
-        """Take a picture of the cell as it is."""
+    def shoot(self, camera: Camera, pose: CameraPose) -> RenderedImage:
+        """Take an image of the cell as it is."""
         return camera.shoot(self.world, pose)
 
     def open(self, width_m: float) -> None:
@@ -216,7 +216,7 @@ class Cell:
         return np.array(self.world.data.xpos[list(self.world.bodies), 2])
 
     def _resting(self) -> NDArray[np.bool_]:
-        """Return bool [things]: which touch anything but the hand."""
+        """Return bool [objects]: which touch anything but the hand."""
         data, model = self.world.data, self.world.model
         number = {body: i for i, body in enumerate(self.world.bodies)}
         resting = np.zeros(len(number), np.bool_)
@@ -233,7 +233,7 @@ def _indices(flags: NDArray[np.bool_]) -> tuple[int, ...]:
 
 
 def _collide_as_seen(body: mujoco.MjsBody) -> None:
-    """Let a thing collide with its visible parts; its mass stays that of its solids."""
+    """Let an object collide with its visible parts; its mass stays that of its solids."""
     for geom in body.geoms:
         touches = int(geom.group != SOLID_GROUP)
         geom.contype = geom.conaffinity = touches

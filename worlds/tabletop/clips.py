@@ -1,7 +1,7 @@
 """Films tables: `python -m worlds.tabletop.clips --seed S --count N --frames 60 --out DIR`.
 
 Clip `i` has the seed S + i and depends on nothing else; seeds are split as those of
-`worlds.tabletop.render` are. The camera moves all the time. One thing, the target, is in the
+`worlds.tabletop.render` are. The camera moves all the time. One object, the target, is in the
 middle of what happens, two seconds for each event: it is pushed, an arm passes between it and the
 camera, or the camera turns away from it and back.
 """
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from worlds.tabletop.camera import Camera, CameraPose, Picture, look_at, sample_camera
+from worlds.tabletop.camera import Camera, CameraPose, RenderedImage, look_at, sample_camera
 from worlds.tabletop.scene import split_of_seed
 from worlds.tabletop.simulator import mujoco
-from worlds.tabletop.world import MIN_OBJECTS, World, build_world, sample_things
+from worlds.tabletop.world import MIN_OBJECTS, World, build_world, sample_objects
 
 FORMAT: Final = 1
 FILE_NAME: Final = "clip.json"
@@ -41,7 +41,7 @@ _ARM_RGB = ((0.85, 0.62, 0.50), (0.45, 0.30, 0.22), (0.35, 0.36, 0.40), (0.15, 0
 _ARM_REACH_M = 0.32  # how far to the side of the line of sight the arm begins
 _PUSH_SPEED_M_S = (0.06, 0.16)
 _PUSH_RESPONSE_PER_S = 60.0  # how fast the pushing force corrects the speed
-_LIFT = 0.6  # share of the weight that a push carries, so that things slide and do not tip
+_LIFT = 0.6  # share of the weight that a push carries, so that objects slide and do not tip
 _LEAVE_RAD = (0.75, 1.05)
 _GRAVITY_M_S2 = 9.81
 
@@ -57,7 +57,7 @@ class ClipEvent:
 
 @dataclass(frozen=True)
 class ClipObject:
-    """A thing on the table; `id` is the value of its pixels in the instances pictures."""
+    """An object on the table; `id` is the value of its pixels in the instances images."""
 
     id: int
     kind: str
@@ -70,9 +70,9 @@ class Clip:
 
     Attributes:
         seed: The seed that makes it again, together with frames and rate.
-        frames: Number of pictures.
-        rate_hz: Pictures a second.
-        target: Id of the object that the events happen to; well visible in the first picture.
+        frames: Number of images.
+        rate_hz: Images a second.
+        target: Id of the object that the events happen to; well visible in the first image.
         objects: In order of their ids.
         events: In order of time.
     """
@@ -114,10 +114,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class _Path:
-    """How the camera moves: around the things, with a hand's unsteadiness."""
+    """How the camera moves: around the objects, with a hand's unsteadiness."""
 
     start: CameraPose
-    centre_m: NDArray[np.float64]
+    center_m: NDArray[np.float64]
     turn_rad_s: float
     approach_m_s: float
     sway_rad: NDArray[np.float64]  # amplitude of azimuth, elevation and roll
@@ -125,7 +125,7 @@ class _Path:
 
     def pose(self, time_s: float, turned_away_rad: float) -> CameraPose:
         """Where the camera is at a moment, looking to the side by an angle."""
-        offset = self.start.position_m - self.centre_m
+        offset = self.start.position_m - self.center_m
         distance = float(np.linalg.norm(offset))
         sway = self.sway_rad * (np.sin(1.7 * time_s + self.phase) - np.sin(self.phase))
         azimuth = math.atan2(offset[1], offset[0]) + self.turn_rad_s * time_s + sway[0]
@@ -144,34 +144,36 @@ class _Path:
             [away[0] * cos - away[1] * sin, away[0] * sin + away[1] * cos, away[2]]
         )
         return CameraPose(
-            self.centre_m + distance * away, look_at(forward, float(sway[2])), self.start.fov_y_rad
+            self.center_m + distance * away, look_at(forward, float(sway[2])), self.start.fov_y_rad
         )
 
 
-def film(camera: Camera, seed: int, frames: int, rate_hz: float) -> tuple[Clip, Iterator[Picture]]:
+def film(
+    camera: Camera, seed: int, frames: int, rate_hz: float
+) -> tuple[Clip, Iterator[RenderedImage]]:
     """Make the clip of a seed.
 
     Args:
-        camera: Takes the pictures.
+        camera: Takes the images.
         seed: Decides everything, together with the two numbers that follow.
-        frames: How many pictures.
+        frames: How many images.
         rate_hz: How many of them a second.
 
     Returns:
-        What the clip is, and its pictures, which are taken one by one.
+        What the clip is, and its images, which are taken one by one.
 
     Raises:
-        RuntimeError: No table of this seed has a thing that can be seen well.
+        RuntimeError: No table of this seed has an object that can be seen well.
     """
     test = split_of_seed(seed) == "test"
     for attempt in range(_MAX_WORLDS):
         rng = np.random.default_rng((seed, attempt, 7))
-        world = build_world(rng, sample_things(rng, with_test_only=test), _add_arm(rng))
-        if world is None or len(world.things) < MIN_OBJECTS or not _all_on_table(world):
+        world = build_world(rng, sample_objects(rng, with_test_only=test), _add_arm(rng))
+        if world is None or len(world.objects) < MIN_OBJECTS or not world.is_on_table:
             continue
-        centre = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
+        center = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
         for _ in range(_CAMERAS_PER_WORLD):
-            path = _sample_path(rng, centre)
+            path = _sample_path(rng, center)
             targets = _clear_objects(camera.shoot(world, path.pose(0.0, 0.0)).instances)
             if targets:
                 clip = _describe(rng, seed, world, int(rng.choice(targets)), frames, rate_hz)
@@ -179,11 +181,11 @@ def film(camera: Camera, seed: int, frames: int, rate_hz: float) -> tuple[Clip, 
     raise RuntimeError(f"seed {seed}: nothing is seen well on {_MAX_WORLDS} tables")
 
 
-def _sample_path(rng: np.random.Generator, centre_m: NDArray[np.float64]) -> _Path:
-    start = sample_camera(rng, centre_m)
+def _sample_path(rng: np.random.Generator, center_m: NDArray[np.float64]) -> _Path:
+    start = sample_camera(rng, center_m)
     return _Path(
         start,
-        centre_m + rng.uniform(-0.03, 0.03, 3) * [1, 1, 0.3],
+        center_m + rng.uniform(-0.03, 0.03, 3) * [1, 1, 0.3],
         turn_rad_s=rng.uniform(-0.16, 0.16),
         approach_m_s=rng.uniform(-0.02, 0.02),
         sway_rad=rng.uniform(0.0, 0.05, 3),
@@ -191,13 +193,8 @@ def _sample_path(rng: np.random.Generator, centre_m: NDArray[np.float64]) -> _Pa
     )
 
 
-def _all_on_table(world: World) -> bool:
-    heights = [world.data.xpos[body][2] for body in world.bodies]
-    return min(heights) > 0 and max(heights) < 0.3
-
-
 def _clear_objects(instances: NDArray[np.uint16]) -> list[int]:
-    """Ids of the things that are large enough and wholly inside the picture."""
+    """Ids of the objects that are large enough and wholly inside the image."""
     inner = instances[1:-1, 1:-1]
     areas = np.bincount(instances.ravel(), minlength=2)
     found = np.flatnonzero(areas[1:] >= MIN_TARGET_PX) + 1
@@ -219,13 +216,13 @@ def _describe(
         ClipEvent(kind, i * length, min(frames, (i + 1) * length))
         for i, kind in enumerate(kinds[:count])
     ]
-    objects = [ClipObject(i + 1, thing.kind, thing.color) for i, thing in enumerate(world.things)]
+    objects = [ClipObject(i + 1, item.kind, item.color) for i, item in enumerate(world.objects)]
     return Clip(seed, frames, rate_hz, target, tuple(objects), tuple(events))
 
 
 def _shoot(
     camera: Camera, world: World, path: _Path, clip: Clip, rng: np.random.Generator
-) -> Iterator[Picture]:
+) -> Iterator[RenderedImage]:
     body = world.bodies[clip.target - 1]
     steps = max(1, round(1 / clip.rate_hz / world.model.opt.timestep))
     side = float(rng.choice((-1.0, 1.0)))
@@ -263,7 +260,7 @@ def _push_velocity(rng: np.random.Generator, place_m: NDArray[np.float64]) -> ND
 
 
 def _push(world: World, body: int, velocity: NDArray[np.float64] | None) -> None:
-    """Put the force of a hand that moves at a velocity onto a body, through its centre."""
+    """Put the force of a hand that moves at a velocity onto a body, through its center."""
     force = world.data.xfrc_applied[body]
     force[:] = 0
     if velocity is None:
@@ -315,12 +312,12 @@ def _place_arm(
     world.data.mocap_pos[0] = place
 
 
-def save_clip(folder: Path, clip: Clip, pictures: Iterator[Picture]) -> None:
+def save_clip(folder: Path, clip: Clip, images: Iterator[RenderedImage]) -> None:
     """Write one clip; `clip.json` comes last, so that its presence means complete."""
     for name in ("color", "instances"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for frame, picture in enumerate(pictures):
-        for name, pixels in (("color", picture.color), ("instances", picture.instances)):
+    for frame, image in enumerate(images):
+        for name, pixels in (("color", image.color), ("instances", image.instances)):
             path = folder / name / f"{frame:04d}.png"
             Image.fromarray(pixels.astype(np.uint8)).save(path, compress_level=_PNG_LEVEL)
     (folder / FILE_NAME).write_text(clip.to_json() + "\n", encoding="utf-8")
@@ -337,13 +334,13 @@ def load_clip(folder: Path) -> Clip:
 
 
 def load_frame(folder: Path, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read one picture of a clip.
+    """Read one image of a clip.
 
     Returns:
-        Colour uint8 [H, W, 3] RGB, and instances uint8 [H, W] (0 = none, else the object's id).
+        Color uint8 [H, W, 3] RGB, and instances uint8 [H, W] (0 = none, else the object's id).
 
     Raises:
-        OSError: A file is missing or is no picture.
+        OSError: A file is missing or is no image.
     """
     color = np.array(Image.open(folder / "color" / f"{frame:04d}.png").convert("RGB"))
     return color, np.array(Image.open(folder / "instances" / f"{frame:04d}.png"))
@@ -354,8 +351,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m worlds.tabletop.clips", description=__doc__)
     parser.add_argument("--seed", type=int, required=True, help="seed of the first clip (>= 0)")
     parser.add_argument("--count", type=int, required=True, help="number of clips (>= 1)")
-    parser.add_argument("--frames", type=int, default=60, help="pictures in each (>= 2)")
-    parser.add_argument("--rate", type=float, default=RATE_HZ, help="pictures a second")
+    parser.add_argument("--frames", type=int, default=60, help="images in each (>= 2)")
+    parser.add_argument("--rate", type=float, default=RATE_HZ, help="images a second")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     args = parser.parse_args(argv)
     if args.seed < 0 or args.count < 1 or args.frames < 2 or not args.rate > 0:

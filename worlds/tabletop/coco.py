@@ -2,8 +2,8 @@
 
     python -m worlds.tabletop.coco --scenes DIR --out FILE
 
-One instances file for the whole folder, as annotation tools export it; the pictures are named
-relative to DIR. With `--kinds`, only these are labelled, as by somebody who needs nothing else.
+One instances file for the whole folder, as annotation tools export it; the images are named
+relative to DIR. With `--kinds`, only these are labeled, as by somebody who needs nothing else.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def coco_labels(data: Path, kinds: Sequence[str] | None = None) -> dict[str, Any
 
     Args:
         data: Holds `*/scene.json`.
-        kinds: Which kinds are labelled; None is all that occur.
+        kinds: Which kinds are labeled; None is all that occur.
 
     Raises:
         ValueError: There is no scene, one is damaged, or none shows anything to label.
-        OSError: A picture cannot be read.
+        OSError: A image cannot be read.
     """
     folders = sorted(path.parent for path in data.glob("*/scene.json"))
     if not folders:
         raise ValueError(f"{data} holds no rendered scenes (*/scene.json)")
     scenes = [(folder, *_scene_and_instances(folder)) for folder in folders]
-    seen = {thing.kind for _, scene, _ in scenes for thing in scene.objects}
+    seen = {item.kind for _, scene, _ in scenes for item in scene.objects}
     if missing := sorted(set(kinds or ()) - seen):
         raise ValueError(f"{data}: no scene shows a {missing[0]}; there are {sorted(seen)}")
     numbers = {kind: number for number, kind in enumerate(sorted(kinds or seen), 1)}
@@ -45,16 +45,16 @@ def coco_labels(data: Path, kinds: Sequence[str] | None = None) -> dict[str, Any
         width, height = scene.image_size_wh
         name = f"{folder.name}/color.png"
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for thing in scene.objects:
-            if thing.kind in numbers:
-                x0, y0, x1, y1 = thing.box_xyxy
+        for item in scene.objects:
+            if item.kind in numbers:
+                x0, y0, x1, y1 = item.box_xyxy
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
                         "image_id": image_id,
-                        "category_id": numbers[thing.kind],
-                        "segmentation": _runs(instances == thing.id),
-                        "area": thing.area_px,
+                        "category_id": numbers[item.kind],
+                        "segmentation": _runs(instances == item.id),
+                        "area": item.area_px,
                         "bbox": [x0, y0, x1 - x0, y1 - y0],
                         "iscrowd": 0,
                     }
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"worlds.tabletop.coco: error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.out}: {len(labels['annotations'])} objects on {len(labels['images'])} pictures")
+    print(f"{args.out}: {len(labels['annotations'])} objects on {len(labels['images'])} images")
     return 0
 
 

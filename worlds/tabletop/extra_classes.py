@@ -1,4 +1,4 @@
-"""Kinds outside the vocabulary, for trying how a model learns a thing that it never saw.
+"""Kinds outside the vocabulary, for trying how a model learns an object that it never saw.
 
 No seed shows one unless it is asked for by name, so that every scene of training and test stays
 what it was.

@@ -37,7 +37,7 @@ GRASP_SETTINGS: Final = {
     "grasp_clearance_m": 0.004,
 }
 """What the node must know of this gripper, by the names of its parameters. The fingers are longer
-than told: so a tall thing is taken near its top, above what stands around it."""
+than told: so a tall object is taken near its top, above what stands around it."""
 
 AXES: Final = ("x", "y", "z", "yaw")
 _CARRIAGE_KG, _FINGER_KG = 1.2, 0.12

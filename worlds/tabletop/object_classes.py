@@ -1,8 +1,8 @@
-"""The kinds of things on the table, each made of MuJoCo primitives.
+"""The kinds of objects on the table, each made of MuJoCo primitives.
 
 Every kind has visible parts (any number, no contact) and a few simple solids that only collide, so
-that a mug may be hollow to the eye and still settle quickly. Sizes are half-sizes in metres, as
-MuJoCo counts them; the body's origin is the middle of the thing, z is up as it usually stands or
+that a mug may be hollow to the eye and still settle quickly. Sizes are half-sizes in meters, as
+MuJoCo counts them; the body's origin is the middle of the object, z is up as it usually stands or
 lies.
 """
 
@@ -19,7 +19,7 @@ Paint = Literal["main", "shade", "metal", "dark", "white", "brown", "leaf", "bea
 
 @dataclass(frozen=True)
 class Part:
-    """One primitive. `paint` says whose colour it has: the thing's own, or a fixed one."""
+    """One primitive. `paint` says whose color it has: the object's own, or a fixed one."""
 
     shape: Shape
     size: tuple[float, ...]
@@ -30,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Model:
-    """What one thing looks like and how it touches others; sizes before scaling [m]."""
+    """What one object looks like and how it touches others; sizes before scaling [m]."""
 
     visible: tuple[Part, ...]
     solid: tuple[Part, ...]
@@ -234,10 +234,10 @@ def _scissors() -> Model:
                 (0, 0, angle),
             )
         )
-        centre = (-0.062, -side * 0.024)
+        center = (-0.062, -side * 0.024)
         for i in range(10):
             turn = 2 * math.pi * i / 10
-            place = (centre[0] + 0.022 * math.cos(turn), centre[1] + 0.016 * math.sin(turn), 0.0)
+            place = (center[0] + 0.022 * math.cos(turn), center[1] + 0.016 * math.sin(turn), 0.0)
             tangent = math.atan2(0.016 * math.cos(turn), -0.022 * math.sin(turn))
             parts.append(Part("capsule", (0.0046, 0.006), place, (0, math.pi / 2, tangent)))
     parts.append(Part("cylinder", (0.006, 0.0055), (0, 0, 0), paint="dark"))
@@ -304,7 +304,7 @@ COLORS_OF: dict[str, tuple[str, ...]] = {
     "banana": ("yellow", "green"),
     "lemon": ("yellow", "green"),
 }
-"""Kinds that do not come in every colour."""
+"""Kinds that do not come in every color."""
 
 TEST_ONLY_PAIRS: frozenset[tuple[str, str]] = frozenset(
     {
@@ -324,10 +324,10 @@ TEST_ONLY_PAIRS: frozenset[tuple[str, str]] = frozenset(
         ("spoon", "orange"),
     }
 )
-"""(kind, colour) that never stand on a table of the training or validation seeds."""
+"""(kind, color) that never stand on a table of the training or validation seeds."""
 
 
 def colors_of(kind: str, *, with_test_only: bool) -> tuple[str, ...]:
-    """The colours in which a kind may come."""
+    """The colors in which a kind may come."""
     colors = COLORS_OF.get(kind, tuple(COLORS_RGB))
     return tuple(c for c in colors if with_test_only or (kind, c) not in TEST_ONLY_PAIRS)

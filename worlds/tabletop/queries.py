@@ -1,14 +1,13 @@
-"""Asks questions about a table of which the answer is certain.
+"""Asks questions about a table whose answer is certain.
 
-A question is only asked where nobody could argue about the answer: sizes differ clearly, the thing
-that is "left of the bowl" is clearly nearer than the next, and a name is never said of two things.
+A question is only asked where the answer is beyond doubt: sizes differ clearly, the object that is
+"left of the bowl" is clearly nearer than the next one, and no name fits two objects.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -35,13 +34,14 @@ from worlds.tabletop.vocabulary import (
 
 Wording = Literal["train", "test"]
 Objects = Sequence[SceneObject]
+Ask = Callable[[np.random.Generator, Objects, Wording], Query | None]
 T = TypeVar("T")
 
-CLEARLY_LARGER = 1.2  # ratio of lengths at which one thing is called larger than its like
-CLEARLY_NEARER = 0.75  # ratio of distances at which one neighbour is called the nearest
+CLEARLY_LARGER = 1.2  # ratio of lengths at which one object is called larger than its like
+CLEARLY_NEARER = 0.75  # ratio of distances at which one neighbor is called the nearest
 CLEAR_STEP_PX = 30  # by which an end of the row must stand out
 ABSENT = ("name", "color", "use", "group")
-"""What a table can lack: a kind, a kind's colour, anything for a use, a group or colour."""
+"""What a table can lack: a kind, a kind's color, anything for a use, a group or color."""
 TEST_WORDING_SHARE = 0.5  # of the questions in test scenes
 
 
@@ -51,7 +51,7 @@ def ask(
     """One question of a kind, or None where this table allows none.
 
     Args:
-        rng: Decides which thing and which words.
+        rng: Decides which object and which words.
         objects: What stands on the table.
         kind: One of `QUERY_KINDS`.
         wording: "test" uses a phrasing that training never sees.
@@ -70,9 +70,9 @@ def ask_each_kind(rng: np.random.Generator, objects: Objects, *, test: bool) -> 
     return tuple(queries)
 
 
-def same_name(objects: Objects, thing: SceneObject) -> list[SceneObject]:
-    """All things of the thing's kind and colour, itself included."""
-    return [o for o in objects if (o.kind, o.color) == (thing.kind, thing.color)]
+def same_name(objects: Objects, item: SceneObject) -> list[SceneObject]:
+    """All objects of the object's kind and color, itself included."""
+    return [o for o in objects if (o.kind, o.color) == (item.kind, item.color)]
 
 
 def _name(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
@@ -80,19 +80,14 @@ def _name(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query
     if not unique:
         return None
     twins = [o for o in unique if sum(p.kind == o.kind for p in objects) > 1]
-    thing = _pick(rng, twins if twins and rng.random() < 0.7 else unique)
-    x = _noun_phrase(rng, thing.kind, thing.color, wording)
-    return _query(rng, "name", x, [thing], wording, ("name", thing.kind, thing.color))
+    item = _pick(rng, twins if twins and rng.random() < 0.7 else unique)
+    x = _noun_phrase(rng, item.kind, item.color, wording)
+    return _query(rng, "name", x, [item], wording, ("name", item.kind, item.color))
 
 
 def _attribute(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
-    ways: list[Callable[[], Query | None]] = [
-        lambda: _by_size(rng, objects, wording),
-        lambda: _by_size(rng, objects, wording),
-        lambda: _by_color(rng, objects, wording),
-        lambda: _by_color_of_group(rng, objects, wording),
-    ]
-    return _first_that_works(rng, ways)
+    ways = [_by_size, _by_size, _by_color, _by_color_of_group]
+    return _first_possible(ways, rng, objects, wording)
 
 
 def _by_size(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
@@ -107,18 +102,18 @@ def _by_size(rng: np.random.Generator, objects: Objects, wording: Wording) -> Qu
             found.append(("largest", row[-1]))
     if not found:
         return None
-    word, thing = _pick(rng, found)
-    x = _words(rng, SIZE_WORDS[word], wording).format(k=_pick(rng, NAMES[thing.kind]))
-    return _query(rng, "attribute", x, [thing], wording, (word, thing.kind))
+    word, item = _pick(rng, found)
+    x = _words(rng, SIZE_WORDS[word], wording).format(k=_pick(rng, NAMES[item.kind]))
+    return _query(rng, "attribute", x, [item], wording, (word, item.kind))
 
 
 def _by_color(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
     single = [o for o in objects if sum(p.color == o.color for p in objects) == 1]
     if not single:
         return None
-    thing = _pick(rng, single)
-    x = f"the {thing.color} {_pick(rng, (*THINGS, 'one'))}"
-    return _query(rng, "attribute", x, [thing], wording, ("color", thing.color))
+    item = _pick(rng, single)
+    x = f"the {item.color} {_pick(rng, (*THINGS, 'one'))}"
+    return _query(rng, "attribute", x, [item], wording, ("color", item.color))
 
 
 def _by_color_of_group(
@@ -127,39 +122,34 @@ def _by_color_of_group(
     found = []
     for group, (kinds, _) in GROUPS.items():
         members = [o for o in objects if o.kind in kinds]
-        for thing in members:
-            if len(members) > 1 and sum(o.color == thing.color for o in members) == 1:
-                found.append((group, thing))
+        for item in members:
+            if len(members) > 1 and sum(o.color == item.color for o in members) == 1:
+                found.append((group, item))
     if not found:
         return None
-    group, thing = _pick(rng, found)
-    x = f"the {thing.color} {SINGULAR_OF_GROUP[group]}"
-    return _query(rng, "attribute", x, [thing], wording, ("color_group", thing.color, group))
+    group, item = _pick(rng, found)
+    x = f"the {item.color} {SINGULAR_OF_GROUP[group]}"
+    return _query(rng, "attribute", x, [item], wording, ("color_group", item.color, group))
 
 
 def _relation(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
-    ways: list[Callable[[], Query | None]] = [
-        lambda: _beside(rng, objects, wording),
-        lambda: _beside(rng, objects, wording),
-        lambda: _at_the_end(rng, objects, wording),
-    ]
-    return _first_that_works(rng, ways)
+    return _first_possible([_beside, _beside, _at_the_end], rng, objects, wording)
 
 
-def centre_px(thing: SceneObject) -> tuple[float, float]:
-    """Middle of the thing's box [px]."""
-    x0, y0, x1, y1 = thing.box_xyxy
+def center_px(item: SceneObject) -> tuple[float, float]:
+    """Middle of the object's box [px]."""
+    x0, y0, x1, y1 = item.box_xyxy
     return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 def on_side(objects: Objects, anchor: SceneObject, side: str) -> list[SceneObject]:
-    """The things on one side of the anchor as the camera sees it, the nearest first."""
-    ax, ay = centre_px(anchor)
+    """The objects on one side of the anchor as the camera sees it, the nearest first."""
+    ax, ay = center_px(anchor)
     found = []
-    for thing in objects:
-        if thing is anchor:
+    for item in objects:
+        if item is anchor:
             continue
-        x, y = centre_px(thing)
+        x, y = center_px(item)
         right, down = x - ax, (y - ay) * 1.2  # the table is seen at a slant: heights look shorter
         fits = {
             "left": -right > abs(down),
@@ -169,13 +159,13 @@ def on_side(objects: Objects, anchor: SceneObject, side: str) -> list[SceneObjec
             "near": True,
         }[side]
         if fits:
-            found.append((math.hypot(right, down), thing))
-    return [thing for _, thing in sorted(found, key=lambda pair: pair[0])]
+            found.append((math.hypot(right, down), item))
+    return [item for _, item in sorted(found, key=lambda pair: pair[0])]
 
 
 def distance_px(one: SceneObject, other: SceneObject) -> float:
-    """Distance of two things in the picture [px], the slant of the table allowed for."""
-    (x0, y0), (x1, y1) = centre_px(one), centre_px(other)
+    """Distance of two objects in the image [px], the slant of the table allowed for."""
+    (x0, y0), (x1, y1) = center_px(one), center_px(other)
     return math.hypot(x1 - x0, (y1 - y0) * 1.2)
 
 
@@ -194,9 +184,9 @@ def _beside(rng: np.random.Generator, objects: Objects, wording: Wording) -> Que
                     found.append((anchor, side, like[0], kind))
     if not found:
         return None
-    # Questions about any thing are the harder half.
+    # Questions about any object are the harder half.
     plain = [item for item in found if item[3] == "thing"]
-    anchor, side, thing, noun = _pick(rng, plain if plain and rng.random() < 0.6 else found)
+    anchor, side, item, noun = _pick(rng, plain if plain and rng.random() < 0.6 else found)
     word = _pick(rng, THINGS) if noun == "thing" else _pick(rng, NAMES[noun])
     alone = sum(o.kind == anchor.kind for o in objects) == 1
     if alone and rng.random() < 0.6:
@@ -204,7 +194,7 @@ def _beside(rng: np.random.Generator, objects: Objects, wording: Wording) -> Que
     else:
         said, color = f"the {anchor.color} {_pick(rng, NAMES[anchor.kind])}", anchor.color
     x = _words(rng, SIDES[side], wording).format(k=word, a=said)
-    return _query(rng, "relation", x, [thing], wording, (side, noun, anchor.kind, color))
+    return _query(rng, "relation", x, [item], wording, (side, noun, anchor.kind, color))
 
 
 def _clear(anchor: SceneObject, row: Objects) -> bool:
@@ -226,26 +216,26 @@ def _at_the_end(rng: np.random.Generator, objects: Objects, wording: Wording) ->
                 found.append((end, noun, ordered[0]))
     if not found:
         return None
-    end, noun, thing = _pick(rng, found)
+    end, noun, item = _pick(rng, found)
     word = _pick(rng, THINGS) if noun == "thing" else _pick(rng, NAMES[noun])
     x = _words(rng, ENDS[end], wording).format(k=word)
-    return _query(rng, "relation", x, [thing], wording, (end, noun))
+    return _query(rng, "relation", x, [item], wording, (end, noun))
 
 
-def end_value(thing: SceneObject, end: str) -> float:
-    """The number by which things are ordered towards an end [px], smallest first."""
-    x, _ = centre_px(thing)
+def end_value(item: SceneObject, end: str) -> float:
+    """The number by which objects are ordered towards an end [px], smallest first."""
+    x, _ = center_px(item)
     return {
         "leftmost": x,
         "rightmost": -x,
-        "closest": -float(thing.box_xyxy[3]),
-        "farthest": float(thing.box_xyxy[3]),
+        "closest": -float(item.box_xyxy[3]),
+        "farthest": float(item.box_xyxy[3]),
     }[end]
 
 
 def order_towards(objects: Objects, end: str) -> list[SceneObject]:
-    """Things in order from an end: leftmost, rightmost, closest to the camera, farthest."""
-    return sorted(objects, key=lambda thing: end_value(thing, end))
+    """Objects in order from an end: leftmost, rightmost, closest to the camera, farthest."""
+    return sorted(objects, key=lambda item: end_value(item, end))
 
 
 def _function(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
@@ -256,9 +246,9 @@ def _function(rng: np.random.Generator, objects: Objects, wording: Wording) -> Q
             found.append((use, fits[0]))
     if not found:
         return None
-    use, thing = _pick(rng, found)
+    use, item = _pick(rng, found)
     x = _pick(rng, USES[use][1])
-    return _query(rng, "function", x, [thing], wording, ("use", use))
+    return _query(rng, "function", x, [item], wording, ("use", use))
 
 
 def _many(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
@@ -280,10 +270,8 @@ def _many(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query
 
 
 def _none(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
-    ways: list[Callable[[], Query | None]] = [
-        partial(ask_absent, rng, objects, way, wording) for way in ABSENT
-    ]
-    return _first_that_works(rng, [*ways, lambda: _unknown(rng, wording)])
+    ways = [*(_ASK_ABSENT[way] for way in ABSENT), _unknown]
+    return _first_possible(ways, rng, objects, wording)
 
 
 def ask_absent(
@@ -308,11 +296,11 @@ def _absent_name(rng: np.random.Generator, objects: Objects, wording: Wording) -
 
 
 def _wrong_color(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
-    thing = _pick(rng, objects)
-    there = {o.color for o in objects if o.kind == thing.kind}
+    item = _pick(rng, objects)
+    there = {o.color for o in objects if o.kind == item.kind}
     color = _pick(rng, [c for c in COLORS_RGB if c not in there])
-    x = _noun_phrase(rng, thing.kind, color, wording)
-    return _query(rng, "none", x, [], wording, ("name", thing.kind, color), frame="name")
+    x = _noun_phrase(rng, item.kind, color, wording)
+    return _query(rng, "none", x, [], wording, ("name", item.kind, color), frame="name")
 
 
 def _absent_use(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query | None:
@@ -340,7 +328,7 @@ def _absent_group(rng: np.random.Generator, objects: Objects, wording: Wording) 
     return _query(rng, "none", x, [], wording, topic, frame="many")
 
 
-def _unknown(rng: np.random.Generator, wording: Wording) -> Query:
+def _unknown(rng: np.random.Generator, objects: Objects, wording: Wording) -> Query:
     if rng.random() < 0.3:
         use = _words(rng, UNKNOWN_USES, wording)
         return _query(rng, "none", use, [], wording, ("unknown_use", use), frame="function")
@@ -361,7 +349,7 @@ def _query(
     rng: np.random.Generator,
     kind: str,
     x: str,
-    things: Objects,
+    meant: Objects,
     wording: Wording,
     topic: tuple[str, ...],
     *,
@@ -369,7 +357,7 @@ def _query(
 ) -> Query:
     frames = PHRASINGS[frame or kind]
     text = _pick(rng, frames.test if wording == "test" else frames.train).format(x=x)
-    return Query(kind, text, tuple(sorted(o.id for o in things)), wording, topic)
+    return Query(kind, text, tuple(sorted(o.id for o in meant)), wording, topic)
 
 
 def _words(rng: np.random.Generator, phrasings: Phrasings, wording: Wording) -> str:
@@ -383,17 +371,18 @@ def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
     return choices[int(rng.integers(len(choices)))]
 
 
-def _first_that_works(
-    rng: np.random.Generator, ways: list[Callable[[], Query | None]]
+def _first_possible(
+    ways: Sequence[Ask], rng: np.random.Generator, objects: Objects, wording: Wording
 ) -> Query | None:
+    """Try ways of asking in random order, until the table allows one."""
     for i in rng.permutation(len(ways)):
-        query = ways[int(i)]()
+        query = ways[int(i)](rng, objects, wording)
         if query is not None:
             return query
     return None
 
 
-_ASK: dict[str, Callable[[np.random.Generator, Objects, Wording], Query | None]] = {
+_ASK: dict[str, Ask] = {
     "name": _name,
     "attribute": _attribute,
     "relation": _relation,
@@ -401,7 +390,7 @@ _ASK: dict[str, Callable[[np.random.Generator, Objects, Wording], Query | None]]
     "many": _many,
     "none": _none,
 }
-_ASK_ABSENT: dict[str, Callable[[np.random.Generator, Objects, Wording], Query | None]] = {
+_ASK_ABSENT: dict[str, Ask] = {
     "name": _absent_name,
     "color": _wrong_color,
     "use": _absent_use,

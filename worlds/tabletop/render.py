@@ -4,7 +4,7 @@ Scene `i` has the seed S + i and depends on nothing else, so that folders can be
 parts and in parallel. Seeds below 800,000 are for training, below 1,000,000 for validation, the
 rest for tests.
 
-With `--extra-kind NAME`, about two of three tables have a thing of a kind that the vocabulary
+With `--extra-kind NAME`, about two of three tables have an object of a kind that the vocabulary
 lacks. There are no words for it, so such scenes come without questions; `worlds.tabletop.coco`
 writes their labels.
 """
@@ -20,23 +20,23 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from worlds.tabletop.camera import Camera, CameraPose, Picture, sample_camera
+from worlds.tabletop.camera import Camera, CameraPose, RenderedImage, sample_camera
 from worlds.tabletop.extra_classes import EXTRA_MODELS
 from worlds.tabletop.queries import ask_each_kind
 from worlds.tabletop.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.world import (
     IMAGE_SIZE_WH,
     MIN_OBJECTS,
-    Thing,
+    ObjectSpec,
     World,
     build_world,
     put_extra,
-    sample_things,
+    sample_objects,
 )
 
 MIN_VISIBLE_FRACTION = 0.5
 MIN_AREA_PX = 350
-MARGIN_PX = 12  # the middle of every thing's box is at least so far inside the picture
+MARGIN_PX = 12  # the middle of every object's box is at least so far inside the image
 EXTRA_CHANCE = 2 / 3  # how often a table has the extra kind, where one is asked for
 _CAMERAS_PER_WORLD = 4
 _MAX_WORLDS = 60
@@ -44,34 +44,34 @@ _MAX_WORLDS = 60
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A scene with the table that it is a picture of.
+    """A scene with the table that it is an image of.
 
     Attributes:
-        scene: What is known about the picture.
-        picture: Its pixels.
+        scene: What is known about the image.
+        image: Its pixels.
         world: The settled table.
         pose: Where the camera was.
     """
 
     scene: Scene
-    picture: Picture
+    image: RenderedImage
     world: World
     pose: CameraPose
 
 
 def render_scene(
     camera: Camera, seed: int, extra_kind: str | None = None
-) -> tuple[Scene, Picture]:
+) -> tuple[Scene, RenderedImage]:
     """Make the scene of a seed; see `stage_scene`."""
     stage = stage_scene(camera, seed, extra_kind)
-    return stage.scene, stage.picture
+    return stage.scene, stage.image
 
 
 def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Stage:
     """Build the tables of a seed until one can be seen well.
 
     Args:
-        camera: Takes the pictures.
+        camera: Takes the images.
         seed: Decides everything, together with the extra kind.
         extra_kind: A key of `EXTRA_MODELS` that may stand there too; the scene has no questions.
 
@@ -82,30 +82,30 @@ def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Sta
     test = split_of_seed(seed) == "test"
     for attempt in range(_MAX_WORLDS):
         rng = np.random.default_rng((seed, attempt))
-        things = sample_things(rng, with_test_only=test)
+        specs = sample_objects(rng, with_test_only=test)
         if extra_kind is not None:
-            things = _with_extra(things, seed, extra_kind)
-        world = build_world(rng, things)
-        if world is None or len(world.things) < MIN_OBJECTS or not _all_on_table(world):
+            specs = _with_extra(specs, seed, extra_kind)
+        world = build_world(rng, specs)
+        if world is None or len(world.objects) < MIN_OBJECTS or not world.is_on_table:
             continue
-        centre = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
+        center = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
         for _ in range(_CAMERAS_PER_WORLD):
-            pose = sample_camera(rng, centre)
-            picture, alone_px = camera.shoot_with_areas(world, pose)
-            objects = _describe(world, picture, alone_px)
+            pose = sample_camera(rng, center)
+            image, alone_px = camera.shoot_with_areas(world, pose)
+            objects = _describe(world, image, alone_px)
             if objects is not None:
                 queries = () if extra_kind else ask_each_kind(rng, objects, test=test)
-                return Stage(_scene(seed, pose, objects, queries), picture, world, pose)
+                return Stage(_scene(seed, pose, objects, queries), image, world, pose)
     raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
 
 
 def stage_single(camera: Camera, seed: int) -> Stage:
-    """Put one thing on a table, of any kind, colour and size, and look at it.
+    """Put one object on a table, of any kind, color and size, and look at it.
 
     The scene has no questions: there is nothing to choose from.
 
     Args:
-        camera: Takes the pictures.
+        camera: Takes the images.
         seed: Decides everything.
 
     Raises:
@@ -113,44 +113,39 @@ def stage_single(camera: Camera, seed: int) -> Stage:
     """
     for attempt in range(_MAX_WORLDS):
         rng = np.random.default_rng((seed, attempt, 1))
-        world = build_world(rng, sample_things(rng, with_test_only=True)[:1])
-        if world is None or not _all_on_table(world):
+        world = build_world(rng, sample_objects(rng, with_test_only=True)[:1])
+        if world is None or not world.is_on_table:
             continue
         for _ in range(_CAMERAS_PER_WORLD):
             pose = sample_camera(rng, world.data.xpos[world.bodies[0]])
-            picture, alone_px = camera.shoot_with_areas(world, pose)
-            objects = _describe(world, picture, alone_px)
+            image, alone_px = camera.shoot_with_areas(world, pose)
+            objects = _describe(world, image, alone_px)
             if objects is not None and _is_whole(objects[0]):
-                return Stage(_scene(seed, pose, objects, ()), picture, world, pose)
+                return Stage(_scene(seed, pose, objects, ()), image, world, pose)
     raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
 
 
-def _is_whole(thing: SceneObject) -> bool:
-    """Whether the picture's border does not cut it."""
-    left, top, right, bottom = thing.box_xyxy
+def _is_whole(item: SceneObject) -> bool:
+    """Whether the image's border does not cut it."""
+    left, top, right, bottom = item.box_xyxy
     width, height = IMAGE_SIZE_WH
     return left > 0 and top > 0 and right < width and bottom < height
 
 
-def _with_extra(things: tuple[Thing, ...], seed: int, kind: str) -> tuple[Thing, ...]:
+def _with_extra(specs: tuple[ObjectSpec, ...], seed: int, kind: str) -> tuple[ObjectSpec, ...]:
     """Draw lots of their own: the same in every attempt, and none taken from the seed's others."""
     rng = np.random.default_rng((seed, zlib.crc32(kind.encode())))
-    return put_extra(rng, things, kind) if rng.random() < EXTRA_CHANCE else things
-
-
-def _all_on_table(world: World) -> bool:
-    heights = [world.data.xpos[body][2] for body in world.bodies]
-    return min(heights) > 0 and max(heights) < 0.3
+    return put_extra(rng, specs, kind) if rng.random() < EXTRA_CHANCE else specs
 
 
 def _describe(
-    world: World, picture: Picture, alone_px: np.ndarray
+    world: World, image: RenderedImage, alone_px: np.ndarray
 ) -> tuple[SceneObject, ...] | None:
-    """The objects as they are seen; None unless each is in the picture and half visible."""
-    height, width = picture.instances.shape
+    """The objects as they are seen; None unless each is in the image and half visible."""
+    height, width = image.instances.shape
     objects = []
-    for i, (thing, body) in enumerate(zip(world.things, world.bodies, strict=True)):
-        rows, columns = np.nonzero(picture.instances == i + 1)
+    for i, (item, body) in enumerate(zip(world.objects, world.bodies, strict=True)):
+        rows, columns = np.nonzero(image.instances == i + 1)
         if len(rows) < max(MIN_AREA_PX, MIN_VISIBLE_FRACTION * alone_px[i]):
             return None
         box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
@@ -162,14 +157,14 @@ def _describe(
         objects.append(
             SceneObject(
                 id=i + 1,
-                kind=thing.kind,
-                color=thing.color,
+                kind=item.kind,
+                color=item.color,
                 box_xyxy=(int(box[0]), int(box[1]), int(box[2]), int(box[3])),
                 area_px=len(rows),
                 visible_fraction=round(min(1.0, len(rows) / alone_px[i]), 3),
                 position_m=_rounded(world.data.xpos[body]),
                 quaternion_xyzw=_rounded([*xyz, w]),
-                size_m=_rounded(np.array(thing.size_m)),
+                size_m=_rounded(np.array(item.size_m)),
             )
         )
     return tuple(objects)
@@ -207,10 +202,10 @@ def main(argv: list[str] | None = None) -> int:
         with Camera() as camera:
             for index in tqdm(range(args.count), desc="rendering", unit="scene"):
                 folder = args.out / f"{index:06d}"
-                if (folder / "scene.json").exists() and _is_done(folder, args, index):
+                if _is_done(folder, args, index):
                     continue
-                scene, picture = render_scene(camera, args.seed + index, args.extra_kind)
-                save_scene(folder, scene, picture.color, picture.depth_mm, picture.instances)
+                scene, image = render_scene(camera, args.seed + index, args.extra_kind)
+                save_scene(folder, scene, image.color, image.depth_mm, image.instances)
     except (RuntimeError, OSError) as error:
         print(f"worlds.tabletop.render: error: {error}", file=sys.stderr)
         return 2
@@ -220,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
 def _is_done(folder: Path, args: argparse.Namespace, index: int) -> bool:
     try:
         scene = Scene.from_json((folder / "scene.json").read_text())
-    except ValueError:
+    except (OSError, ValueError):
         return False
     return scene.seed == args.seed + index and bool(scene.queries) != bool(args.extra_kind)
 

@@ -1,4 +1,4 @@
-"""What is known about one picture of the table: its objects, the camera, the questions."""
+"""What is known about one image of the table: its objects, the camera, the questions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def split_of_seed(seed: int) -> Split:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing on the table.
+    """One object on the table.
 
     Attributes:
-        id: Value of its pixels in the instances picture, from 1.
+        id: Value of its pixels in the instances image, from 1.
         kind: For instance "mug".
         color: For instance "red".
         box_xyxy: Extent of the visible pixels, half-open [px].
         area_px: Number of visible pixels.
         visible_fraction: Visible pixels over the pixels it would have if it stood there alone.
-        position_m: Centre of the body in the world frame [m].
+        position_m: Center of the body in the world frame [m].
         quaternion_xyzw: Orientation of the body in the world frame.
         size_m: Extent along the body's own axes [m].
     """
@@ -54,7 +54,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Query:
-    """A question about the picture.
+    """A question about the image.
 
     Attributes:
         kind: name, attribute, relation, function, many or none.
@@ -73,13 +73,13 @@ class Query:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything about one picture but its pixels; see `load_scene`.
+    """Everything about one image but its pixels; see `load_scene`.
 
     Attributes:
         seed: The seed that makes it again.
-        image_size_wh: Size of the picture [px].
+        image_size_wh: Size of the image [px].
         intrinsics: fx, fy, cx, cy of a pinhole without distortion [px].
-        camera_position_m: The camera's optical centre in the world frame [m].
+        camera_position_m: The camera's optical center in the world frame [m].
         camera_quaternion_xyzw: The optical frame (x right, y down, z forward) in the world frame.
         objects: In order of their ids.
         queries: At most a few of each kind.
@@ -105,7 +105,7 @@ class Scene:
                 "position_m": self.camera_position_m,
                 "quaternion_xyzw": self.camera_quaternion_xyzw,
             },
-            "objects": [asdict(thing) for thing in self.objects],
+            "objects": [asdict(item) for item in self.objects],
             "queries": [asdict(query) for query in self.queries],
         }
         return json.dumps(record, indent=1)
@@ -140,11 +140,11 @@ def load_scene(
     """Read one rendered folder.
 
     Returns:
-        The scene, colour uint8 [H, W, 3] RGB, depth uint16 [H, W] in mm (0 = unknown), and
+        The scene, color uint8 [H, W, 3] RGB, depth uint16 [H, W] in mm (0 = unknown), and
         instances uint16 [H, W] (0 = background, else the object's id).
 
     Raises:
-        OSError: A file is missing or is no picture.
+        OSError: A file is missing or is no image.
         ValueError: `scene.json` is not a scene.
     """
     scene = Scene.from_json((folder / "scene.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Puts things on a table and lets physics settle them."""
+"""Puts objects on a table and lets physics settle them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worlds.tabletop.simulator import mujoco
 IMAGE_SIZE_WH = (640, 480)
 MIN_OBJECTS, MAX_OBJECTS = 4, 8
 TWIN_CHANCE = 0.5
-"""How often one kind is put on the table in two colours on purpose (others meet by chance)."""
+"""How often one kind is put on the table in two colors on purpose (others meet by chance)."""
 SINGLE_EXTRA_CHANCE = 0.75
-"""How often a table with an extra kind has one thing of it, and not two."""
+"""How often a table with an extra kind has one object of it, and not two."""
 
 _GEOM = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
@@ -44,7 +44,7 @@ _AT_REST = 0.02  # fastest body speed that counts as at rest [m/s, rad/s mixed]
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectSpec:
     """What is to stand on the table."""
 
     kind: str
@@ -60,55 +60,63 @@ class Thing:
 
 @dataclass(frozen=True)
 class World:
-    """A settled table. `bodies[i]` is the MuJoCo body of `things[i]`; `spec` made the model."""
+    """A settled table. `bodies[i]` is the MuJoCo body of `objects[i]`; `spec` made the model."""
 
     model: mujoco.MjModel
     data: mujoco.MjData
-    things: tuple[Thing, ...]
+    objects: tuple[ObjectSpec, ...]
     bodies: tuple[int, ...]
     spec: mujoco.MjSpec
 
+    @property
+    def is_on_table(self) -> bool:
+        """Whether no object has fallen off the table."""
+        heights = [self.data.xpos[body][2] for body in self.bodies]
+        return min(heights) > 0 and max(heights) < 0.3
 
-def sample_things(rng: np.random.Generator, *, with_test_only: bool) -> tuple[Thing, ...]:
-    """Choose what stands on the table; often one kind stands there in two colours."""
+
+def sample_objects(rng: np.random.Generator, *, with_test_only: bool) -> tuple[ObjectSpec, ...]:
+    """Choose what stands on the table; often one kind stands there in two colors."""
     count = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     kinds = list(rng.choice(list(MODELS), size=count))
     if rng.random() < TWIN_CHANCE:
         kinds[1] = kinds[0]
-    things: list[Thing] = []
+    objects: list[ObjectSpec] = []
     for kind in kinds:
         scale = float(rng.uniform(0.85, 1.3))
         free = [
             color
             for color in colors_of(str(kind), with_test_only=with_test_only)
-            if not any(t.kind == kind and t.color == color for t in things)
+            if not any(t.kind == kind and t.color == color for t in objects)
         ]
         if free:
-            things.append(Thing(str(kind), str(rng.choice(free)), scale))
-    return tuple(things)
+            objects.append(ObjectSpec(str(kind), str(rng.choice(free)), scale))
+    return tuple(objects)
 
 
-def put_extra(rng: np.random.Generator, things: tuple[Thing, ...], kind: str) -> tuple[Thing, ...]:
-    """Put one or two things of an extra kind in the place of the last ones."""
+def put_extra(
+    rng: np.random.Generator, objects: tuple[ObjectSpec, ...], kind: str
+) -> tuple[ObjectSpec, ...]:
+    """Put one or two objects of an extra kind in the place of the last ones."""
     count = 1 if rng.random() < SINGLE_EXTRA_CHANCE else 2
     colors = rng.choice(colors_of(kind, with_test_only=True), size=count, replace=False)
-    extra = [Thing(kind, str(color), float(rng.uniform(0.85, 1.3))) for color in colors]
-    return (*things[:-count], *extra)
+    extra = [ObjectSpec(kind, str(color), float(rng.uniform(0.85, 1.3))) for color in colors]
+    return (*objects[:-count], *extra)
 
 
 def build_world(
     rng: np.random.Generator,
-    things: tuple[Thing, ...],
+    objects: tuple[ObjectSpec, ...],
     furnish: Callable[[mujoco.MjSpec], None] | None = None,
 ) -> World | None:
-    """Place the things apart from each other and let them fall; None when there is no room.
+    """Place the objects apart from each other and let them fall; None when there is no room.
 
     Args:
         rng: Where chance comes from.
-        things: What is to stand on the table.
-        furnish: Adds what belongs to no thing before the model is compiled.
+        objects: What is to stand on the table.
+        furnish: Adds what belongs to no object before the model is compiled.
     """
-    placed = _place(rng, things)
+    placed = _place(rng, objects)
     if placed is None:
         return None
     spec = mujoco.MjSpec()
@@ -120,15 +128,15 @@ def build_world(
     spec.stat.extent, spec.stat.center = 0.9, np.zeros(3)
     spec.visual.quality.offsamples = 4
     _add_room(spec, rng)
-    for i, (thing, (x, y, yaw)) in enumerate(zip(things, placed, strict=True)):
-        _add_thing(spec, rng, f"thing{i}", thing, (x, y, yaw))
+    for i, (item, (x, y, yaw)) in enumerate(zip(objects, placed, strict=True)):
+        _add_object(spec, rng, f"thing{i}", item, (x, y, yaw))
     if furnish is not None:
         furnish(spec)
     model = spec.compile()
     data = mujoco.MjData(model)
-    bodies = tuple(model.body(f"thing{i}").id for i in range(len(things)))
+    bodies = tuple(model.body(f"thing{i}").id for i in range(len(objects)))
     _settle(model, data)
-    return World(model, data, things, bodies, spec)
+    return World(model, data, objects, bodies, spec)
 
 
 def _settle(model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -199,28 +207,28 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     )
 
 
-def _add_thing(
+def _add_object(
     spec: mujoco.MjSpec,
     rng: np.random.Generator,
     name: str,
-    thing: Thing,
+    item: ObjectSpec,
     place: tuple[float, float, float],
 ) -> None:
-    model = model_of(thing.kind)
+    model = model_of(item.kind)
     upright = rng.random() < 0.8
     pose = model.poses[0] if upright else model.poses[int(rng.integers(len(model.poses)))]
     x, y, yaw = place
-    lowest = _reach_down(model, pose) * thing.scale
+    lowest = _reach_down(model, pose) * item.scale
     body = spec.worldbody.add_body(
         name=name, pos=[x, y, lowest + 0.006], quat=_quaternion_wxyz((pose[0], pose[1], yaw))
     )
     body.add_freejoint()
-    main = np.array(COLORS_RGB[thing.color]) * rng.uniform(0.88, 1.0) + rng.uniform(-0.03, 0.03, 3)
+    main = np.array(COLORS_RGB[item.color]) * rng.uniform(0.88, 1.0) + rng.uniform(-0.03, 0.03, 3)
     main = np.clip(main, 0.02, 1)
     for part in model.visible:
-        _add_part(body, part, thing.scale, _paint(part, main))
+        _add_part(body, part, item.scale, _paint(part, main))
     for part in model.solid:
-        _add_part(body, part, thing.scale, None)
+        _add_part(body, part, item.scale, None)
 
 
 def _paint(part: Part, main: NDArray[np.float64]) -> list[float]:
@@ -267,7 +275,7 @@ def _quaternion_wxyz(euler: tuple[float, float, float]) -> NDArray[np.float64]:
 
 
 def _reach_down(model: Model, pose: tuple[float, float, float]) -> float:
-    """How far below its origin a thing in this pose reaches at most, before scaling [m]."""
+    """How far below its origin an object in this pose reaches at most, before scaling [m]."""
     half = np.array(model.size) / 2
     if not any(pose):
         return float(half[2]) + 0.006
@@ -277,17 +285,17 @@ def _reach_down(model: Model, pose: tuple[float, float, float]) -> float:
 
 
 def _place(
-    rng: np.random.Generator, things: tuple[Thing, ...]
+    rng: np.random.Generator, objects: tuple[ObjectSpec, ...]
 ) -> list[tuple[float, float, float]] | None:
     """Random places (x, y, yaw) whose footprints, as rows of discs, do not touch."""
-    spread = 0.135 + 0.014 * len(things)
+    spread = 0.135 + 0.014 * len(objects)
     discs: list[tuple[NDArray[np.float64], float]] = []
     places = []
-    for thing in things:
+    for item in objects:
         for _ in range(60):
             x, y = rng.uniform(-1.25, 1.25) * spread, rng.uniform(-1, 1) * spread
             yaw = rng.uniform(0, 2 * math.pi)
-            mine = _footprint(thing, x, y, yaw)
+            mine = _footprint(item, x, y, yaw)
             if all(np.hypot(*(a - b)) > r + s + 0.004 for a, r in mine for b, s in discs):
                 discs += mine
                 places.append((x, y, yaw))
@@ -298,13 +306,13 @@ def _place(
 
 
 def _footprint(
-    thing: Thing, x: float, y: float, yaw: float
+    item: ObjectSpec, x: float, y: float, yaw: float
 ) -> list[tuple[NDArray[np.float64], float]]:
-    size_x, size_y, size_z = model_of(thing.kind).size
+    size_x, size_y, size_z = model_of(item.kind).size
     # A bottle or can may lie down along its own y axis.
-    if len(model_of(thing.kind).poses) > 1:
+    if len(model_of(item.kind).poses) > 1:
         size_y = max(size_y, size_z)
-    half_x, half_y = size_x * thing.scale / 2, size_y * thing.scale / 2
+    half_x, half_y = size_x * item.scale / 2, size_y * item.scale / 2
     radius = min(half_x, half_y) * 1.05
     reach = max(half_x, half_y) - radius
     along = np.array([math.cos(yaw), math.sin(yaw)])

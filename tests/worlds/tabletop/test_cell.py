@@ -16,7 +16,7 @@ from worlds.tabletop.hand import FRICTION, GRASP_SETTINGS, OPENING_M
 from worlds.tabletop.render import stage_scene, stage_single
 from worlds.tabletop.scene import Query
 from worlds.tabletop.simulator import mujoco
-from worlds.tabletop.world import Thing, World, build_world
+from worlds.tabletop.world import ObjectSpec, World, build_world
 
 DOWN = np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]])
 UP_M = np.array([0.0, 0.0, 0.2])
@@ -28,8 +28,8 @@ def camera() -> Iterator[Camera]:
         yield camera
 
 
-def world_of(*things: Thing, seed: int = 0) -> World:
-    world = build_world(np.random.default_rng(seed), things)
+def world_of(*objects: ObjectSpec, seed: int = 0) -> World:
+    world = build_world(np.random.default_rng(seed), objects)
     assert world is not None
     return world
 
@@ -46,8 +46,8 @@ def lift(cell: Cell, position_m: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["box", "ball"])
-def test_a_thing_is_lifted_by_the_grasp_of_its_true_mask(camera: Camera, kind: str) -> None:
-    world = world_of(Thing(kind, "red", 1.0))
+def test_an_object_is_lifted_by_the_grasp_of_its_true_mask(camera: Camera, kind: str) -> None:
+    world = world_of(ObjectSpec(kind, "red", 1.0))
     pose = sample_camera(np.random.default_rng(1), world.data.xpos[world.bodies[0]])
     cell = Cell(world)
     picture = cell.shoot(camera, pose)
@@ -62,7 +62,7 @@ def test_a_thing_is_lifted_by_the_grasp_of_its_true_mask(camera: Camera, kind: s
 
 
 def test_what_is_lifted_touches_nothing_but_the_hand_and_is_joined_to_nothing() -> None:
-    cell = Cell(world_of(Thing("ball", "red", 1.0)))
+    cell = Cell(world_of(ObjectSpec("ball", "red", 1.0)))
     model = cell.world.model
     kinds = {int(kind) for kind in model.eq_type}
     assert kinds == {int(mujoco.mjtEq.mjEQ_JOINT)}  # both fingers by one mechanism
@@ -73,15 +73,15 @@ def test_what_is_lifted_touches_nothing_but_the_hand_and_is_joined_to_nothing() 
     assert model.nmocap == 0
 
 
-def test_a_thing_beside_the_fingers_is_not_lifted() -> None:
-    cell = Cell(world_of(Thing("box", "red", 1.0)))
+def test_an_object_beside_the_fingers_is_not_lifted() -> None:
+    cell = Cell(world_of(ObjectSpec("box", "red", 1.0)))
     beside = place_of(cell) + np.array([0.25, 0.0, 0.0])
     lift(cell, beside)
     assert cell.hold().lifted == ()
 
 
-def test_a_thing_that_is_not_squeezed_stays_on_the_table() -> None:
-    cell = Cell(world_of(Thing("ball", "red", 0.9)))
+def test_an_object_that_is_not_squeezed_stays_on_the_table() -> None:
+    cell = Cell(world_of(ObjectSpec("ball", "red", 0.9)))
     where = place_of(cell)
     cell.move_to(where + UP_M, DOWN)
     cell.move_to(where, DOWN)
@@ -92,21 +92,21 @@ def test_a_thing_that_is_not_squeezed_stays_on_the_table() -> None:
 
 
 def test_without_friction_a_box_slips_out_of_the_fingers() -> None:
-    cell = Cell(world_of(Thing("ball", "red", 1.0)))
+    cell = Cell(world_of(ObjectSpec("ball", "red", 1.0)))
     cell.world.model.geom_friction[:, :] = 1e-3
     lift(cell, place_of(cell))
     assert cell.hold().lifted == ()
 
 
 def test_closing_on_nothing_is_told() -> None:
-    cell = Cell(world_of(Thing("ball", "red", 1.0)))
+    cell = Cell(world_of(ObjectSpec("ball", "red", 1.0)))
     cell.move_to(place_of(cell) + UP_M, DOWN)
     assert not cell.close()
     assert cell.opening_m == pytest.approx(0.0, abs=1e-3)
 
 
-def test_another_thing_that_rises_is_told() -> None:
-    cell = Cell(world_of(Thing("ball", "red", 1.0), Thing("ball", "blue", 1.0)))
+def test_another_object_that_rises_is_told() -> None:
+    cell = Cell(world_of(ObjectSpec("ball", "red", 1.0), ObjectSpec("ball", "blue", 1.0)))
     lift(cell, place_of(cell))
     joint = cell.world.model.body_jntadr[cell.world.bodies[1]]
     start = cell.world.model.jnt_qposadr[joint]
@@ -115,7 +115,7 @@ def test_another_thing_that_rises_is_told() -> None:
 
 
 def test_a_way_that_is_blocked_is_told() -> None:
-    cell = Cell(world_of(Thing("box", "red", 1.0)))
+    cell = Cell(world_of(ObjectSpec("box", "red", 1.0)))
     where = place_of(cell)
     cell.open(0.03)
     cell.move_to(where + UP_M, DOWN)
@@ -123,7 +123,7 @@ def test_a_way_that_is_blocked_is_told() -> None:
 
 
 def test_a_grasp_from_the_side_is_refused() -> None:
-    cell = Cell(world_of(Thing("box", "red", 1.0)))
+    cell = Cell(world_of(ObjectSpec("box", "red", 1.0)))
     sideways = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
     with pytest.raises(MotionError, match="from above"):
         cell.move_to(UP_M, sideways)
@@ -142,11 +142,11 @@ def test_the_cell_leaves_its_world_as_it_is(camera: Camera) -> None:
     np.testing.assert_array_equal(stage.world.data.qpos, before)
 
 
-def test_the_cells_picture_is_that_of_its_scene(camera: Camera) -> None:
+def test_the_cells_image_is_that_of_its_scene(camera: Camera) -> None:
     stage = stage_scene(camera, 1_600_001)
     picture = Cell(stage.world).shoot(camera, stage.pose)
-    assert (picture.instances == stage.picture.instances).mean() > 0.99
-    apart = np.abs(picture.color.astype(int) - stage.picture.color).mean()
+    assert (picture.instances == stage.image.instances).mean() > 0.99
+    apart = np.abs(picture.color.astype(int) - stage.image.color).mean()
     assert apart < 1.5  # the hand is out of sight, and so is its shadow
 
 
@@ -167,4 +167,4 @@ def test_the_benchmark_asks_the_kinds_in_turn(camera: Camera) -> None:
     assert [query.kind for _, query in asked] == ["name", "attribute", "relation"]
     for stage, query in asked:  # what the border cuts has no pose, and is not asked for
         for each in query.ids:
-            assert border_pixels(stage.picture.instances == each) <= MAX_BORDER_PX
+            assert border_pixels(stage.image.instances == each) <= MAX_BORDER_PX

@@ -48,7 +48,7 @@ def test_a_folder_without_the_extra_kind_is_not_taken_for_one_with_it(tmp_path: 
     assert load_scene(tmp_path / "000000")[0] == before
 
 
-def test_the_labels_decode_to_the_instances_of_the_picture(folder: Path) -> None:
+def test_the_labels_decode_to_the_instances_of_the_image(folder: Path) -> None:
     labels = coco_labels(folder)
     names = {category["id"]: category["name"] for category in labels["categories"]}
     files = {image["id"]: image["file_name"] for image in labels["images"]}

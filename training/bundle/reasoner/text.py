@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from segzero_core.prompt import asks_to_think, is_single_object
-from worlds.tabletop.queries import centre_px
+from worlds.tabletop.queries import center_px
 from worlds.tabletop.scene import Query, SceneObject
 from worlds.tabletop.vocabulary import GROUPS, NAMES, SINGULAR_OF_GROUP, USES
 
@@ -90,7 +90,7 @@ def write_completion(
 
 def left_to_right(objects: Iterable[SceneObject]) -> list[SceneObject]:
     """In the order in which a reader meets them."""
-    return sorted(objects, key=centre_px)
+    return sorted(objects, key=center_px)
 
 
 def called(item: SceneObject) -> str:
@@ -107,7 +107,7 @@ def with_article(noun: str) -> str:
 
 def place_of(item: SceneObject, size_wh: tuple[int, int]) -> str:
     """Where in the image an object is, in words."""
-    x, y = centre_px(item)
+    x, y = center_px(item)
     column = ("left", "centre", "right")[min(2, int(3 * x / size_wh[0]))]
     row = ("back", "middle", "front")[min(2, int(3 * y / size_wh[1]))]
     return f"{row} {column}"
