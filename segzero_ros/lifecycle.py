@@ -42,6 +42,24 @@ class TransitionRefusedError(Exception):
     """A transition cannot be made now; the state stays as it was."""
 
 
+def _callback(name: str, work: Callable[[ManagedNode], None]) -> Any:
+    """Return a transition's callback that does `work` and logs what it raises."""
+
+    def callback(node: ManagedNode, _: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            work(node)
+        except TransitionRefusedError as refusal:
+            node.get_logger().error(f"{name} failed: {refusal}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            node.get_logger().error(f"{name} failed: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        node.get_logger().info(f"{name}: done")
+        return SUCCESS
+
+    return callback
+
+
 class ManagedNode(LifecycleNodeMixin, Node):
     """A lifecycle node whose transitions never block its executor and never fail silently.
 
@@ -155,42 +173,15 @@ class ManagedNode(LifecycleNodeMixin, Node):
         response.success = bool(await self.begin_transitions(wanted))
         return response
 
-    # rclpy calls these.
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure."""
-        return self._guarded("configure", self.do_configure)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Activate."""
-        return self._guarded("activate", self.do_activate)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Deactivate."""
-        return self._guarded("deactivate", self.do_deactivate)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Clean up."""
-        return self._guarded("cleanup", self.do_cleanup)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Shut down."""
-        return self._guarded("shutdown", self.do_shutdown)
+    # rclpy calls these on its transitions.
+    on_configure = _callback("configure", lambda node: node.do_configure())
+    on_activate = _callback("activate", lambda node: node.do_activate())
+    on_deactivate = _callback("deactivate", lambda node: node.do_deactivate())
+    on_cleanup = _callback("cleanup", lambda node: node.do_cleanup())
+    on_shutdown = _callback("shutdown", lambda node: node.do_shutdown())
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after an exception, so that the node can be configured again."""
-        outcome = self._guarded("error processing", self.do_cleanup)
+        outcome = _callback("error processing", lambda node: node.do_cleanup())(self, state)
         # Not ERROR, which the state machine does not take here; FAILURE means finalized.
         return outcome if outcome == SUCCESS else TransitionCallbackReturn.FAILURE
-
-    def _guarded(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
-        try:
-            work()
-        except TransitionRefusedError as refusal:
-            self.get_logger().error(f"{name} failed: {refusal}")
-            return TransitionCallbackReturn.FAILURE
-        except Exception:
-            self.get_logger().error(f"{name} failed: {traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-        self.get_logger().info(f"{name}: done")
-        return SUCCESS

@@ -71,6 +71,9 @@ class Job:
         notify: Called whenever the job is stopped or its result is out; the worker's.
         trace: Of its thinking; silent until another is put in its place.
         began_s: When work began, on the monotonic clock [s]; None while it waits.
+        stopped: Why it is to stop, once it is.
+        is_concluded: Whether somebody gives, or gave, its result.
+        is_answered: Whether its result is out.
     """
 
     def __init__(
@@ -93,24 +96,9 @@ class Job:
         self.began_s: float | None = None
         self.trace = TraceWriter(query.id, lambda _: None)
         self._lock = threading.Lock()
-        self._stop: Stop | None = None
-        self._is_concluded = False
-        self._is_answered = False
-
-    @property
-    def stopped(self) -> Stop | None:
-        """Why it is to stop, once it is."""
-        return self._stop
-
-    @property
-    def is_concluded(self) -> bool:
-        """Whether somebody gives, or gave, its result."""
-        return self._is_concluded
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether its result is out."""
-        return self._is_answered
+        self.stopped: Stop | None = None
+        self.is_concluded = False
+        self.is_answered = False
 
     @property
     def wait_ms(self) -> float:
@@ -125,9 +113,9 @@ class Job:
             Whether this was the first.
         """
         with self._lock:
-            if self._stop is not None or self._is_concluded:
+            if self.stopped is not None or self.is_concluded:
                 return False
-            self._stop = Stop(code, reason)
+            self.stopped = Stop(code, reason)
         self.cancel.set()
         self.notify()
         return True
@@ -151,10 +139,10 @@ class Job:
             True for the first who asks, and for nobody after.
         """
         with self._lock:
-            first, self._is_concluded = not self._is_concluded, True
+            first, self.is_concluded = not self.is_concluded, True
             return first
 
     def finish(self) -> None:
         """Note that the result is out."""
-        self._is_answered = True
+        self.is_answered = True
         self.notify()

@@ -57,6 +57,10 @@ class QueryManager:
         log: Of the node.
         lifecycle_state: Returns the node's state in words.
         on_hang: Called with the reason, in the watching thread, when the model does not stop.
+
+    Attributes:
+        is_accepting: Whether queries are taken.
+        hang: Why the model cannot be used any more; empty while it can.
     """
 
     def __init__(
@@ -83,17 +87,17 @@ class QueryManager:
         self._lifecycle_state = lifecycle_state
         self._on_hang = on_hang
         self._gate = threading.Lock()
-        self._is_accepting = False
+        self.is_accepting = False
         self._pipeline: Pipeline | None = None
         self._worker: Worker | None = None
-        self._hang = ""
+        self.hang = ""
         self._ids = itertools.count(1)
 
     # The model's life, by the node's transitions.
 
     def start(self, pipeline: Pipeline) -> None:
         """Take a loaded model, with a thread and locks of its own."""
-        self._pipeline, self._hang = pipeline, ""
+        self._pipeline, self.hang = pipeline, ""
         self._worker = Worker(
             self._work, self._on_late, self._give_up, lambda: self._config().stop_grace_s
         )
@@ -102,7 +106,7 @@ class QueryManager:
         """Take images and queries from now on."""
         self._images.open()
         with self._gate:
-            self._is_accepting = True
+            self.is_accepting = True
 
     def stop_accepting(self, patience_s: float, reason: str) -> None:
         """Take no further query; let the running one finish for a while, then cancel it.
@@ -110,7 +114,7 @@ class QueryManager:
         Returns when every query has its result; the model may still be slow to stop.
         """
         with self._gate:
-            self._is_accepting = False
+            self.is_accepting = False
             worker = self._worker
             waiting = worker.take_pending() if worker else None
         self._images.close()
@@ -134,19 +138,9 @@ class QueryManager:
         """
         worker = self._worker
         if timeout_s is None:
-            timeout_s = 0.0 if self._hang else self._config().stop_grace_s
-        self._worker, self._pipeline, self._hang = None, None, ""
+            timeout_s = 0.0 if self.hang else self._config().stop_grace_s
+        self._worker, self._pipeline, self.hang = None, None, ""
         return worker is None or worker.stop(timeout_s)
-
-    @property
-    def hang(self) -> str:
-        """Why the model cannot be used any more; empty while it can."""
-        return self._hang
-
-    @property
-    def is_accepting(self) -> bool:
-        """Whether queries are taken."""
-        return self._is_accepting
 
     @property
     def is_idle(self) -> bool:
@@ -195,9 +189,9 @@ class QueryManager:
         except InputError as error:
             return SegmentationResult.INVALID_QUERY, str(error)
         worker = self._worker
-        if self._hang:
-            return SegmentationResult.MODEL_FAILURE, self._hang
-        if not self._is_accepting or worker is None:
+        if self.hang:
+            return SegmentationResult.MODEL_FAILURE, self.hang
+        if not self.is_accepting or worker is None:
             return SegmentationResult.INACTIVE, (
                 f"the node is {self._lifecycle_state()} ({self._status.status.detail}); ask again "
                 "when ~/status says READY"
@@ -213,7 +207,7 @@ class QueryManager:
         """Queue a query, or give it its result if that cannot be done."""
         job.trace.add(ReasoningTrace.WAITING)
         with self._gate:
-            worker = self._worker if self._is_accepting else None
+            worker = self._worker if self.is_accepting else None
             refused = worker.submit(job, self._config().when_busy) if worker else None
         if worker is None:
             refusal = self.why_refused(job.query.text)
@@ -260,7 +254,7 @@ class QueryManager:
         if isinstance(answer.error, OutOfMemoryError | MemoryError):
             release_memory()
         is_first = self._conclude(job, answer, messages)
-        if self._is_accepting:
+        if self.is_accepting:
             failed = answer.code != SegmentationResult.OK or not is_first
             detail = "ready; the last query failed" if failed else "ready"
             if answer.pose_reason:
@@ -322,7 +316,7 @@ class QueryManager:
             f" query {job.query.id}; clean up and configure the node to load it anew"
         )
         with self._gate:
-            self._hang, self._is_accepting = hang, False
+            self.hang, self.is_accepting = hang, False
             waiting = self._worker.take_pending() if self._worker else None
         self._status.report(Status.ERROR, hang)
         self._health.failed(hang)
@@ -386,7 +380,7 @@ class QueryManager:
             return  # a failure says nothing about the objects that are tracked
         with self._gate:
             self._tracking.reset()
-            if self._is_accepting and job.frame is None and len(result.segmentation):
+            if self.is_accepting and job.frame is None and len(result.segmentation):
                 self._tracking.begin(
                     TrackingRequest(
                         job.query.id, job.query.text, answer.rgb, result.segmentation, frame

@@ -48,6 +48,10 @@ class Worker:
             or it was stopped and the model has not come back yet.
         on_hang: Called once, with the job whose model did not stop; the worker does no more jobs.
         grace_s: Returns how long a model may take to stop [s].
+
+    Attributes:
+        running: The job that is being done.
+        pending: The job that waits.
     """
 
     def __init__(
@@ -62,8 +66,8 @@ class Worker:
         self._on_hang = on_hang
         self._grace_s = grace_s
         self._changed = threading.Condition()
-        self._running: Job | None = None
-        self._pending: Job | None = None
+        self.running: Job | None = None
+        self.pending: Job | None = None
         self._stopping = False
         # Daemons: a model that cannot be interrupted must not keep the process alive.
         self._threads = [
@@ -72,16 +76,6 @@ class Worker:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def running(self) -> Job | None:
-        """The job that is being done."""
-        return self._running
-
-    @property
-    def pending(self) -> Job | None:
-        """The job that waits."""
-        return self._pending
 
     def would_refuse(self, when_busy: str) -> bool:
         """Whether a job that comes now would be refused."""
@@ -102,7 +96,7 @@ class Worker:
             if self._stopping or self._refuses(when_busy):
                 return Refused(job, is_replaced=False)
             job.notify = self._wake
-            replaced, self._pending = self._pending, job
+            replaced, self.pending = self.pending, job
             self._changed.notify_all()
         return None if replaced is None else Refused(replaced, is_replaced=True)
 
@@ -113,9 +107,9 @@ class Worker:
             job: Take this one only; None takes any.
         """
         with self._changed:
-            if job is not None and self._pending is not job:
+            if job is not None and self.pending is not job:
                 return None
-            waiting, self._pending = self._pending, None
+            waiting, self.pending = self.pending, None
             self._changed.notify_all()
             return waiting
 
@@ -128,7 +122,7 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(
                 lambda: (
-                    self._pending is None and (self._running is None or self._running.is_answered)
+                    self.pending is None and (self.running is None or self.running.is_answered)
                 ),
                 timeout_s,
             )
@@ -149,17 +143,17 @@ class Worker:
 
     def _refuses(self, when_busy: str) -> bool:
         if when_busy == REJECT:
-            return self._running is not None or self._pending is not None
-        return when_busy == QUEUE and self._pending is not None
+            return self.running is not None or self.pending is not None
+        return when_busy == QUEUE and self.pending is not None
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._pending is not None)
+                self._changed.wait_for(lambda: self._stopping or self.pending is not None)
                 if self._stopping:
                     return
-                job, self._pending = self._pending, None
-                self._running = job
+                job, self.pending = self.pending, None
+                self.running = job
                 self._changed.notify_all()
             assert job is not None
             try:
@@ -167,7 +161,7 @@ class Worker:
             finally:
                 del job  # its image must not stay until the next one comes
                 with self._changed:
-                    self._running = None
+                    self.running = None
                     self._changed.notify_all()
 
     def _watch(self) -> None:
@@ -184,10 +178,10 @@ class Worker:
 
     def _overdue(self) -> tuple[Callable[[], None] | None, float]:
         """Return what has to be done now, or how long to wait for it [s]."""
-        running, pending, wait_s = self._running, self._pending, FOREVER
+        running, pending, wait_s = self.running, self.pending, FOREVER
         if pending is not None:
             if pending.check_deadline():
-                self._pending = None
+                self.pending = None
                 return functools.partial(self._on_late, pending), 0.0
             wait_s = pending.seconds_left()
         if running is None:
