@@ -30,12 +30,13 @@ from segzero_cli.bench.roofline import (
     read_bandwidth,
     seconds,
 )
-from segzero_core.decoding.cuda_graph import GraphStepper
-from segzero_core.decoding.decoder import EagerStepper, Start
+from segzero_core.decoding.cuda_graph import CudaGraphStepper
+from segzero_core.decoding.speculative import SpeculativeStepper
+from segzero_core.decoding.stepper import Prefill
 from segzero_core.encoders.torch_encoder import TorchImageEncoder
 from segzero_core.errors import SegZeroError
 from segzero_core.qwen_vl.language_model import LanguageModel, multimodal_positions
-from segzero_core.qwen_vl.vision_encoder import VisionTower
+from segzero_core.qwen_vl.vision_encoder import VisionEncoder
 from segzero_core.segmenter.encoder_parity import drawn_scene
 
 MIN_SHARE_OF_LIMIT: Final = 0.6
@@ -145,11 +146,11 @@ def measure_reasoner(name: str, args: argparse.Namespace) -> dict[str, Any]:
         holes = torch.tensor(ids, device=device) == IMAGE_TOKEN
         x[holes] = model.model.visual(pixels, grid)["pooler_output"].to(x.dtype)
         positions = multimodal_positions(ids, IMAGE_TOKEN, (cells, cells))
-        tower = VisionTower(model.model.visual, (cells, cells))
+        vision = VisionEncoder(model.model.visual, (cells, cells))
         plain = seconds(lambda: model.model.visual(pixels, grid), device, 3)
         found["plain_vision_ms"] = round(plain * 1e3, 2)
-        found["vision_ms"] = round(1e3 * seconds(lambda: tower(pixels), device, 3), 2)
-        read = seconds(lambda: language.read(x, positions, 0), device, 3)
+        found["vision_ms"] = round(1e3 * seconds(lambda: vision(pixels), device, 3), 2)
+        read = seconds(lambda: language.prefill(x, positions, 0), device, 3)
         found["prefill_ms"] = round(read * 1e3, 2)
         found["second_question_ms"] = round(1e3 * second_question(language, x, positions), 2)
         for way in ("eager",) if device == "cpu" else ("eager", "graph", "compiled"):
@@ -196,14 +197,14 @@ def our_loop(
 ) -> dict[str, Any]:
     """Time our loop, warm, and say how far its tokens are those of `generate`."""
     stepper: Any = (
-        EagerStepper(language)
+        SpeculativeStepper(language, None)
         if way == "eager"
-        else GraphStepper(language, compiled=way == "compiled")
+        else CudaGraphStepper(language, compiled=way == "compiled")
     )
     for _ in range(2):
-        scores = language.read(x, positions, 0)
-        start = Start(scores, int(positions[0, -1]) + 1, len(x), None, 1.0)
-        stream = stepper.tokens(start)
+        scores = language.prefill(x, positions, 0)
+        prefill = Prefill(scores, int(positions[0, -1]) + 1, len(x))
+        stream = stepper.tokens(prefill)
         tokens = [next(stream)]
         began = time.perf_counter()
         tokens += [next(stream) for _ in range(TOKENS - 1)]
@@ -215,7 +216,9 @@ def our_loop(
 def second_question(language: LanguageModel, x: torch.Tensor, positions: torch.Tensor) -> float:
     """Return the time to read a question about a picture that is remembered."""
     known = len(x) - QUESTION_TOKENS
-    return seconds(lambda: language.read(x[known:], positions[:, known:], known), str(x.device), 3)
+    return seconds(
+        lambda: language.prefill(x[known:], positions[:, known:], known), str(x.device), 3
+    )
 
 
 def measure_encoder(args: argparse.Namespace) -> dict[str, Any]:

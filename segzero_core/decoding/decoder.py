@@ -1,4 +1,4 @@
-"""Two ways of making a reply: transformers' own `generate`, and a lean loop with a memory.
+"""Generates replies: by transformers' `generate`, or by a loop of our own for Qwen2.5-VL.
 
 Both are greedy and give the same tokens; `tests/core/decoding/test_decoder.py` compares them.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -17,18 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from segzero_core.cpu_threads import Cores
-from segzero_core.decoding.cuda_graph import GraphStepper
-from segzero_core.decoding.speculative import MOST_GUESSES, DraftingStepper, Drafts
-from segzero_core.decoding.token_stream import Take, decoded
+from segzero_core.decoding.constrained import Constraint
+from segzero_core.decoding.cuda_graph import CudaGraphStepper
+from segzero_core.decoding.speculative import MAX_DRAFT_TOKENS, NgramProposer, SpeculativeStepper
+from segzero_core.decoding.stepper import Prefill, Stepper
+from segzero_core.decoding.token_stream import OnToken, decode
 from segzero_core.qwen_vl.language_model import LanguageModel, multimodal_positions
 from segzero_core.qwen_vl.onnx_language_model import choose_language_model
-from segzero_core.qwen_vl.vision_encoder import VisionTower
+from segzero_core.qwen_vl.vision_encoder import VisionEncoder
 from segzero_core.types import SizeWH
 
-if TYPE_CHECKING:
-    from segzero_core.decoding.constrained import Constraint
-
-# Settings of a model's generation_config that the lean loop does not know.
+# Settings of a model's generation_config that our loop does not know.
 _OTHER_SETTINGS: Final = (
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -44,35 +42,23 @@ _OTHER_SETTINGS: Final = (
     "suppress_tokens",
     "watermarking_config",
 )
+_NEUTRAL: Final[tuple[object, ...]] = (None, 0, 1, 1.0, [], ())
 # Up to this width one thread reads a few tokens as fast as two, or faster: these would wait for
 # each other at every small product.
 _NARROW: Final = 256
-_NEUTRAL: Final[tuple[object, ...]] = (None, 0, 1, 1.0, [], ())
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a model is asked.
-
-    Attributes:
-        picture: Of the size that the model sees.
-        text: The whole conversation, with one placeholder where the picture stands.
-    """
-
-    picture: Image.Image
-    text: str
 
 
 class Decoder(Protocol):
-    """Makes replies, one at a time."""
+    """Generates replies, one at a time."""
 
-    def run(self, question: Question, limit: int, take: Take) -> None:
-        """Give the tokens of a reply to `take` until it says that the reply is over.
+    def run(self, image: Image.Image, text: str, limit: int, on_token: OnToken) -> None:
+        """Give the tokens of a reply to `on_token` until it says that the reply is over.
 
         Args:
-            question: What is asked.
+            image: Of the size that the model sees.
+            text: The whole conversation, with one placeholder for the image.
             limit: Most tokens.
-            take: Receives each token.
+            on_token: Receives each token.
         """
 
 
@@ -80,7 +66,7 @@ class PlainDecoder:
     """`generate` of any model, as its publisher meant it.
 
     Args:
-        model: A model of transformers that takes pictures and generates text.
+        model: A model of transformers that takes images and generates text.
         processor: Its processor.
     """
 
@@ -88,18 +74,16 @@ class PlainDecoder:
         self._model = model
         self._processor = processor
 
-    def run(self, question: Question, limit: int, take: Take) -> None:
+    def run(self, image: Image.Image, text: str, limit: int, on_token: OnToken) -> None:
         """Run `generate`; see `Decoder`."""
         from transformers import StoppingCriteriaList
 
-        # A streamer gets each token one step late; the stop criterion sees it at once.
+        # A streamer gets each token one step late; the stopping criterion sees it at once.
         def is_over(input_ids: Any, _scores: Any, **_: Any) -> Any:
-            over = take(int(input_ids[0, -1]))
+            over = on_token(int(input_ids[0, -1]))
             return torch.full((1,), over, dtype=torch.bool, device=input_ids.device)
 
-        batch = self._processor(
-            text=[question.text], images=[question.picture], return_tensors="pt"
-        )
+        batch = self._processor(text=[text], images=[image], return_tensors="pt")
         with torch.inference_mode():
             self._model.generate(
                 **batch.to(self._model.device),
@@ -113,185 +97,120 @@ class PlainDecoder:
             )
 
 
-class LeanDecoder:
-    """A greedy loop for Qwen2.5-VL that reads nothing twice.
+class QwenDecoder:
+    """A greedy loop for Qwen2.5-VL with a prefix cache.
 
-    The memory of the last question stays. The next one is read from where it differs: about the
-    same picture, that is where its words begin.
+    The KV cache of the last question stays. The next prompt is read from where it differs: about
+    the same image, that is where its words begin.
 
     Args:
-        model: A model for which `is_lean` holds.
+        model: A model for which `is_supported` holds.
         processor: Its processor.
-        seen_wh: Size of the pictures [px].
-        mode: `eager`; `drafts` (guessed tokens are read together, by ONNX Runtime where it can);
-            on a GPU also `graph` (the step of a token is captured once and replayed) and
-            `compiled` (it is compiled first).
-        constraint: Limits what may be said; None: nothing is.
-        cores: Shared with the image encoder; None: they are all its own.
+        grid_wh: How many tokens an image is wide and high.
+        mode: One of `DECODE_MODES`, except `auto` and `plain`.
+        constraint: Limits the replies; None: nothing does.
+        cores: Shared with the image encoder; None: torch's threads stay as they are.
     """
 
     def __init__(
         self,
         model: Any,
         processor: Any,
-        seen_wh: SizeWH,
-        mode: str = "eager",
+        grid_wh: SizeWH,
+        mode: str,
         constraint: Constraint | None = None,
         cores: Cores | None = None,
     ) -> None:
         self._processor = processor
-        self._language = choose_language_model(model) if mode == "drafts" else LanguageModel(model)
-        self._ends = end_ids(model, processor.tokenizer)
         self._penalty = float(model.generation_config.repetition_penalty or 1.0)
         self._vocabulary = int(model.lm_head.out_features)
-        self._grid_wh = _token_grid(processor, seen_wh)
-        self._vision = VisionTower(model.model.visual, self._grid_wh)
+        self._grid_wh = grid_wh
+        self._vision = VisionEncoder(model.model.visual, grid_wh)
+        self._language = choose_language_model(model) if mode == "drafts" else LanguageModel(model)
         self._constraint = constraint
         self._cores = cores or Cores(1)
         self._most_threads = 1 if self._language.width <= _NARROW else None
         self._stepper: Stepper
-        if mode == "eager":
-            self._stepper = EagerStepper(self._language)
-        elif mode == "drafts":
-            drafts = Drafts(number_test(processor.tokenizer))
-            self._stepper = DraftingStepper(self._language, drafts)
+        if mode in ("eager", "drafts"):
+            draft = mode == "drafts"
+            proposer = NgramProposer(number_test(processor.tokenizer)) if draft else None
+            self._stepper = SpeculativeStepper(self._language, proposer)
         else:
-            self._stepper = GraphStepper(self._language, compiled=mode == "compiled")
-        # The prompt that the memory holds, and of which picture.
-        self._ids: list[int] = []
-        self._picture = b""
+            self._stepper = CudaGraphStepper(self._language, compiled=mode == "compiled")
+        # The prompt that is in the KV cache, and the hash of its image.
+        self._cached_ids: list[int] = []
+        self._cached_image = b""
+
+    @property
+    def backend(self) -> str:
+        """What reads the text of a reply: `torch` or `onnxruntime`."""
+        return self._language.backend
 
     @torch.inference_mode()
-    def run(self, question: Question, limit: int, take: Take) -> None:
-        """Read what is new of the question, then reply; see `Decoder`."""
+    def run(self, image: Image.Image, text: str, limit: int, on_token: OnToken) -> None:
+        """Read what is new of the prompt, then reply; see `Decoder`."""
         with self._cores.reasoning():
-            self._run(question, limit, take)
+            # The reply ends up in the KV cache too; but no prompt goes on after a reply.
+            for count, token in enumerate(self._tokens(image, text, limit), start=1):
+                if on_token(token) or count == limit:
+                    break
+                self._cores.take_share(self._most_threads)
 
-    def _run(self, question: Question, limit: int, take: Take) -> None:
-        ids = self.tokens_of(question.text)
-        self._language.reserve(len(ids) + limit + 1 + MOST_GUESSES)
-        scores, position = self._read(ids, question.picture)
-        start = Start(scores, position, len(ids), self._seen(ids), self._penalty)
-        tokens = (
-            self._stepper.tokens(start)
-            if self._constraint is None
-            else self._constraint.tokens(self._language, self._stepper, start, limit)
-        )
-        # The memory holds some of the reply too; but no prompt goes on after a reply.
-        for count, token in enumerate(tokens, start=1):
-            if take(token) or token in self._ends or count == limit:
-                break
-            self._cores.take_share(self._most_threads)
+    def _tokens(self, image: Image.Image, text: str, limit: int) -> Iterator[int]:
+        ids = self.tokenize(text)
+        self._language.reserve(len(ids) + limit + 1 + MAX_DRAFT_TOKENS)
+        prefill = self._prefill(ids, image)
+        if self._constraint is None:
+            return self._stepper.tokens(prefill)
+        return self._constraint.tokens(self._stepper, prefill, limit)
 
-    def tokens_of(self, text: str) -> list[int]:
-        """Return the tokens of a conversation, the picture's place-holders among them."""
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of a conversation, the image's placeholders among them."""
         width, height = self._grid_wh
-        holder = self._processor.image_token
-        full = text.replace(holder, holder * (width * height))
+        placeholder = self._processor.image_token
+        full = text.replace(placeholder, placeholder * (width * height))
         return [int(i) for i in self._processor.tokenizer(full)["input_ids"]]
 
-    def _read(self, ids: list[int], picture: Image.Image) -> tuple[Tensor, int]:
-        """Read a prompt; return the scores after it, and the position of the next token."""
-        digest = _digest(picture)
-        known = self._known(ids, digest)
-        # Should it fail half-way, no more than this is known.
-        self._ids, self._picture = ids[:known], digest
+    def _prefill(self, ids: list[int], image: Image.Image) -> Prefill:
+        """Read the part of a prompt that is not in the KV cache yet."""
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        cached = self._cached_prefix(ids, digest)
+        # Should it fail half-way, no more than this is cached.
+        self._cached_ids, self._cached_image = ids[:cached], digest
         positions = multimodal_positions(ids, self._language.image_token, self._grid_wh)
-        fresh = torch.tensor(ids[known:]) == self._language.image_token
-        x = self._language.embed(ids[known:])
-        if fresh.any():
-            x = x.masked_scatter(fresh[:, None].to(x.device), self._see(picture).to(x.dtype))
-        scores = self._language.read(x, positions[:, known:], known)
-        self._ids = ids
-        return scores, int(positions[0, -1]) + 1
+        placeholders = torch.tensor(ids[cached:]) == self._language.image_token
+        x = self._language.embed(ids[cached:])
+        if placeholders.any():
+            embeddings = self._encode_image(image).to(x.dtype)
+            x = x.masked_scatter(placeholders[:, None].to(x.device), embeddings)
+        scores = self._language.prefill(x, positions[:, cached:], cached)
+        self._cached_ids = ids
+        seen = None
+        if self._penalty != 1.0:
+            seen = torch.zeros(self._vocabulary, dtype=torch.bool)
+            seen[torch.tensor(ids)] = True
+            seen = seen.to(self._language.device)
+        return Prefill(scores, int(positions[0, -1]) + 1, len(ids), seen, self._penalty)
 
-    def _known(self, ids: list[int], picture: bytes) -> int:
-        """Return how many tokens of a prompt the memory holds already, always without the last."""
-        most = min(len(ids) - 1, len(self._ids))
-        if picture != self._picture and self._language.image_token in ids:
+    def _cached_prefix(self, ids: list[int], image: bytes) -> int:
+        """Return how many tokens of a prompt are cached, always without the last."""
+        most = min(len(ids) - 1, len(self._cached_ids))
+        if image != self._cached_image and self._language.image_token in ids:
             most = min(most, ids.index(self._language.image_token))
-        return next((i for i in range(most) if ids[i] != self._ids[i]), most)
+        return next((i for i in range(most) if ids[i] != self._cached_ids[i]), most)
 
-    def _see(self, picture: Image.Image) -> Tensor:
-        batch = self._processor.image_processor(images=[picture], return_tensors="pt")
+    def _encode_image(self, image: Image.Image) -> Tensor:
+        batch = self._processor.image_processor(images=[image], return_tensors="pt")
         return self._vision(batch["pixel_values"].to(self._language.device, self._vision.dtype))
-
-    def _seen(self, ids: Sequence[int]) -> Tensor | None:
-        if self._penalty == 1.0:
-            return None
-        seen = torch.zeros(self._vocabulary, dtype=torch.bool)
-        seen[torch.tensor(ids)] = True
-        return seen.to(self._language.device)
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a reply begins.
-
-    Attributes:
-        scores: float32 [V], after the prompt.
-        position: Rotary position of the first token.
-        column: Its place in the memory.
-        seen: bool [V], the tokens that were there before; None where that does not matter.
-        penalty: Those become less likely by this factor.
-    """
-
-    scores: Tensor
-    position: int
-    column: int
-    seen: Tensor | None
-    penalty: float
-
-
-class Stepper(Protocol):
-    """Reads one token after the other."""
-
-    def tokens(self, start: Start) -> Iterator[int]:
-        """Yield the most likely tokens without end."""
-
-    def scores_after(self, token: int, position: int, column: int) -> Tensor:
-        """Read one token and return the scores float32 [V] of the next."""
-
-
-class EagerStepper:
-    """Runs the operations one by one."""
-
-    def __init__(self, language: LanguageModel) -> None:
-        self._language = language
-
-    def tokens(self, start: Start) -> Iterator[int]:
-        """Yield tokens; each is read when the one after it is wanted. See `Stepper`."""
-        scores, position, column = start.scores, start.position, start.column
-        while True:
-            token = int(penalised(scores, start.seen, start.penalty).argmax())
-            yield token
-            if start.seen is not None:
-                start.seen[token] = True
-            scores = self.scores_after(token, position, column)
-            position, column = position + 1, column + 1
-
-    def scores_after(self, token: int, position: int, column: int) -> Tensor:
-        """Read one token; see `Stepper`."""
-        return self._language.step(token, position, column)
-
-
-def penalised(scores: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
-    """Make the tokens that were there before less likely.
-
-    Source: transformers' `RepetitionPenaltyLogitsProcessor`, which Qwen's settings ask for.
-    """
-    if seen is None:
-        return scores
-    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
 def number_test(tokenizer: Any) -> Callable[[int], bool]:
-    """Return what says of a token whether it is a number, and remembers it."""
-    return functools.cache(lambda token: decoded(tokenizer, [token]).strip().isdigit())
+    """Return a function that says of a token whether it is a number, and remembers it."""
+    return functools.cache(lambda token: decode(tokenizer, [token]).strip().isdigit())
 
 
-def is_lean(model: Any) -> bool:
-    """Say whether `LeanDecoder` knows a model and everything its settings ask for."""
+def is_supported(model: Any) -> bool:
+    """Say whether `QwenDecoder` knows a model and everything its settings ask for."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     if not isinstance(model, Qwen2_5_VLForConditionalGeneration):
@@ -310,13 +229,13 @@ def end_ids(model: Any, tokenizer: Any) -> set[int]:
     return {int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None}
 
 
-def _token_grid(processor: Any, seen_wh: SizeWH) -> SizeWH:
-    """Return how many tokens a picture of this size is wide and high."""
-    blank = Image.fromarray(np.zeros((seen_wh[1], seen_wh[0], 3), np.uint8))
+def token_grid(processor: Any, image_wh: SizeWH) -> SizeWH:
+    """Return how many tokens an image of this size is wide and high for a processor.
+
+    Raises:
+        Exception: The processor cannot take such an image; its errors have no common root.
+    """
+    blank = Image.fromarray(np.zeros((image_wh[1], image_wh[0], 3), np.uint8))
     images = processor.image_processor
     _, rows, columns = images(images=[blank], return_tensors="pt")["image_grid_thw"][0].tolist()
     return int(columns) // images.merge_size, int(rows) // images.merge_size
-
-
-def _digest(picture: Image.Image) -> bytes:
-    return hashlib.blake2b(picture.tobytes(), digest_size=16).digest()

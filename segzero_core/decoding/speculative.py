@@ -1,51 +1,45 @@
-"""Guesses what is said next by what was said before; the model checks several guesses at once.
+"""N-gram speculative decoding: earlier replies propose tokens, one forward pass verifies them.
 
 Replies to a robot's questions are alike ("The question asks for a …"). Reading five tokens costs a
-model hardly more than reading one, because its weights are read once. A guess is only taken where
-the model says the same, so the reply is what it would be without.
+model hardly more than reading one, because its weights are read once. A proposed token is taken
+only where the model would have chosen it, so the reply is the same as without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
-    from segzero_core.decoding.decoder import Start
-    from segzero_core.qwen_vl.language_model import LanguageModel
+from segzero_core.decoding.stepper import Prefill
+from segzero_core.qwen_vl.language_model import LanguageModel
 
-MOST_GUESSES: Final = 5
+MAX_DRAFT_TOKENS: Final = 5
 _LONGEST_CONTEXT: Final = 8
 _SHORTEST_CONTEXT: Final = 2
-_MOST_CONTEXTS: Final = 100_000
+_MAX_CONTEXTS: Final = 100_000
 _NUMBER: Final = -1
 _BEGINNING: Final = -2
 
 
-class Drafts:
+class NgramProposer:
     """Remembers which token followed which tokens. All numbers count as one and the same.
 
     Args:
-        is_number: Says of a token whether it is a number; those are never guessed.
+        is_number: Says of a token whether it is a number; those are never proposed.
     """
 
     def __init__(self, is_number: Callable[[int], bool]) -> None:
         self._is_number = is_number
         self._following: dict[tuple[int, ...], int] = {}
 
-    def beginning(self) -> list[int]:
-        """Return what stands before every reply."""
+    def new_history(self) -> list[int]:
+        """Return the history of a reply that has no tokens yet."""
         return [_BEGINNING] * _LONGEST_CONTEXT
 
     def add(self, history: list[int], token: int) -> None:
-        """Write down a token, and learn what it followed.
-
-        Args:
-            history: What was said, from `beginning` on; the token is added to it.
-            token: What was said next.
-        """
+        """Append the next token of a reply to its history, and learn what it followed."""
         number = self._is_number(token)
         for length in range(_SHORTEST_CONTEXT, _LONGEST_CONTEXT + 1):
             context = tuple(history[-length:])
@@ -53,15 +47,15 @@ class Drafts:
                 self._following.pop(context, None)
             else:
                 self._following[context] = token
-        if len(self._following) > _MOST_CONTEXTS:
+        if len(self._following) > _MAX_CONTEXTS:
             self._following.clear()
         history.append(_NUMBER if number else token)
 
-    def guess(self, history: list[int]) -> list[int]:
-        """Return up to `MOST_GUESSES` tokens that may follow."""
+    def propose(self, history: list[int]) -> list[int]:
+        """Return up to `MAX_DRAFT_TOKENS` tokens that may follow."""
         recent = history[-_LONGEST_CONTEXT:]
-        guesses: list[int] = []
-        while len(guesses) < MOST_GUESSES:
+        draft: list[int] = []
+        while len(draft) < MAX_DRAFT_TOKENS:
             contexts = (
                 tuple(recent[-length:])
                 for length in range(_LONGEST_CONTEXT, _SHORTEST_CONTEXT - 1, -1)
@@ -69,47 +63,47 @@ class Drafts:
             token = next((self._following[c] for c in contexts if c in self._following), None)
             if token is None:
                 break
-            guesses.append(token)
+            draft.append(token)
             recent.append(token)
-        return guesses
+        return draft
 
 
-class DraftingStepper:
-    """Reads guessed tokens together with the last one; see `decoding.Stepper`.
+class SpeculativeStepper:
+    """Reads draft tokens together with the last token; see `Stepper`.
 
     Args:
-        language: The language tower.
-        drafts: Makes the guesses, and learns from every reply.
+        language: The language model.
+        proposer: Makes the drafts and learns from every reply; None: tokens are read one by one.
     """
 
-    def __init__(self, language: LanguageModel, drafts: Drafts) -> None:
+    def __init__(self, language: LanguageModel, proposer: NgramProposer | None) -> None:
         self._language = language
-        self._drafts = drafts
+        self._proposer = proposer
 
-    def tokens(self, start: Start) -> Iterator[int]:
-        """Yield tokens, several after one look at the weights. See `Stepper`."""
-        from segzero_core.decoding.decoder import penalised
-
-        history = self._drafts.beginning()
-        token = int(penalised(start.scores, start.seen, start.penalty).argmax())
-        said = 0
+    def tokens(self, prefill: Prefill) -> Iterator[int]:
+        """Yield tokens; the model reads a token only when the one after it is wanted."""
+        proposer = self._proposer
+        history = proposer.new_history() if proposer else []
+        rows: Sequence[Tensor] | Tensor = [prefill.scores]
+        draft: list[int] = []
+        count = 0
         while True:
-            self._drafts.add(history, token)
-            yield token
-            guesses = self._drafts.guess(history)
-            every = self._language.read_each(
-                [token, *guesses], start.position + said, start.column + said
-            )
-            for scores, guess in zip(every, [*guesses, None], strict=True):
-                said += 1
-                if start.seen is not None:
-                    start.seen[token] = True
-                token = int(penalised(scores, start.seen, start.penalty).argmax())
-                if token != guess:
-                    break  # what was read behind it is written over
-                self._drafts.add(history, token)
+            for scores, proposed in zip(rows, [*draft, None], strict=True):
+                token = int(prefill.penalized(scores).argmax())
+                if prefill.seen is not None:
+                    prefill.seen[token] = True
+                if proposer:
+                    proposer.add(history, token)
+                count += 1
                 yield token
+                if token != proposed:
+                    break  # the next pass writes over the columns of what is left of the draft
+            draft = proposer.propose(history) if proposer else []
+            behind = count - 1
+            rows = self.forward(
+                [token, *draft], prefill.position + behind, prefill.column + behind
+            )
 
-    def scores_after(self, token: int, position: int, column: int) -> Tensor:
-        """Read one token; see `Stepper`."""
-        return self._language.step(token, position, column)
+    def forward(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
+        """Read tokens with the language model."""
+        return self._language.forward(tokens, position, start)

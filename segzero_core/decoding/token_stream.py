@@ -1,27 +1,28 @@
-"""A reply while it is made: tokens become text, in a thread that can be stopped between two."""
+"""The text of a reply while a thread generates it, which can be stopped between two tokens."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from segzero_core.completion.parser import TAGS, StreamReader
+from segzero_core.errors import raise_if_cancelled
 
-# How often a wait for the model looks whether it is still wanted [s].
-_TURN_CHECK_S: Final = 0.05
+# How often a wait looks whether it is still wanted [s].
+_POLL_S: Final = 0.05
 _BROKEN_CHARACTER: Final = "\ufffd"
 
-Take = Callable[[int], bool]
+OnToken = Callable[[int], bool]
 """Receives each token of a reply; says whether the reply is over."""
 
 
 class Detokenizer:
     """Turns tokens into text one by one, in time proportional to their number.
 
-    A token may be half a character, and how a token reads can depend on the one before it: so
-    a token is decoded together with those since the last whole character, and the one before.
+    A token may be half a character, and its text can depend on the token before it: so a token is
+    decoded together with those since the last whole character, and the one before.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -35,7 +36,7 @@ class Detokenizer:
         if token in self._silent:
             return ""
         self._pending.append(token)
-        text = self._new_text()
+        text = self.flush()
         if text.endswith(_BROKEN_CHARACTER):
             return ""
         self._context, self._pending = self._pending[-1:], []
@@ -43,16 +44,11 @@ class Detokenizer:
 
     def flush(self) -> str:
         """Return what is left of an unfinished character."""
-        return self._new_text() if self._pending else ""
-
-    def _new_text(self) -> str:
-        return self._decode(self._context + self._pending)[len(self._decode(self._context)) :]
-
-    def _decode(self, tokens: list[int]) -> str:
-        return decoded(self._tokenizer, tokens)
+        before = decode(self._tokenizer, self._context)
+        return decode(self._tokenizer, self._context + self._pending)[len(before) :]
 
 
-def decoded(tokenizer: Any, tokens: list[int]) -> str:
+def decode(tokenizer: Any, tokens: list[int]) -> str:
     """Return the text of tokens, as it stands in a reply."""
     text: str = tokenizer.decode(
         tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -66,58 +62,88 @@ def silent_ids(tokenizer: Any) -> set[int]:
     return {int(i) for i, text in special if text.lower() not in TAGS}
 
 
-class Reply:
-    """One reply: a thread makes it, another reads its pieces.
+class TokenStream:
+    """One reply: a thread generates it, the caller iterates over its text.
+
+    Args:
+        tokenizer: The model's.
+        end_ids: The tokens that end a reply.
+        generate: Calls the function that it is given with every token, until that returns True.
+        lock: Held while the model works.
 
     Attributes:
-        pieces: The text, one piece per token, then None.
-        stop: Set to end the reply at the next token.
-        error: What went wrong, once `pieces` has ended.
+        error: What went wrong in the thread, once the chunks have ended.
     """
 
-    def __init__(self, tokenizer: Any, end_ids: set[int]) -> None:
-        self.pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.stop = threading.Event()
+    def __init__(
+        self,
+        tokenizer: Any,
+        end_ids: set[int],
+        generate: Callable[[OnToken], None],
+        lock: threading.Lock,
+    ) -> None:
         self.error: BaseException | None = None
-        self._detokenizer = Detokenizer(tokenizer)
         self._end_ids = end_ids
+        self._generate = generate
+        self._lock = lock
+        self._detokenizer = Detokenizer(tokenizer)
         self._reader = StreamReader()
+        self._chunks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
 
     @property
     def text(self) -> str:
         """The reply so far."""
         return self._reader.text
 
-    def run(self, make: Callable[[Take], None], turn: threading.Lock) -> None:
-        """Make the reply until its answer closes, it ends by itself, or `stop` is set.
+    def chunks(self, cancel: threading.Event | None) -> Iterator[str]:
+        """Yield the text, one chunk per token, until the answer closes or the model ends.
 
-        Args:
-            make: Gives every token to the function that it is called with, until that says that
-                the reply is over.
-            turn: Held while the model works.
+        Closing the iterator, or setting `cancel`, stops the thread after the model's present
+        step. The iterator ends with the thread and not before, so that no work is left behind.
+
+        Raises:
+            CancelledError: `cancel` was set.
         """
+        thread = threading.Thread(target=self._run, name="segzero-reasoner", daemon=True)
+        thread.start()
         try:
-            while not turn.acquire(timeout=_TURN_CHECK_S):
-                if self.stop.is_set():
+            while True:
+                raise_if_cancelled(cancel)
+                try:
+                    chunk = self._chunks.get(timeout=None if cancel is None else _POLL_S)
+                except queue.Empty:
+                    continue
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._lock.acquire(timeout=_POLL_S):
+                if self._stop.is_set():
                     return
             try:
-                if not self.stop.is_set():
-                    make(self._take)
+                if not self._stop.is_set():
+                    self._generate(self._on_token)
             finally:
-                turn.release()
+                self._lock.release()
             if rest := self._detokenizer.flush():
-                self._tell(rest)
-        except BaseException as error:  # crosses to the reading thread, which raises it
+                self._put(rest)
+        except BaseException as error:  # the caller's thread raises it
             self.error = error
         finally:
-            self.pieces.put(None)
+            self._chunks.put(None)
 
-    def _take(self, token: int) -> bool:
+    def _on_token(self, token: int) -> bool:
         if token in self._end_ids:
             return True
-        self._tell(self._detokenizer.add(token))
-        return self.stop.is_set() or self._reader.answer_closed
+        self._put(self._detokenizer.add(token))
+        return self._stop.is_set() or self._reader.answer_closed
 
-    def _tell(self, piece: str) -> None:
-        self._reader.feed(piece)
-        self.pieces.put(piece)
+    def _put(self, chunk: str) -> None:
+        self._reader.feed(chunk)
+        self._chunks.put(chunk)

@@ -1,15 +1,15 @@
-"""Qwen2.5-VL's language tower with a memory of fixed place, for one reply at a time.
+"""Qwen2.5-VL's language model with a KV cache at a fixed place, for one reply at a time.
 
-The weights are those of transformers' modules; only the way through them differs. Projections
-that read the same input are joined, keys and values are written in place, and one new token costs
-a dozen operations a layer. `tests/core/qwen_vl/test_language_model.py` holds the result equal to
-the modules' own forward pass.
+The weights are those of transformers' modules; only the forward pass differs. Projections of the
+same input are joined, keys and values are written in place, and one new token costs a dozen
+operations a layer. `tests/core/qwen_vl/test_language_model.py` holds the result equal to the
+modules' own forward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -19,44 +19,38 @@ from torch.nn import functional
 from segzero_core.qwen_vl.rms_norm import rms_norm
 from segzero_core.types import SizeWH
 
-MEMORY_STEP: Final = 512
-"""The memory grows by this many tokens."""
-
-_Projection = Callable[[Tensor], Tensor]
+KV_CACHE_STEP: Final = 512
+"""The KV cache grows by this many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where new tokens go in the memory, and how much of it they see.
+class Columns:
+    """Where new tokens are written in the KV cache, and which columns they attend to.
 
     Attributes:
-        slots: The columns they are written to; int64 [1] where a captured graph must read them.
-        length: They see the columns below this one, as far as `bias` lets them.
-        bias: Added to the attention's scores, [1, length] or [L, length]; None: all are seen.
-        causal: The tokens begin the memory, and each sees those up to itself.
+        written: The columns they are written to; int64 [1] where a captured graph must read them.
+        length: They attend to the columns below this one, as far as `bias` lets them.
+        bias: Added to the attention's scores, [1, length] or [L, length]; None: no column is
+            masked.
+        causal: The tokens begin the cache, and each attends to those up to itself.
     """
 
-    slots: slice | Tensor
+    written: slice | Tensor
     length: int
     bias: Tensor | None = None
     causal: bool = False
 
-    def of_last(self, rows: int) -> Place:
-        """Return how much the last tokens see; the very last sees everything."""
-        bias = None if rows == 1 or self.bias is None else self.bias[-rows:]
-        return replace(self, bias=bias, causal=False)
-
 
 def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) -> Tensor:
-    """Return the rotary positions of a prompt with at most one picture.
+    """Return the rotary positions of a prompt with at most one image.
 
-    Text counts on in all three rows. The picture's tokens stay at one time and count rows and
+    Text counts on in all three rows. The image's tokens stay at one time and count rows and
     columns; the text behind it goes on after the longer side.
 
     Args:
-        ids: The prompt; the picture is one run of `image_token`, width times height long.
+        ids: The prompt; the image is one run of `image_token`, width times height long.
         image_token: See `ids`.
-        grid_wh: How many tokens the picture is wide and high.
+        grid_wh: How many tokens the image is wide and high.
 
     Returns:
         int64 [3, L]: time, row, column.
@@ -74,13 +68,13 @@ def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) 
     if count != width * height or any(t != image_token for t in ids[start : start + count]):
         raise ValueError(f"expected one run of {width}x{height} image tokens, got {count}")
     cells = torch.arange(count)
-    picture = start + torch.stack([torch.zeros_like(cells), cells // width, cells % width])
+    image = start + torch.stack([torch.zeros_like(cells), cells // width, cells % width])
     after = start + max(width, height) + torch.arange(len(ids) - start - count)
-    return torch.cat([torch.arange(start).expand(3, -1), picture, after.expand(3, -1)], dim=1)
+    return torch.cat([torch.arange(start).expand(3, -1), image, after.expand(3, -1)], dim=1)
 
 
 class LanguageModel:
-    """The language tower of one model, and what it remembers of one text.
+    """The language model of one Qwen2.5-VL, and the KV cache of one text.
 
     Not safe for use by two threads at once.
 
@@ -90,90 +84,98 @@ class LanguageModel:
     """
 
     def __init__(self, model: Any) -> None:
-        tower = model.model.language_model
+        language = model.model.language_model
         self.device = model.device
         self.image_token = int(model.config.image_token_id)
-        self._embed = tower.embed_tokens
-        self.width = int(tower.embed_tokens.embedding_dim)
-        self._rotary = tower.rotary_emb
-        self._layers = [_Layer(layer) for layer in tower.layers]
-        self._norm = rms_norm(tower.norm)
+        self.width = int(language.embed_tokens.embedding_dim)
+        self.kv_cache: Sequence[tuple[Tensor, Tensor]] = []
+        """Keys and values of each layer, [key_heads, capacity, head_dim]; growing moves them."""
+        self.capacity = 0
+        """How many tokens the KV cache has room for."""
+        self.rotary = (torch.empty(0), torch.empty(0))
+        """Cosine and sine [capacity, head_dim] of positions; half of the sine is negative."""
+        self._embed = language.embed_tokens
+        self._rotary_embedding = language.rotary_emb
+        self._layers = [_Layer(layer) for layer in language.layers]
+        self._norm = rms_norm(language.norm)
         self._head = model.lm_head
-        self._dtype = tower.embed_tokens.weight.dtype
-        self._capacity = 0
-        self._memory: list[tuple[Tensor, Tensor]] = []
-        self._cos = self._sin = torch.empty(0)
+        self._dtype = language.embed_tokens.weight.dtype
 
     @property
     def backend(self) -> str:
         """What reads text: torch, or what a class derived from this one has for it."""
         return "torch"
 
-    @property
-    def memory(self) -> Sequence[tuple[Tensor, Tensor]]:
-        """Keys and values of each layer, [key_heads, capacity, head_dim]; growing moves them."""
-        return self._memory
-
-    @property
-    def turns(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine [capacity, head_dim] of positions; half of the sine is negative."""
-        return self._cos, self._sin
-
-    @property
-    def capacity(self) -> int:
-        """How many tokens the memory has room for."""
-        return self._capacity
-
     def reserve(self, tokens: int) -> None:
-        """Make room for so many tokens; what is remembered stays."""
-        if tokens <= self._capacity:
+        """Make room for so many tokens; what is in the KV cache stays."""
+        if tokens <= self.capacity:
             return
-        room = -(-tokens // MEMORY_STEP) * MEMORY_STEP
-        memory = []
+        room = -(-tokens // KV_CACHE_STEP) * KV_CACHE_STEP
+        kv_cache = []
         for index, layer in enumerate(self._layers):
             shape = (2, layer.key_heads, room, layer.head_dim)
             both = torch.zeros(shape, dtype=self._dtype, device=self.device)
-            if self._memory:
-                for new, old in zip(both, self._memory[index], strict=True):
-                    new[:, : self._capacity] = old
-            memory.append((both[0], both[1]))
-        self._cos, self._sin = self._turns(torch.arange(room, device=self.device).expand(3, -1))
-        self._memory, self._capacity = memory, room
+            if self.kv_cache:
+                for new, old in zip(both, self.kv_cache[index], strict=True):
+                    new[:, : self.capacity] = old
+            kv_cache.append((both[0], both[1]))
+        self.rotary = self._rotary_of(torch.arange(room, device=self.device).expand(3, -1))
+        self.kv_cache, self.capacity = kv_cache, room
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Return the embeddings [L, width] of tokens."""
         return torch.as_tensor(self._embed(torch.tensor(ids, device=self.device)))
 
-    def read(self, x: Tensor, positions: Tensor, start: int) -> Tensor:
-        """Read on, several tokens at once.
+    def prefill(self, x: Tensor, positions: Tensor, start: int) -> Tensor:
+        """Read a part of a prompt.
 
         Args:
             x: Embeddings [L, width].
             positions: int64 [3, L].
-            start: How many tokens stand before them in the memory.
+            start: The column of the first one; so many tokens are in the KV cache before it.
 
         Returns:
-            float32 [V]: the scores of the token that follows.
+            float32 [V]: the logits of the token that follows.
         """
-        place = self._place(start, len(x))
-        return self._scores(x, self._turns(positions.to(self.device)), place)[0]
+        rotary = self._rotary_of(positions.to(self.device))
+        return self._logits(x, rotary, self._columns(start, len(x)), last_only=True)[0]
 
-    def read_each(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
-        """Read several tokens of text, and return the scores float32 [L, V] after each.
+    def forward(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
+        """Read tokens of text.
 
         Args:
             tokens: Of text, so that all three rows of positions are the same.
-            position: Of the first one.
-            start: See `read`.
+            position: Rotary position of the first one.
+            start: See `prefill`.
+
+        Returns:
+            float32 [L, V]: the logits after each token.
         """
         count = len(tokens)
-        x = self.embed(tokens)
-        return self._scores(
-            x, self._text_turns(position, count), self._place(start, count), last=count
-        )
+        cos, sin = (table[position : position + count] for table in self.rotary)
+        return self._logits(self.embed(tokens), (cos, sin), self._columns(start, count))
 
-    def _place(self, start: int, count: int) -> Place:
-        """Return where tokens behind `start` others go; each sees those up to itself."""
+    def graph_step(self, token: Tensor, position: Tensor, column: Tensor, length: int) -> Tensor:
+        """Read one token whose number, position and column are tensors, for a captured graph.
+
+        Args:
+            token: int64 [1].
+            position: int64 [1].
+            column: int64 [1], below `length`.
+            length: So much of the KV cache is read, whatever stands in it.
+
+        Returns:
+            float32 [V]: the logits of the token that follows.
+        """
+        x = self._embed(token)
+        seen = torch.arange(length, device=self.device) <= column
+        bias = torch.zeros(length, dtype=x.dtype, device=self.device)
+        bias = bias.masked_fill(~seen, float("-inf"))[None]
+        cos, sin = (table.index_select(0, position) for table in self.rotary)
+        return self._logits(x, (cos, sin), Columns(column, length, bias))[0]
+
+    def _columns(self, start: int, count: int) -> Columns:
+        """Return the columns of tokens behind `start` others; each attends up to itself."""
         stop = start + count
         bias = None
         if start and count > 1:
@@ -181,54 +183,31 @@ class LanguageModel:
             unseen = columns > columns[start:, None]
             bias = torch.zeros(unseen.shape, dtype=self._dtype, device=self.device)
             bias.masked_fill_(unseen, float("-inf"))
-        return Place(slice(start, stop), stop, bias, causal=start == 0)
+        return Columns(slice(start, stop), stop, bias, causal=start == 0)
 
-    def step(self, token: int, position: int, start: int) -> Tensor:
-        """Read one token of text, at a position that all three rows share; see `read`."""
-        return self.read_each([token], position, start)[0]
-
-    def step_in_place(self, token: Tensor, position: Tensor, slot: Tensor, length: int) -> Tensor:
-        """Read one token whose number, position and column are tensors, for a captured graph.
-
-        Args:
-            token: int64 [1].
-            position: int64 [1].
-            slot: int64 [1], below `length`.
-            length: So much of the memory is looked at, whatever stands in it.
-
-        Returns:
-            float32 [V]: the scores of the token that follows.
-        """
-        x = self._embed(token)
-        seen = torch.arange(length, device=self.device) <= slot
-        bias = torch.zeros(length, dtype=x.dtype, device=self.device)
-        bias = bias.masked_fill(~seen, float("-inf"))[None]
-        turns = (self._cos.index_select(0, position), self._sin.index_select(0, position))
-        return self._scores(x, turns, Place(slot, length, bias))[0]
-
-    def _text_turns(self, position: int, count: int) -> tuple[Tensor, Tensor]:
-        places = slice(position, position + count)
-        return self._cos[places], self._sin[places]
-
-    def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotary_of(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         like = torch.empty(0, dtype=self._dtype, device=self.device)
-        cos, sin = self._rotary(like, positions[:, None])
-        # The sign of the turned half, taken out of the loop.
+        cos, sin = self._rotary_embedding(like, positions[:, None])
+        # The sign of the rotated half, taken out of the loop.
         signs = torch.ones_like(sin)
         signs[..., : sin.shape[-1] // 2] = -1
         return cos[0], (sin * signs)[0]
 
-    def _scores(
-        self, x: Tensor, turns: tuple[Tensor, Tensor], place: Place, last: int = 1
+    def _logits(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        columns: Columns,
+        *,
+        last_only: bool = False,
     ) -> Tensor:
-        cos, sin = (t[:, None] for t in turns)
-        # Of the last layer nobody asks what it says about tokens without scores.
-        wanted = last if last == 1 or not place.causal else len(x)
-        for layer, (keys, values) in zip(self._layers, self._memory, strict=True):
-            rows = wanted if layer is self._layers[-1] else len(x)
-            x = layer(x, cos, sin, keys, values, place, rows)
-        scores: Tensor = self._head(self._norm(x[-last:]))
-        return scores.float()
+        cos, sin = (t[:, None] for t in rotary)
+        for layer, (keys, values) in zip(self._layers, self.kv_cache, strict=True):
+            # Of tokens whose logits are not wanted, the last layer computes keys and values only.
+            last = last_only and layer is self._layers[-1]
+            x = layer(x, cos, sin, keys, values, columns, last_only=last)
+        logits: Tensor = self._head(self._norm(x))
+        return logits.float()
 
 
 class _Layer:
@@ -255,28 +234,38 @@ class _Layer:
         sin: Tensor,
         keys: Tensor,
         values: Tensor,
-        place: Place,
-        rows: int,
+        columns: Columns,
+        *,
+        last_only: bool,
     ) -> Tensor:
-        """Remember tokens [L, width]; return the last `rows` for the next layer."""
+        """Write tokens [L, width] to the KV cache; return all or the last for the next layer."""
         heads, key_heads = self._heads, self.key_heads
-        every = self._qkv(self._norm_in(x)).view(len(x), heads + 2 * key_heads, self.head_dim)
-        turned = every[:, : heads + key_heads]
-        turned = (turned * cos).addcmul_(turned.roll(self.head_dim // 2, -1), sin)
-        _write(keys, place.slots, turned[:, heads:])
-        _write(values, place.slots, every[:, heads + key_heads :])
-        seen = (keys[:, : place.length], values[:, : place.length])
-        if rows < len(x):
-            x, turned, place = x[-rows:], turned[-rows:], place.of_last(rows)
-        x = x + self._out(self._attend(turned[:, :heads], *seen, place))
+        qkv = self._qkv(self._norm_in(x)).view(len(x), heads + 2 * key_heads, self.head_dim)
+        rotated = qkv[:, : heads + key_heads]
+        rotated = (rotated * cos).addcmul_(rotated.roll(self.head_dim // 2, -1), sin)
+        for cache, new in ((keys, rotated[:, heads:]), (values, qkv[:, heads + key_heads :])):
+            if isinstance(columns.written, slice):
+                cache[:, columns.written] = new.transpose(0, 1)
+            else:
+                cache.index_copy_(1, columns.written, new.transpose(0, 1))
+        if last_only:
+            x, rotated = x[-1:], rotated[-1:]
+            columns = Columns(columns.written, columns.length)  # the last one attends to all
+        cached = (keys[:, : columns.length], values[:, : columns.length])
+        x = x + self._out(self._attend(rotated[:, :heads], *cached, columns))
         gate, up = self._gate_up(self._norm_mlp(x)).chunk(2, -1)
         down: Tensor = self._down(self._activation(gate) * up)
         return x + down
 
-    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, place: Place) -> Tensor:
+    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, columns: Columns) -> Tensor:
         count, groups = len(q), self._heads // self.key_heads
-        if count == 1 and place.bias is not None:
-            return self._attend_in_place(q, keys, values, place.bias)
+        if count == 1 and columns.bias is not None:
+            # The fused kernels are spread over heads and queries, of which one token has too few.
+            # Plain products are spread over the keys.
+            q = q.view(self.key_heads, -1, self.head_dim)
+            scores = torch.baddbmm(columns.bias, q, keys.transpose(1, 2), alpha=self._scale)
+            weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+            return torch.bmm(weights, values).view(1, -1)
         if count == 1:
             # All heads of a group ask the same keys: they take the place of several tokens.
             q = q.view(1, self.key_heads, groups, self.head_dim)
@@ -288,35 +277,17 @@ class _Layer:
             q,
             keys[None],
             values[None],
-            attn_mask=place.bias,
-            is_causal=place.causal and count > 1,
+            attn_mask=columns.bias,
+            is_causal=columns.causal and count > 1,
             scale=self._scale,
         )
         return mixed.reshape(1, -1) if count == 1 else mixed[0].transpose(0, 1).flatten(1)
 
-    def _attend_in_place(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """Attend by plain products: on a GPU they are spread over the keys.
 
-        The fused kernels are spread over heads and queries, of which one token has too few.
-        """
-        q = q.view(self.key_heads, -1, self.head_dim)
-        scores = torch.baddbmm(bias, q, keys.transpose(1, 2), alpha=self._scale)
-        weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-        return torch.bmm(weights, values).view(1, -1)
-
-
-def _write(memory: Tensor, slots: slice | Tensor, new: Tensor) -> None:
-    """Put [L, heads, head_dim] into the columns of [heads, capacity, head_dim]."""
-    if isinstance(slots, slice):
-        memory[:, slots] = new.transpose(0, 1)
-    else:
-        memory.index_copy_(1, slots, new.transpose(0, 1))
-
-
-def join(modules: Sequence[Any]) -> _Projection:
+def join(modules: Sequence[Any]) -> Callable[[Tensor], Tensor]:
     """Return one projection for several of the same input.
 
-    The modules then share its weights, so that none is held twice. Quantised modules are called
+    The modules then share its weights, so that none is held twice. Quantized modules are called
     one by one.
     """
     if any(type(module) is not nn.Linear for module in modules):

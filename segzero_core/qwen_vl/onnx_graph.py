@@ -1,4 +1,4 @@
-"""The language tower's step over text as an ONNX model, with operators of ONNX Runtime's own."""
+"""A forward pass of the language model over text, as an ONNX graph for ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Also known to ONNX Runtime 1.20; `onnx` would write its own newest.
+# ONNX Runtime 1.20 knows these too; by default, `onnx` writes its own newest.
 _OPSET: Final = 18
 _IR_VERSION: Final = 9
 _MICROSOFT: Final = "com.microsoft"
 
 
 def step_graph(model: Any) -> bytes:
-    """Return the step as an ONNX model.
+    """Return the step as a serialized ONNX model.
 
     Inputs: int64 `tokens` and `positions` [1, m]; int32 `last` [1] and `length` [1], the column of
-    the last token and how much of the memory is seen; float32 `cos` and `sin` [c, head_dim / 2];
+    the last token and how much of the KV cache is read; float32 `cos` and `sin` [c, head_dim / 2];
     `keys_N` and `values_N` of each layer, float32 [1, key_heads, c, head_dim]. Outputs: `scores`
-    [1, m, V], and `keys_N_after`, `values_N_after`, for which the same memory is to be bound.
+    [1, m, V], the logits; `keys_N_after` and `values_N_after`, to be bound to the same memory as
+    the inputs.
     """
     return _StepGraph(model).serialized()
 
@@ -29,8 +30,8 @@ def step_graph(model: Any) -> bytes:
 class _StepGraph:
     """Writes the nodes of the step one after the other.
 
-    The norms are given to the runtime as one operator and the activation as two, which it joins
-    further; turning, remembering and attending is one operator of its own.
+    A norm is one operator and the activation two, which the runtime joins further. Rotation, KV
+    cache and attention are one operator.
     """
 
     def __init__(self, model: Any) -> None:
@@ -42,12 +43,12 @@ class _StepGraph:
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._declare(model)
-        tower = model.model.language_model
-        x = self._node("Gather", self._weight(tower.embed_tokens.weight), "tokens")
-        for index, layer in enumerate(tower.layers):
+        language = model.model.language_model
+        x = self._node("Gather", self._weight(language.embed_tokens.weight), "tokens")
+        for index, layer in enumerate(language.layers):
             x = self._layer(x, layer, index)
         head = self._weight(model.lm_head.weight.t())
-        self._node("MatMul", self._norm(x, tower.norm), head, to=["scores"])
+        self._node("MatMul", self._norm(x, language.norm), head, to=["scores"])
 
     def serialized(self) -> bytes:
         """Return the whole model."""
@@ -89,12 +90,12 @@ class _StepGraph:
         return self._node("Add", x, self._project(inner, layer.mlp.down_proj))
 
     def _attend(self, x: str, attention: Any, index: int) -> str:
-        every = self._project(x, attention.q_proj, attention.k_proj, attention.v_proj)
+        qkv = self._project(x, attention.q_proj, attention.k_proj, attention.v_proj)
         names = (f"keys_{index}", f"values_{index}")
         mixed = f"mixed_{index}"
         return self._node(
             "GroupQueryAttention",
-            *(every, "", "", *names, "last", "length", "cos", "sin", "positions"),
+            *(qkv, "", "", *names, "last", "length", "cos", "sin", "positions"),
             to=[mixed, *(f"{name}_after" for name in names)],
             domain=_MICROSOFT,
             num_heads=int(attention.num_heads),

@@ -1,8 +1,8 @@
-"""The language tower's step over text by ONNX Runtime: about twice as fast as torch on a CPU.
+"""Qwen2.5-VL's text read by ONNX Runtime: about twice as fast as torch on a CPU.
 
 A small model spends more time on starting operations than on its products, and torch's products
-of few rows are slow. The prompt with its picture is still read by torch; both write into the same
-memory, so either may go on where the other was.
+of few rows are slow. The prompt with its image is still read by torch; both write into the same KV
+cache, so either may go on where the other was.
 """
 
 from __future__ import annotations
@@ -19,30 +19,38 @@ from segzero_core.qwen_vl.language_model import LanguageModel
 from segzero_core.qwen_vl.onnx_graph import step_graph
 
 MOST_BYTES: Final = 64 * 2**20
-"""Largest tower that is taken over. ONNX Runtime holds its weights a second time, and reading
-them, which takes the same time in both, is what a larger model's step consists of."""
+"""Largest language model that ONNX Runtime reads text with. It holds the weights a second time,
+and a larger model's step takes as long as reading them, which is the same for both."""
 
 _LOG: Final = logging.getLogger(__name__)
-# Of the largest score. Sums in another order differ by a hundredth of that.
+# Of the largest logit. Sums in another order differ by a hundredth of that.
 _TOLERANCE: Final = 1e-4
 
 
 class OnnxLanguageModel(LanguageModel):
-    """A language tower whose text is read by ONNX Runtime, in the calling thread.
+    """A language model whose text is read by ONNX Runtime, in the calling thread.
 
-    Should that fail while it runs, torch goes on with one warning; the memory is the same.
+    Should that fail while it runs, torch goes on with one warning; the KV cache is the same.
 
     Args:
         model: See `LanguageModel`; `why_not` must have no objection.
 
     Raises:
-        Exception: ONNX Runtime cannot run the step, or makes other scores than torch.
+        Exception: ONNX Runtime cannot run the step, or its logits are not torch's.
     """
 
     def __init__(self, model: Any) -> None:
+        import onnxruntime
+
         super().__init__(model)
         self._vocabulary = int(model.lm_head.out_features)
-        self._session: Any = _session(step_graph(model))
+        options = onnxruntime.SessionOptions()
+        # Two threads would wait for each other at every small product.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(
+            step_graph(model), options, providers=["CPUExecutionProvider"]
+        )
         self._bound: Any = None
         self._tables: tuple[Tensor, ...] = ()
         self._check()
@@ -53,42 +61,42 @@ class OnnxLanguageModel(LanguageModel):
         return super().backend if self._session is None else "onnxruntime"
 
     def reserve(self, tokens: int) -> None:
-        """Make room for so many tokens; what is remembered stays."""
+        """Make room for so many tokens; what is in the KV cache stays."""
         before = self.capacity
         super().reserve(tokens)
         if self.capacity != before and self._session is not None:
             self._bind()
 
-    def read_each(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
-        """Read several tokens of text; see `LanguageModel`."""
+    def forward(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
+        """Read tokens of text; see `LanguageModel`."""
         if self._session is not None:
             try:
                 return self._run(tokens, position, start)
             except Exception as error:  # the runtime's own errors have no common root
                 _LOG.warning("onnxruntime failed, torch goes on with the text: %s", error)
                 self._session = self._bound = None
-        return super().read_each(tokens, position, start)
+        return super().forward(tokens, position, start)
 
     def _bind(self) -> None:
-        """Show the session where the memory lies now; it writes new columns in place."""
+        """Tell the session where the KV cache is now; it writes new columns in place."""
         self._bound = self._session.io_binding()
-        cos, sin = self.turns
+        cos, sin = self.rotary
         half = cos.shape[1] // 2
-        # Kept: the session knows only where they lie. The first half of `sin` has the other sign.
+        # Kept: the session has only their addresses. The first half of `sin` has the other sign.
         self._tables = (cos[:, :half].contiguous(), sin[:, half:].contiguous())
         for name, table in zip(("cos", "sin"), self._tables, strict=True):
-            self._bound.bind_input(name, *_place(table, tuple(table.shape)))
-        for index, layer in enumerate(self.memory):
+            self._bound.bind_input(name, *_buffer(table, tuple(table.shape)))
+        for index, layer in enumerate(self.kv_cache):
             for name, tensor in zip(("keys", "values"), layer, strict=True):
-                place = _place(tensor, (1, *tensor.shape))
-                self._bound.bind_input(f"{name}_{index}", *place)
-                self._bound.bind_output(f"{name}_{index}_after", *place)
+                buffer = _buffer(tensor, (1, *tensor.shape))
+                self._bound.bind_input(f"{name}_{index}", *buffer)
+                self._bound.bind_output(f"{name}_{index}_after", *buffer)
 
     def _run(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
         count = len(tokens)
         if max(start, position) + count > self.capacity:
             raise ValueError(f"{count} tokens behind {start} others: no room ({self.capacity})")
-        scores = torch.empty(count, self._vocabulary)
+        logits = torch.empty(count, self._vocabulary)
         inputs = {
             "tokens": np.array([tokens], np.int64),
             "positions": np.arange(position, position + count)[None],
@@ -97,25 +105,25 @@ class OnnxLanguageModel(LanguageModel):
         }
         for name, array in inputs.items():
             self._bound.bind_cpu_input(name, array)
-        self._bound.bind_output("scores", *_place(scores, (1, *scores.shape)))
+        self._bound.bind_output("scores", *_buffer(logits, (1, *logits.shape)))
         self._session.run_with_iobinding(self._bound)
-        return scores
+        return logits
 
     @torch.inference_mode()
     def _check(self) -> None:
-        """Compare a few scores with torch's: not every version has the operators as meant here."""
+        """Compare a few logits with torch's: not every version has the operators as meant here."""
         self.reserve(1)
-        self.read(self.embed([0, 1, 2]), torch.arange(3).expand(3, -1), 0)
+        self.prefill(self.embed([0, 1, 2]), torch.arange(3).expand(3, -1), 0)
         for tokens, position, start in (([3], 2, 3), ([1, 0], 4, 4)):
-            expected = super().read_each(tokens, position, start)
+            expected = super().forward(tokens, position, start)
             found = self._run(tokens, position, start)
             error = (found - expected).abs().max() / expected.abs().max()
             if not error <= _TOLERANCE:  # nor where it is no number
-                raise RuntimeError(f"its scores are others than torch's, by {float(error):.2g}")
+                raise RuntimeError(f"its logits differ from torch's by {float(error):.2g}")
 
 
 def choose_language_model(model: Any) -> LanguageModel:
-    """Return the tower of a model with the fastest reader of text that is there; say which.
+    """Return the fastest language model that can run here, and log which it is.
 
     Args:
         model: See `LanguageModel`.
@@ -125,7 +133,7 @@ def choose_language_model(model: Any) -> LanguageModel:
         language = LanguageModel(model)
     else:
         try:
-            language, reason = OnnxLanguageModel(model), "the fastest that is there"
+            language, reason = OnnxLanguageModel(model), "the fastest that can run here"
         except Exception as error:  # onnx, its runtime and torch share no root
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             _LOG.warning("onnxruntime does not read text, torch does: %s", line)
@@ -135,7 +143,7 @@ def choose_language_model(model: Any) -> LanguageModel:
 
 
 def why_not(model: Any) -> str:
-    """Return why ONNX Runtime is not asked to read a model's text; "" if nothing speaks against.
+    """Return why ONNX Runtime does not read a model's text, or "" if it can.
 
     Args:
         model: See `LanguageModel`.
@@ -145,8 +153,7 @@ def why_not(model: Any) -> str:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         return f"onnxruntime: {error}"
-    tower = model.model.language_model
-    weights = [*tower.parameters(), model.lm_head.weight]
+    weights = [*model.model.language_model.parameters(), model.lm_head.weight]
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
     if kinds != {("cpu", torch.float32)}:
         return "onnxruntime: it reads text for a CPU in float32"
@@ -158,16 +165,6 @@ def why_not(model: Any) -> str:
     return ""
 
 
-def _session(graph: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Two threads would wait for each other at every small product.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _place(tensor: Tensor, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return what a binding is told about memory of torch's."""
+def _buffer(tensor: Tensor, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the arguments that bind a tensor's memory to the session."""
     return "cpu", 0, np.float32, shape, tensor.data_ptr()

@@ -1,4 +1,4 @@
-"""The root-mean-square norm of Qwen2.5-VL in few operations."""
+"""Root-mean-square norm of Qwen2.5-VL in few operations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn import functional
 
 
 def rms_norm(module: Any) -> Callable[[Tensor], Tensor]:
-    """Return what a norm module does, in fewer operations.
+    """Return a function that computes a norm module in fewer operations.
 
-    A GPU has one kernel for it. On a CPU torch makes seven operations of it, which for one token
-    take as long as a small matrix product; here it takes three.
+    A GPU has one kernel for it. On a CPU torch runs seven operations, which for one token take as
+    long as a small matrix product; here it is three.
     """
     weight, eps = module.weight, float(module.variance_epsilon)
     shape = weight.shape

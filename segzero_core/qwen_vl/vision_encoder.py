@@ -1,8 +1,9 @@
-"""Qwen2.5-VL's vision tower for pictures of one size.
+"""Qwen2.5-VL's vision encoder for images of one size.
 
-The weights are those of transformers' modules; only the way through them differs. What depends on
-the size alone is made once, and windows of one shape are attended to together, where the modules
-take them one by one. `tests/core/qwen_vl/test_vision_encoder.py` holds the result equal to theirs.
+The weights are those of transformers' modules; only the forward pass differs. What depends on the
+size alone is computed once, and windows of one shape go through attention in one batch, where the
+modules take them one by one. `tests/core/qwen_vl/test_vision_encoder.py` holds the result equal to
+theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from segzero_core.types import SizeWH
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of one shape, which lie behind one another.
+    """Windows of one shape, whose patches are neighboring rows.
 
     Attributes:
         start: Row of the first patch.
@@ -35,12 +36,12 @@ class Windows:
     length: int
 
 
-class VisionTower:
-    """Turns the patches of one picture into embeddings for the language tower.
+class VisionEncoder:
+    """Turns the patches of one image into embeddings for the language model.
 
     Args:
         visual: The vision module of a `Qwen2_5_VLForConditionalGeneration`, in evaluation mode.
-        tokens_wh: How many tokens a picture is wide and high.
+        tokens_wh: How many tokens an image is wide and high.
     """
 
     def __init__(self, visual: Any, tokens_wh: SizeWH) -> None:
@@ -55,12 +56,12 @@ class VisionTower:
         self._order = cells.to(device)
         self._back = cells.argsort().to(device)
         self._merge = merge**2
-        places = _patch_places(tokens_wh, merge)[cells].flatten(0, 1).to(device)
-        cos, sin = visual.rotary_pos_emb(kernel, places)
+        positions = _patch_positions(tokens_wh, merge)[cells].flatten(0, 1).to(device)
+        cos, sin = visual.rotary_pos_emb(kernel, positions)
         sin = sin.clone()
-        sin[:, : sin.shape[1] // 2].neg_()  # the sign of the turned half, taken out of the loop
-        self._turns = (cos[:, None, None].float(), sin[:, None, None].float())
-        whole = [Windows(0, 1, len(places))]
+        sin[:, : sin.shape[1] // 2].neg_()  # the sign of the rotated half, taken out of the loop
+        self._rotary = (cos[:, None, None].float(), sin[:, None, None].float())
+        whole = [Windows(0, 1, len(positions))]
         full = set(config.fullatt_block_indexes)
         self._blocks = [
             _Block(block, whole if index in full else windows)
@@ -70,11 +71,11 @@ class VisionTower:
         self._mlp = visual.merger.mlp
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """Return the embeddings [tokens, width] of a picture's patches [P, values]."""
+        """Return the embeddings [tokens, width] of an image's patches [P, values]."""
         x = functional.linear(patches, self._patches)
         x = x.view(-1, self._merge, x.shape[1])[self._order].flatten(0, 1)
         for block in self._blocks:
-            x = block(x, self._turns)
+            x = block(x, self._rotary)
         merged: Tensor = self._mlp(self._norm(x).view(len(self._order), -1))
         return merged[self._back]
 
@@ -88,42 +89,38 @@ class _Block:
         self._scale = float(block.attn.scaling)
         self._norm1, self._norm2 = rms_norm(block.norm1), rms_norm(block.norm2)
         self._qkv, self._out = block.attn.qkv, block.attn.proj
-        self._gate, self._up, self._down = (
-            block.mlp.gate_proj,
-            block.mlp.up_proj,
-            block.mlp.down_proj,
-        )
-        self._activation = block.mlp.act_fn
+        self._mlp = block.mlp
 
-    def __call__(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-        cos, sin = turns
-        every = self._qkv(self._norm1(x)).view(len(x), 3, self._heads, -1)
-        both = every[:, :2]
+    def __call__(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        cos, sin = rotary
+        qkv = self._qkv(self._norm1(x)).view(len(x), 3, self._heads, -1)
+        both = qkv[:, :2]
         half = both.shape[-1] // 2
-        turned = (both * cos).addcmul_(both.roll(half, -1), sin).to(x.dtype)
-        mixed = torch.cat(list(self._attend(turned[:, 0], turned[:, 1], every[:, 2])))
+        rotated = (both * cos).addcmul_(both.roll(half, -1), sin).to(x.dtype)
+        mixed = torch.cat(list(self._attend(rotated[:, 0], rotated[:, 1], qkv[:, 2])))
         x = self._out(mixed).add_(x)
-        y = self._norm2(x)
-        inner = self._activation(self._gate(y)).mul_(self._up(y))
-        return x.add_(self._down(inner))
+        y, mlp = self._norm2(x), self._mlp
+        inner = mlp.act_fn(mlp.gate_proj(y)).mul_(mlp.up_proj(y))
+        return x.add_(mlp.down_proj(inner))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Tensor]:
         for each in self._windows:
             stop = each.start + each.count * each.length
-            windows = (
+            q_windows, k_windows, v_windows = (
                 t[each.start : stop].view(each.count, each.length, *t.shape[1:]).transpose(1, 2)
                 for t in (q, k, v)
             )
-            asked, keys, values = windows
-            mixed = functional.scaled_dot_product_attention(asked, keys, values, scale=self._scale)
+            mixed = functional.scaled_dot_product_attention(
+                q_windows, k_windows, v_windows, scale=self._scale
+            )
             yield mixed.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def _in_windows(tokens_wh: SizeWH, side: int, merge: int) -> tuple[Tensor, list[Windows]]:
-    """Put tokens in the order of their windows, and windows of one shape together.
+    """Order tokens by their windows, windows of one shape behind one another.
 
     Returns:
-        The tokens' numbers int64 [T], and where in that order which windows lie, in patches.
+        The tokens' indices int64 [T], and the windows in that order, in patches.
     """
     width, height = tokens_wh
     cells = torch.arange(width * height).view(height, width)
@@ -141,7 +138,7 @@ def _in_windows(tokens_wh: SizeWH, side: int, merge: int) -> tuple[Tensor, list[
     return torch.cat(windows), found
 
 
-def _patch_places(tokens_wh: SizeWH, merge: int) -> Tensor:
+def _patch_positions(tokens_wh: SizeWH, merge: int) -> Tensor:
     """Return row and column int64 [T, merge * merge, 2] of the patches of every token."""
     width, height = tokens_wh
     inner = torch.arange(merge)

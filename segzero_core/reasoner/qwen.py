@@ -1,23 +1,29 @@
-"""Reasoners: they look at a picture and think aloud about a query."""
+"""A Qwen2.5-VL reasoner, through transformers or by a decoding loop of our own."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
-from PIL import Image
+from typing import Any, Final
 
 from segzero_core.checkpoints.description import ABSOLUTE, ModelDescription
 from segzero_core.completion.parser import TAGS
 from segzero_core.config import PRECISIONS
-from segzero_core.decoding.token_stream import Reply
+from segzero_core.cpu_threads import Cores
+from segzero_core.decoding.constrained import Constraint
+from segzero_core.decoding.decoder import (
+    Decoder,
+    PlainDecoder,
+    QwenDecoder,
+    end_ids,
+    is_supported,
+    token_grid,
+)
+from segzero_core.decoding.grammar import grammar_of
+from segzero_core.decoding.token_stream import TokenStream
 from segzero_core.errors import (
     ConfigError,
     InputError,
@@ -25,40 +31,30 @@ from segzero_core.errors import (
     OutOfMemoryError,
     SegZeroError,
     is_out_of_memory,
-    raise_if_cancelled,
     shown,
 )
 from segzero_core.prompt import build_messages
 from segzero_core.reasoner.base import reasoner_error, squash
-from segzero_core.types import RgbImage
-
-if TYPE_CHECKING:
-    from segzero_core.cpu_threads import Cores
-    from segzero_core.decoding.decoder import Decoder, Question
-
-# How often a wait looks for a cancellation [s].
-_CANCEL_CHECK_S: Final = 0.05
-
+from segzero_core.types import RgbImage, SizeWH
 
 DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
-"""How the tokens of a reply are made.
+"""How the tokens of a reply are generated.
 
 `plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL: `eager` runs
-anywhere, and so does `drafts`, in which the model checks several guessed tokens at once, on a CPU
-by ONNX Runtime where that is installed (see `choose_language_model`); on a GPU, `graph` captures
-the step of a token as a CUDA graph, and `compiled` compiles it before.
+anywhere, and so does `drafts`, n-gram speculative decoding, on a CPU by ONNX Runtime where that is
+installed (see `choose_language_model`); on a GPU, `graph` captures the step of a token as a CUDA
+graph, and `compiled` compiles it before.
 `auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
 """
 
-
-_QUANTISED: Final = ("int8", "int4")
+_QUANTIZED: Final = ("int8", "int4")
 
 
 class QwenReasoner:
-    """A Qwen2.5-VL model of any size, through transformers; greedy.
+    """A Qwen2.5-VL model of any size; greedy.
 
-    Safe to call from any thread; replies are made one after the other, because the model keeps
-    the positions of the reply it is making.
+    Safe to call from any thread. The replies of one instance are generated one after the other,
+    because they share a KV cache.
 
     Args:
         model_dir: Folder in the format of the Hub: configuration, safetensors, processor.
@@ -67,13 +63,13 @@ class QwenReasoner:
         device: A torch device.
         dtype: One of `PRECISIONS`.
         max_new_tokens: Longest reply, in place of the description's.
-        decode: How tokens are made; see `DECODE_MODES`.
-        grammar: Only let well-formed replies be said, and fill in their fixed characters
-            without asking the model.
+        decode: How tokens are generated; see `DECODE_MODES`.
+        grammar: Only generate well-formed replies, and fill in their fixed characters without
+            asking the model.
         cores: Shared with the image encoder, where both work on the processor.
 
     Raises:
-        ConfigError: The processor would resize the picture that the description promises, or
+        ConfigError: The processor would resize the image that the description promises, or
             the model or the device cannot be decoded in that way.
         ModelLoadError: Weights or processor are missing, damaged or do not fit.
         OutOfMemoryError: The device has too little memory.
@@ -100,11 +96,11 @@ class QwenReasoner:
         self._precision = dtype or "auto"
         options = _weight_options(self._precision, device)
         self._model, self._processor = _load(Path(model_dir), device, options)
-        self._turn = threading.Lock()
-        self._reserved = _reserved_texts(self._processor.tokenizer)
-        self._check_seen_size()
-        self._cores = cores
-        self._decoder = self._choose_decoder(decode, grammar=grammar)
+        self._lock = threading.Lock()
+        # The special tokens as text; in a query they would act as markup.
+        special: list[str] = self._processor.tokenizer.all_special_tokens
+        self._reserved = [text for text in special if text not in TAGS]
+        self._decoder = self._choose_decoder(decode, cores, grammar=grammar)
 
     @property
     def description(self) -> ModelDescription:
@@ -115,57 +111,36 @@ class QwenReasoner:
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
     ) -> Iterator[str]:
         """Generate a reply token by token; see `Reasoner`."""
-        picture = squash(image, self._description.seen_size_wh)
+        image_seen = squash(image, self._description.seen_size_wh)
         asked = query.lower() if self._description.lowercase_query else query
         messages = build_messages(self._description.prompt_template, asked)
         if taken := next((text for text in self._reserved if text in query), None):
             raise InputError(
                 f"query: {shown(taken)} is a special token of the model; leave it out"
             )
-        from segzero_core.decoding.decoder import Question
-
         text = self._processor.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-        return self._reply(Question(picture, text), cancel)
-
-    def _reply(self, question: Question, cancel: threading.Event | None) -> Iterator[str]:
-        from segzero_core.decoding.decoder import end_ids
-
-        tokenizer = self._processor.tokenizer
-        reply = Reply(tokenizer, end_ids(self._model, tokenizer))
-        limit = self._description.max_new_tokens
-        thread = threading.Thread(
-            target=reply.run,
-            args=(lambda take: self._decoder.run(question, limit, take), self._turn),
-            name="segzero-reasoner",
-            daemon=True,
+        tokenizer, limit = self._processor.tokenizer, self._description.max_new_tokens
+        reply = TokenStream(
+            tokenizer,
+            end_ids(self._model, tokenizer),
+            lambda on_token: self._decoder.run(image_seen, text, limit, on_token),
+            self._lock,
         )
-        thread.start()
-        try:
-            while (piece := _next_piece(reply.pieces, cancel)) is not None:
-                yield piece
-        finally:
-            reply.stop.set()
-            # Without a limit: whoever goes on before has a model that is still locked.
-            thread.join()
-        if reply.error is not None:
-            raise reasoner_error(reply.error, reply.text) from reply.error
+        return _read(reply, cancel)
 
-    def _choose_decoder(self, decode: str, *, grammar: bool) -> Decoder:
-        from segzero_core.decoding.constrained import Constraint
-        from segzero_core.decoding.decoder import LeanDecoder, PlainDecoder, is_lean
-        from segzero_core.decoding.grammar import grammar_of
-
+    def _choose_decoder(self, decode: str, cores: Cores | None, *, grammar: bool) -> Decoder:
+        grid_wh = self._checked_grid()
         on_gpu = not self._device.startswith("cpu")
-        lean = is_lean(self._model)
-        if decode == "auto" and lean:
-            # The kernels of quantised weights are not made for being captured.
-            graph = on_gpu and self._precision not in _QUANTISED
+        supported = is_supported(self._model)
+        if decode == "auto" and supported:
+            # The kernels of quantized weights are not made for being captured.
+            graph = on_gpu and self._precision not in _QUANTIZED
             decode = "graph" if graph else "drafts"
         elif decode == "auto":
             decode = "plain"
-        if decode != "plain" and not lean:
+        if decode != "plain" and not supported:
             raise ConfigError(
                 f"decode: {decode} is made for Qwen2.5-VL with greedy settings, and this is"
                 f" {type(self._model).__name__}; use auto or plain"
@@ -176,37 +151,45 @@ class QwenReasoner:
             if grammar:
                 raise ConfigError("grammar: it does not go together with decode plain")
             return PlainDecoder(self._model, self._processor)
-        limits = None
+        constraint = None
         if grammar:
-            limits = Constraint(
-                self._processor.tokenizer,
-                grammar_of(self._description.prompt_template, self._description.frame_wh),
-            )
-        seen_wh = self._description.seen_size_wh
-        return LeanDecoder(self._model, self._processor, seen_wh, decode, limits, self._cores)
+            accepted = grammar_of(self._description.prompt_template, self._description.frame_wh)
+            constraint = Constraint(self._processor.tokenizer, accepted)
+        return QwenDecoder(self._model, self._processor, grid_wh, decode, constraint, cores)
 
-    def _check_seen_size(self) -> None:
-        """Refuse a processor that resizes again: the model would speak in another frame."""
+    def _checked_grid(self) -> SizeWH:
+        """Return how many tokens an image is wide and high.
+
+        Raises:
+            ConfigError: The processor resizes again: the model would answer in another frame.
+        """
         width, height = self._description.seen_size_wh
-        blank = Image.fromarray(np.zeros((height, width, 3), np.uint8))
-        processor = self._processor.image_processor
         try:
-            grid = processor(images=[blank], return_tensors="pt")["image_grid_thw"][0].tolist()
+            grid_wh = token_grid(self._processor, (width, height))
         except Exception as error:  # the processor's own errors have no common root
             raise ConfigError(
                 f"seen_size_wh: the processor cannot take {width}x{height}: {error}"
             ) from error
-        seen = (int(grid[2]) * processor.patch_size, int(grid[1]) * processor.patch_size)
+        images = self._processor.image_processor
+        side = images.patch_size * images.merge_size
+        seen = (grid_wh[0] * side, grid_wh[1] * side)
         if self._description.coordinates == ABSOLUTE and seen != (width, height):
             raise ConfigError(
                 f"seen_size_wh: the description says {width}x{height}, but the model's processor"
-                f" makes {seen[0]}x{seen[1]} of it; both must agree, in multiples of"
-                f" {processor.patch_size * processor.merge_size}"
+                f" makes {seen[0]}x{seen[1]} of it; both must agree, in multiples of {side}"
             )
+        return grid_wh
+
+
+def _read(reply: TokenStream, cancel: threading.Event | None) -> Iterator[str]:
+    """Yield a reply, then raise what went wrong in its thread."""
+    yield from reply.chunks(cancel)
+    if reply.error is not None:
+        raise reasoner_error(reply.error, reply.text) from reply.error
 
 
 def _weight_options(precision: str, device: str) -> dict[str, Any]:
-    """Return what `from_pretrained` is told about the weights.
+    """Return the arguments of `from_pretrained` for a precision.
 
     Raises:
         ConfigError: There is no such precision, or the device cannot have it.
@@ -214,7 +197,7 @@ def _weight_options(precision: str, device: str) -> dict[str, Any]:
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: {shown(precision)} is none of {', '.join(PRECISIONS)}")
     on_cpu = device.startswith("cpu")
-    if precision not in _QUANTISED:
+    if precision not in _QUANTIZED:
         return {
             "dtype": ("float32" if on_cpu else "bfloat16") if precision == "auto" else precision
         }
@@ -271,18 +254,3 @@ def _check_report(model_dir: Path, report: dict[str, Any]) -> None:
                 f"{model_dir}: the weights do not fit the configuration: {len(found)}"
                 f" {fault.replace('_', ' ')}, such as {found[0]}"
             )
-
-
-def _next_piece(
-    pieces: queue.SimpleQueue[str | None], cancel: threading.Event | None
-) -> str | None:
-    """Wait for the next piece, but not longer than until the caller cancels."""
-    while True:
-        raise_if_cancelled(cancel)
-        with contextlib.suppress(queue.Empty):
-            return pieces.get(timeout=None if cancel is None else _CANCEL_CHECK_S)
-
-
-def _reserved_texts(tokenizer: Any) -> list[str]:
-    """Return the special tokens as text; in a query they would act as markup."""
-    return [text for text in tokenizer.all_special_tokens if text not in TAGS]

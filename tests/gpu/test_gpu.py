@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from segzero_core import QwenReasoner, RgbImage, SegZero, load_image, load_segmenter
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import is_out_of_memory
-from segzero_core.qwen_vl.language_model import MEMORY_STEP
+from segzero_core.qwen_vl.language_model import KV_CACHE_STEP
 from segzero_core.segmenter.encoder_parity import mask_agreement
 from segzero_core.segmenter.encoder_selection import choose_encoder
 from tests.tiny_models import TINY_REPLY, save_tiny_model
@@ -88,7 +88,7 @@ def test_the_loops_say_what_generate_says(decode: str, precision: str, image: Rg
 def test_a_captured_step_goes_on_where_the_memory_has_grown(
     tmp_path: Path, image: RgbImage
 ) -> None:
-    counted = "".join(f"{number:03d}" for number in range(2 * MEMORY_STEP // 3 * 2))
+    counted = "".join(f"{number:03d}" for number in range(2 * KV_CACHE_STEP // 3 * 2))
     reply = TINY_REPLY.replace("I see", f"{counted} I see")
     folder = save_tiny_model(tmp_path / "long", reply, max_new_tokens=1000) / "reasoner"
     description = find_model(str(folder)).description
@@ -99,7 +99,7 @@ def test_a_captured_step_goes_on_where_the_memory_has_grown(
     # The second question needs more room than the first, so that the memory moves.
     for query in ("the mug", "the mug " * 249):
         pieces = list(lean.stream(image, query))
-        assert len(pieces) > MEMORY_STEP
+        assert len(pieces) > KV_CACHE_STEP
         assert pieces == list(plain.stream(image, query))
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 QUESTIONS = ("the red mug", "every mug", "something to drive a nail with")
 
 
-def pictures() -> list[RgbImage]:
+def images() -> list[RgbImage]:
     """Of the tabletop, drawn, and without any sense."""
     rng = np.random.default_rng(3)
     drawn = Image.new("RGB", (640, 480), "burlywood")
@@ -41,12 +41,12 @@ def bundled(template: str = MULTI_OBJECT, **options: Any) -> QwenReasoner:
     return QwenReasoner(files.reasoner, description, **options)
 
 
-def pieces(reasoner: QwenReasoner, image: RgbImage, query: str) -> list[str]:
+def chunks(reasoner: QwenReasoner, image: RgbImage, query: str) -> list[str]:
     return list(reasoner.stream(image, query))
 
 
 @pytest.fixture(scope="module")
-def lean() -> QwenReasoner:
+def ours() -> QwenReasoner:
     return bundled()
 
 
@@ -68,75 +68,75 @@ def test_first_and_second_questions_get_the_replies_of_generate(
     else:
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
-    plain, lean = bundled(template, decode="plain"), bundled(template, decode=mode)
-    assert lean._decoder._language.backend == backend
+    plain, ours = bundled(template, decode="plain"), bundled(template, decode=mode)
+    assert ours._decoder.backend == backend
 
-    for image in pictures():
-        for query in QUESTIONS:  # the first about this picture, and two more
-            assert pieces(lean, image, query) == pieces(plain, image, query)
-    # Back to an earlier picture, whose memory was given up.
-    assert pieces(lean, pictures()[0], QUESTIONS[0]) == pieces(plain, pictures()[0], QUESTIONS[0])
-    assert lean._decoder._language.backend == backend
+    for image in images():
+        for query in QUESTIONS:  # the first about this image, and two more
+            assert chunks(ours, image, query) == chunks(plain, image, query)
+    # Back to an earlier image, whose KV cache was given up.
+    assert chunks(ours, images()[0], QUESTIONS[0]) == chunks(plain, images()[0], QUESTIONS[0])
+    assert ours._decoder.backend == backend
 
 
 def test_a_repetition_penalty_in_the_models_settings_counts() -> None:
-    plain, lean = bundled(decode="plain", max_new_tokens=40), bundled(max_new_tokens=40)
-    image = pictures()[0]
-    usual = pieces(lean, image, "the red mug")
+    plain, ours = bundled(decode="plain", max_new_tokens=40), bundled(max_new_tokens=40)
+    image = images()[0]
+    usual = chunks(ours, image, "the red mug")
     plain._model.generation_config.repetition_penalty = 1.4
-    lean._decoder._penalty = 1.4
+    ours._decoder._penalty = 1.4
 
-    spoken = pieces(plain, image, "the red mug")
+    spoken = chunks(plain, image, "the red mug")
 
     assert spoken != usual
-    assert pieces(lean, image, "the red mug") == spoken
+    assert chunks(ours, image, "the red mug") == spoken
 
 
-def test_the_picture_is_read_once(lean: QwenReasoner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_is_encoded_once(ours: QwenReasoner, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    see = lean._decoder._see
-    monkeypatch.setattr(lean._decoder, "_see", lambda p: seen.append(p) or see(p))
-    image = pictures()[1]
+    encode = ours._decoder._encode_image
+    monkeypatch.setattr(ours._decoder, "_encode_image", lambda p: seen.append(p) or encode(p))
+    image = images()[1]
 
-    pieces(lean, image, "the red mug")
-    pieces(lean, image, "every mug")
-    pieces(lean, image.copy(), "the red mug")
+    chunks(ours, image, "the red mug")
+    chunks(ours, image, "every mug")
+    chunks(ours, image.copy(), "the red mug")
     assert len(seen) == 1
 
     changed = image.copy()
     changed[100:300, 100:300] = 0
-    pieces(lean, changed, "the red mug")
+    chunks(ours, changed, "the red mug")
     assert len(seen) == 2
 
 
-def test_an_image_that_was_changed_in_place_is_another_one(lean: QwenReasoner) -> None:
-    buffer = pictures()[0].copy()
-    changed = pictures()[1][: len(buffer)]
-    expected = pieces(bundled(decode="plain"), changed, "the largest thing")
-    assert pieces(lean, buffer, "the largest thing") != expected
+def test_an_image_that_was_changed_in_place_is_another_one(ours: QwenReasoner) -> None:
+    buffer = images()[0].copy()
+    changed = images()[1][: len(buffer)]
+    expected = chunks(bundled(decode="plain"), changed, "the largest thing")
+    assert chunks(ours, buffer, "the largest thing") != expected
     buffer[:] = changed
 
-    assert pieces(lean, buffer, "the largest thing") == expected
+    assert chunks(ours, buffer, "the largest thing") == expected
 
 
-def test_a_reply_that_was_stopped_does_not_change_the_next(lean: QwenReasoner) -> None:
-    image = pictures()[0]
-    whole = pieces(lean, image, "the red mug")
-    stream: Any = lean.stream(image, "every mug")
+def test_a_reply_that_was_stopped_does_not_change_the_next(ours: QwenReasoner) -> None:
+    image = images()[0]
+    whole = chunks(ours, image, "the red mug")
+    stream: Any = ours.stream(image, "every mug")
     next(stream)
     stream.close()
 
-    assert pieces(lean, image, "the red mug") == whole
+    assert chunks(ours, image, "the red mug") == whole
 
 
-def test_the_prompt_is_the_processors(lean: QwenReasoner) -> None:
-    picture = squash(pictures()[0], lean.description.seen_size_wh)
+def test_the_prompt_is_tokenized_as_the_processor_does(ours: QwenReasoner) -> None:
+    image_seen = squash(images()[0], ours.description.seen_size_wh)
     for query in ("the red mug", 'a "Mug", é ☕'):
-        text = lean._processor.apply_chat_template(
+        text = ours._processor.apply_chat_template(
             build_messages(MULTI_OBJECT, query), tokenize=False, add_generation_prompt=True
         )
-        batch = lean._processor(text=[text], images=[picture])
-        assert lean._decoder.tokens_of(text) == list(batch["input_ids"][0])
+        batch = ours._processor(text=[text], images=[image_seen])
+        assert ours._decoder.tokenize(text) == list(batch["input_ids"][0])
 
 
 def test_generate_stops_with_the_answer_too(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_generate_stops_with_the_answer_too(tmp_path: Path) -> None:
     files = find_model(str(folder))
     plain = QwenReasoner(files.reasoner, files.description, decode="plain")
 
-    reply = "".join(pieces(plain, pictures()[0], "the red mug"))
+    reply = "".join(chunks(plain, images()[0], "the red mug"))
 
     assert "</answer>" in reply
     assert "so on" not in reply
@@ -172,13 +172,13 @@ def test_a_way_that_cannot_be_is_refused(
         QwenReasoner(files.reasoner, files.description, **options)
 
 
-def test_settings_that_the_loop_does_not_know_are_left_to_generate(tiny_model: Path) -> None:
-    from segzero_core.decoding.decoder import is_lean
+def test_settings_that_our_loop_does_not_know_are_left_to_generate(tiny_model: Path) -> None:
+    from segzero_core.decoding.decoder import is_supported
 
     files = find_model(str(tiny_model))
     reasoner = QwenReasoner(files.reasoner, files.description)
-    assert is_lean(reasoner._model)
+    assert is_supported(reasoner._model)
 
     reasoner._model.generation_config.no_repeat_ngram_size = 3
-    assert not is_lean(reasoner._model)
-    assert not is_lean(object())
+    assert not is_supported(reasoner._model)
+    assert not is_supported(object())

@@ -1,4 +1,4 @@
-"""Whatever a model would like to say, under the grammar its reply can be used."""
+"""Under the grammar, every reply that a model completes is usable."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def whole(grammar: AnswerGrammar, text: str) -> bool:
         ),
     ],
 )
-def test_a_well_formed_reply_is_let_through(text: str) -> None:
+def test_a_well_formed_reply_is_accepted(text: str) -> None:
     assert whole(grammar_of(MULTI_OBJECT, FRAME_WH), text)
     assert parse_completion(text)
 
@@ -56,7 +56,7 @@ def test_a_well_formed_reply_is_let_through(text: str) -> None:
         pytest.param(f"[{ONE}] ", id="space behind"),
         pytest.param('[{"bbox_2d": [1,  2', id="spaces without end"),
         pytest.param('[{"bbox_2d": [1,2,130,40]', id="beyond the right side"),
-        pytest.param('[{"bbox_2d": [1,2,30,81]', id="below the picture"),
+        pytest.param('[{"bbox_2d": [1,2,30,81]', id="below the image"),
         pytest.param('[{"bbox_2d": [1,2,1,40]', id="without width"),
         pytest.param('[{"bbox_2d": [1,2,30,2]', id="without height"),
         pytest.param('[{"bbox_2d": [01', id="leading zero"),
@@ -94,7 +94,7 @@ def test_every_text_that_ends_can_be_used(template: str) -> None:
             assert 0 <= box.y_min < box.y_max <= FRAME_WH[1]
 
 
-def test_fixed_text_is_known_without_asking() -> None:
+def test_fixed_text_is_forced() -> None:
     grammar = grammar_of(MULTI_OBJECT, FRAME_WH)
     inside = grammar.advance(State(), '<think>x</think><answer>[{"bbox_2d": [1,2,30,40]')
     assert inside is not None
@@ -121,7 +121,7 @@ def test_the_thinking_is_closed_from_where_it_stands(spoken: str) -> None:
 
 
 @pytest.mark.parametrize("template", [MULTI_OBJECT, SINGLE_OBJECT])
-def test_the_bundled_model_says_the_same_where_it_speaks_well(template: str) -> None:
+def test_the_bundled_model_gives_the_same_reply_under_the_grammar(template: str) -> None:
     files = find_model("tabletop")
     description = dataclasses.replace(files.description, prompt_template=template)
     free = QwenReasoner(files.reasoner, description)
@@ -133,30 +133,30 @@ def test_the_bundled_model_says_the_same_where_it_speaks_well(template: str) -> 
 
 
 @pytest.mark.parametrize("limit", [60, 130, 240, 300])
-def test_a_model_that_talks_nonsense_gives_a_usable_reply(tmp_path: Path, limit: int) -> None:
+def test_a_model_that_generates_nonsense_gives_a_usable_reply(tmp_path: Path, limit: int) -> None:
     spoken = "<think>on and on and never to an end, <answer> [1,2 {'bbox': [9,9,9,9]} and again"
     files = find_model(str(save_tiny_reasoner(tmp_path, spoken, segmenter="a/b")))
     reasoner = QwenReasoner(files.reasoner, files.description, max_new_tokens=limit, grammar=True)
     image = np.zeros((60, 80, 3), np.uint8)
 
-    pieces = list(reasoner.stream(image, "the red mug"))
+    chunks = list(reasoner.stream(image, "the red mug"))
 
-    assert len(pieces) <= limit
-    parse_completion("".join(pieces))
+    assert len(chunks) <= limit
+    parse_completion("".join(chunks))
 
 
 def test_fixed_text_costs_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     files = find_model("tabletop")
     reasoner = QwenReasoner(files.reasoner, files.description, grammar=True)
     stepper: Any = reasoner._decoder._stepper
-    asked: list[int] = []
-    after = stepper.scores_after
+    passes: list[list[int]] = []
+    forward = stepper.forward
 
-    def count(token: int, position: int, column: int) -> torch.Tensor:
-        asked.append(token)
-        return after(token, position, column)
+    def count(tokens: list[int], position: int, start: int) -> torch.Tensor:
+        passes.append(tokens)
+        return forward(tokens, position, start)
 
-    monkeypatch.setattr(stepper, "scores_after", count)
-    pieces = list(reasoner.stream(load_image(ROOT / "docs" / "demo.png")[:, :640], "the red mug"))
+    monkeypatch.setattr(stepper, "forward", count)
+    chunks = list(reasoner.stream(load_image(ROOT / "docs" / "demo.png")[:, :640], "the red mug"))
 
-    assert len(asked) < len(pieces)
+    assert len(passes) < len(chunks)

@@ -1,4 +1,4 @@
-"""Guessing what is said next, without changing what is said."""
+"""Speculative decoding does not change the tokens."""
 
 from __future__ import annotations
 
@@ -8,58 +8,62 @@ from typing import Any
 import pytest
 import torch
 
-from segzero_core.decoding.decoder import EagerStepper, Start
-from segzero_core.decoding.speculative import MOST_GUESSES, DraftingStepper, Drafts
+from segzero_core.decoding.speculative import (
+    MAX_DRAFT_TOKENS,
+    NgramProposer,
+    SpeculativeStepper,
+)
+from segzero_core.decoding.stepper import Prefill
 from segzero_core.qwen_vl.language_model import LanguageModel
 from tests.core.qwen_vl.test_language_model import random_model
 
 NUMBERS = range(90, 100)
 
 
-def learned(*replies: list[int]) -> Drafts:
-    drafts = Drafts(lambda token: token in NUMBERS)
+def learned(*replies: list[int]) -> NgramProposer:
+    proposer = NgramProposer(lambda token: token in NUMBERS)
     for reply in replies:
-        history = drafts.beginning()
+        history = proposer.new_history()
         for token in reply:
-            drafts.add(history, token)
-    return drafts
+            proposer.add(history, token)
+    return proposer
 
 
-def guesses(drafts: Drafts, said: list[int]) -> list[int]:
-    history = drafts.beginning()
+def proposed(proposer: NgramProposer, said: list[int]) -> list[int]:
+    history = proposer.new_history()
     history += [-1 if token in NUMBERS else token for token in said]
-    return drafts.guess(history)
+    return proposer.propose(history)
 
 
-def test_a_reply_that_was_heard_is_guessed_a_few_tokens_ahead() -> None:
+def test_a_known_reply_is_proposed_a_few_tokens_ahead() -> None:
     reply = list(range(10, 30))
-    drafts = learned(reply)
+    proposer = learned(reply)
 
-    assert guesses(drafts, []) == reply[:MOST_GUESSES]
-    assert guesses(drafts, reply[:12]) == reply[12 : 12 + MOST_GUESSES]
-    assert guesses(drafts, reply) == []
-
-
-def test_numbers_are_never_guessed_but_what_follows_them_is() -> None:
-    drafts = learned([10, 11, 90, 12, 93, 13])
-
-    assert guesses(drafts, [10, 11]) == []
-    assert guesses(drafts, [10, 11, 97]) == [12]
-    assert guesses(drafts, [10, 11, 97, 12, 95]) == [13]
+    assert proposed(proposer, []) == reply[:MAX_DRAFT_TOKENS]
+    assert proposed(proposer, reply[:12]) == reply[12 : 12 + MAX_DRAFT_TOKENS]
+    assert proposed(proposer, reply) == []
 
 
-def test_the_last_reply_counts() -> None:
-    drafts = learned([10, 11, 12], [10, 11, 13], [20, 21, 22], [20, 21, 90])
+def test_numbers_are_never_proposed_but_what_follows_them_is() -> None:
+    proposer = learned([10, 11, 90, 12, 93, 13])
 
-    assert guesses(drafts, [10, 11]) == [13]
-    assert guesses(drafts, [20, 21]) == []
+    assert proposed(proposer, [10, 11]) == []
+    assert proposed(proposer, [10, 11, 97]) == [12]
+    assert proposed(proposer, [10, 11, 97, 12, 95]) == [13]
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segzero_core.decoding.speculative._MOST_CONTEXTS", 50)
-    drafts = learned(list(range(1000, 2000)))
+def test_the_last_reply_decides() -> None:
+    proposer = learned([10, 11, 12], [10, 11, 13], [20, 21, 22], [20, 21, 90])
 
-    assert len(drafts._following) <= 50 + 7
+    assert proposed(proposer, [10, 11]) == [13]
+    assert proposed(proposer, [20, 21]) == []
+
+
+def test_the_memory_of_replies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzero_core.decoding.speculative._MAX_CONTEXTS", 50)
+    proposer = learned(list(range(1000, 2000)))
+
+    assert len(proposer._following) <= 50 + 7
 
 
 def take(tokens: Iterator[int], count: int) -> list[int]:
@@ -68,40 +72,40 @@ def take(tokens: Iterator[int], count: int) -> list[int]:
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 @torch.inference_mode()
-def test_tokens_are_those_without_guesses_whether_they_are_right_or_wrong(penalty: float) -> None:
+def test_tokens_are_the_same_whether_drafts_are_right_or_wrong(penalty: float) -> None:
     model: Any = random_model()
     language = LanguageModel(model)
     language.reserve(100)
     prompt = list(range(20, 40))
 
-    def start() -> Start:
+    def start() -> Prefill:
         positions = torch.arange(len(prompt)).expand(3, -1)
-        scores = language.read(language.embed(prompt), positions, 0)
+        scores = language.prefill(language.embed(prompt), positions, 0)
         seen = torch.zeros(len(scores), dtype=torch.bool) if penalty != 1.0 else None
-        return Start(scores, len(prompt), len(prompt), seen, penalty)
+        return Prefill(scores, len(prompt), len(prompt), seen, penalty)
 
-    expected = take(EagerStepper(language).tokens(start()), 40)
+    expected = take(SpeculativeStepper(language, None).tokens(start()), 40)
     right = learned(expected)
     half = learned([token if i % 4 else 5 for i, token in enumerate(expected)])
     wrong = learned([7] * 40)
-    for drafts in (Drafts(lambda _token: False), right, half, wrong):
-        assert take(DraftingStepper(language, drafts).tokens(start()), 40) == expected
+    for proposer in (NgramProposer(lambda _token: False), right, half, wrong):
+        assert take(SpeculativeStepper(language, proposer).tokens(start()), 40) == expected
 
 
 @torch.inference_mode()
-def test_right_guesses_save_looks_at_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_right_drafts_save_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     language = LanguageModel(random_model())
     language.reserve(100)
-    scores = language.read(language.embed([5, 6]), torch.arange(2).expand(3, -1), 0)
-    start = Start(scores, 2, 2, None, 1.0)
-    expected = take(EagerStepper(language).tokens(start), 37)
-    looks: list[int] = []
-    work = language._scores
+    scores = language.prefill(language.embed([5, 6]), torch.arange(2).expand(3, -1), 0)
+    start = Prefill(scores, 2, 2)
+    expected = take(SpeculativeStepper(language, None).tokens(start), 37)
+    passes: list[int] = []
+    work = language._logits
 
     def count(x: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
-        looks.append(len(x))
+        passes.append(len(x))
         return work(x, *rest, **named)
 
-    monkeypatch.setattr(language, "_scores", count)
-    assert take(DraftingStepper(language, learned(expected)).tokens(start), 37) == expected
-    assert len(looks) <= 37 // 2
+    monkeypatch.setattr(language, "_logits", count)
+    assert take(SpeculativeStepper(language, learned(expected)).tokens(start), 37) == expected
+    assert len(passes) <= 37 // 2

@@ -1,4 +1,4 @@
-"""The lean way through the language tower, against the modules' own."""
+"""The language model's forward pass against the modules' own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segzero_core.qwen_vl.language_model import (
-    MEMORY_STEP,
+    KV_CACHE_STEP,
     LanguageModel,
     join,
     multimodal_positions,
@@ -53,7 +53,7 @@ def scores_of_modules(model: Any, ids: list[int], x: torch.Tensor) -> torch.Tens
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.inference_mode()
-def test_whole_parts_and_single_tokens_give_the_modules_scores(dtype: torch.dtype) -> None:
+def test_parts_of_a_prompt_and_single_tokens_get_the_modules_logits(dtype: torch.dtype) -> None:
     model = random_model(dtype)
     ids = prompt(model)
     before = scores_of_modules(model, ids, model.get_input_embeddings()(torch.tensor(ids)))
@@ -64,12 +64,12 @@ def test_whole_parts_and_single_tokens_give_the_modules_scores(dtype: torch.dtyp
     # Sums in another order: one part in a million, or the rounding of bfloat16.
     close = {"rtol": 0, "atol": 2e-5 if dtype == torch.float32 else 0.1}
 
-    torch.testing.assert_close(language.read(x, positions, 0), before[-1], **close)
-    language.read(x[:20], positions[:, :20], 0)
-    middle = language.read(x[20:30], positions[:, 20:30], 20)
+    torch.testing.assert_close(language.prefill(x, positions, 0), before[-1], **close)
+    language.prefill(x[:20], positions[:, :20], 0)
+    middle = language.prefill(x[20:30], positions[:, 20:30], 20)
     torch.testing.assert_close(middle, before[29], **close)
     for index in range(30, len(ids)):
-        scores = language.step(ids[index], int(positions[0, index]), index)
+        scores = language.forward([ids[index]], int(positions[0, index]), index)[0]
         torch.testing.assert_close(scores, before[index], **close)
     after = scores_of_modules(model, ids, model.get_input_embeddings()(torch.tensor(ids)))
     torch.testing.assert_close(after, before, **close)
@@ -81,14 +81,14 @@ def test_the_step_for_a_captured_graph_gives_the_same_scores(model: Any) -> None
     language = LanguageModel(model)
     language.reserve(len(ids))
     positions = multimodal_positions(ids, language.image_token, GRID_WH)
-    language.read(language.embed(ids[:-1]), positions[:, :-1], 0)
-    expected = language.step(ids[-1], int(positions[0, -1]), len(ids) - 1)
-    # What stands behind the present token must not be seen.
-    for keys, values in language._memory:
+    language.prefill(language.embed(ids[:-1]), positions[:, :-1], 0)
+    expected = language.forward([ids[-1]], int(positions[0, -1]), len(ids) - 1)[0]
+    # What stands behind the present token must not be read.
+    for keys, values in language.kv_cache:
         keys[:, len(ids) :] = values[:, len(ids) :] = 7.0
 
     numbers = (torch.tensor([n]) for n in (ids[-1], int(positions[0, -1]), len(ids) - 1))
-    scores = language.step_in_place(*numbers, MEMORY_STEP)
+    scores = language.graph_step(*numbers, KV_CACHE_STEP)
 
     torch.testing.assert_close(scores, expected, rtol=0, atol=2e-5)
 
@@ -98,27 +98,29 @@ def test_the_step_for_a_captured_graph_can_be_traced_as_one(model: Any) -> None:
     ids = prompt(model)
     language = LanguageModel(model)
     language.reserve(len(ids))
-    language.read(language.embed(ids), multimodal_positions(ids, language.image_token, GRID_WH), 0)
+    language.prefill(
+        language.embed(ids), multimodal_positions(ids, language.image_token, GRID_WH), 0
+    )
     numbers = [torch.tensor([n]) for n in (9, 30, len(ids))]
-    expected = language.step_in_place(*numbers, MEMORY_STEP)
+    expected = language.graph_step(*numbers, KV_CACHE_STEP)
 
-    traced = torch.compile(language.step_in_place, backend="eager", fullgraph=True)
+    traced = torch.compile(language.graph_step, backend="eager", fullgraph=True)
 
-    torch.testing.assert_close(traced(*numbers, MEMORY_STEP), expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(traced(*numbers, KV_CACHE_STEP), expected, rtol=0, atol=2e-5)
 
 
 @torch.inference_mode()
-def test_what_is_remembered_stays_when_the_memory_grows(model: Any) -> None:
+def test_what_is_cached_stays_when_the_kv_cache_grows(model: Any) -> None:
     ids = prompt(model)
     language = LanguageModel(model)
     language.reserve(len(ids))
     positions = multimodal_positions(ids, language.image_token, GRID_WH)
-    expected = language.read(language.embed(ids), positions, 0)
+    expected = language.prefill(language.embed(ids), positions, 0)
 
-    language.reserve(MEMORY_STEP + 1)
+    language.reserve(KV_CACHE_STEP + 1)
 
-    assert language.capacity == 2 * MEMORY_STEP
-    again = language.step(ids[-1], int(positions[0, -1]), len(ids) - 1)
+    assert language.capacity == 2 * KV_CACHE_STEP
+    again = language.forward([ids[-1]], int(positions[0, -1]), len(ids) - 1)[0]
     torch.testing.assert_close(again, expected, rtol=0, atol=2e-5)
 
 
@@ -140,7 +142,7 @@ def test_text_alone_counts_on() -> None:
     assert multimodal_positions([1, 2, 3], IMAGE, GRID_WH).tolist() == [[0, 1, 2]] * 3
 
 
-def test_a_picture_of_another_size_is_refused() -> None:
+def test_an_image_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one run of 4x3 image tokens, got 11"):
         multimodal_positions([1, *[IMAGE] * 11], IMAGE, GRID_WH)
 
@@ -158,11 +160,11 @@ def test_joined_modules_hold_no_weight_twice() -> None:
     assert first == second
 
 
-def test_quantised_modules_are_called_one_by_one() -> None:
-    class Quantised(torch.nn.Linear):
+def test_quantized_modules_are_called_one_by_one() -> None:
+    class Quantized(torch.nn.Linear):
         pass
 
-    modules = [Quantised(8, 3), torch.nn.Linear(8, 5)]
+    modules = [Quantized(8, 3), torch.nn.Linear(8, 5)]
     x = torch.randn(2, 8)
 
     assert torch.equal(join(modules)(x), torch.cat([module(x) for module in modules], -1))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from segzero_core.decoding.speculative import DraftingStepper, Drafts
-from segzero_core.qwen_vl.language_model import MEMORY_STEP, LanguageModel, multimodal_positions
+from segzero_core.decoding.speculative import NgramProposer, SpeculativeStepper
+from segzero_core.decoding.stepper import Prefill
+from segzero_core.qwen_vl.language_model import KV_CACHE_STEP, LanguageModel, multimodal_positions
 from segzero_core.qwen_vl.onnx_language_model import (
     OnnxLanguageModel,
     choose_language_model,
@@ -30,10 +31,10 @@ def model() -> Any:
 
 
 def read_prompt(language: LanguageModel, ids: list[int]) -> int:
-    """Read a prompt with a picture; return the position of the token behind it."""
+    """Read a prompt with an image; return the position of the token behind it."""
     language.reserve(len(ids) + 10)
     positions = multimodal_positions(ids, language.image_token, GRID_WH)
-    language.read(language.embed(ids), positions, 0)
+    language.prefill(language.embed(ids), positions, 0)
     return int(positions[0, -1]) + 1
 
 
@@ -47,7 +48,7 @@ def pair(model: Any) -> tuple[LanguageModel, OnnxLanguageModel, int]:
 
 
 @torch.inference_mode()
-def test_single_tokens_and_several_get_torchs_scores_and_leave_its_memory(
+def test_single_tokens_and_several_get_torchs_logits_and_leave_its_kv_cache(
     model: Any, pair: tuple[LanguageModel, OnnxLanguageModel, int]
 ) -> None:
     by_torch, by_onnx, position = pair
@@ -58,40 +59,42 @@ def test_single_tokens_and_several_get_torchs_scores_and_leave_its_memory(
     for tokens in ([9], [30], [5, 6, 7], [31], list(range(40, 60))):
         by_torch.reserve(start + len(tokens))
         by_onnx.reserve(start + len(tokens))
-        expected = by_torch.read_each(tokens, position, start)
-        torch.testing.assert_close(by_onnx.read_each(tokens, position, start), expected, **CLOSE)
+        expected = by_torch.forward(tokens, position, start)
+        torch.testing.assert_close(by_onnx.forward(tokens, position, start), expected, **CLOSE)
         position, start = position + len(tokens), start + len(tokens)
 
     assert by_onnx.backend == "onnxruntime"
-    for found, expected_memory in zip(by_onnx.memory, by_torch.memory, strict=True):
-        torch.testing.assert_close(found, expected_memory, **CLOSE)
+    for found, cached in zip(by_onnx.kv_cache, by_torch.kv_cache, strict=True):
+        torch.testing.assert_close(found, cached, **CLOSE)
 
 
 @torch.inference_mode()
-def test_a_step_and_a_text_without_anything_before_it_get_torchs_scores(
+def test_a_step_and_a_text_without_anything_before_it_get_torchs_logits(
     pair: tuple[LanguageModel, OnnxLanguageModel, int],
 ) -> None:
     by_torch, by_onnx, position = pair
 
     for start in (0, 7):
-        expected = by_torch.step(9, position, start)
-        torch.testing.assert_close(by_onnx.step(9, position, start), expected, **CLOSE)
-    expected = by_torch.read_each([5, 6, 7], 0, 0)
-    torch.testing.assert_close(by_onnx.read_each([5, 6, 7], 0, 0), expected, **CLOSE)
+        expected = by_torch.forward([9], position, start)[0]
+        torch.testing.assert_close(by_onnx.forward([9], position, start)[0], expected, **CLOSE)
+    expected = by_torch.forward([5, 6, 7], 0, 0)
+    torch.testing.assert_close(by_onnx.forward([5, 6, 7], 0, 0), expected, **CLOSE)
 
 
 @torch.inference_mode()
-def test_the_memory_may_move_between_two_tokens(
+def test_the_kv_cache_may_move_between_two_tokens(
     model: Any, pair: tuple[LanguageModel, OnnxLanguageModel, int]
 ) -> None:
     by_torch, by_onnx, position = pair
     start = len(prompt(model))
-    expected = [by_torch.step(t, position + i, start + i) for i, t in enumerate([9, 10])]
+    expected = [by_torch.forward([t], position + i, start + i)[0] for i, t in enumerate([9, 10])]
 
-    torch.testing.assert_close(by_onnx.step(9, position, start), expected[0], **CLOSE)
-    by_onnx.reserve(MEMORY_STEP + 1)
-    assert by_onnx.capacity == 2 * MEMORY_STEP
-    torch.testing.assert_close(by_onnx.step(10, position + 1, start + 1), expected[1], **CLOSE)
+    torch.testing.assert_close(by_onnx.forward([9], position, start)[0], expected[0], **CLOSE)
+    by_onnx.reserve(KV_CACHE_STEP + 1)
+    assert by_onnx.capacity == 2 * KV_CACHE_STEP
+    torch.testing.assert_close(
+        by_onnx.forward([10], position + 1, start + 1)[0], expected[1], **CLOSE
+    )
 
 
 @torch.inference_mode()
@@ -103,15 +106,17 @@ def test_torch_goes_on_where_the_runtime_fails(
 ) -> None:
     by_torch, by_onnx, position = pair
     start = len(prompt(model))
-    expected = [by_torch.step(t, position + i, start + i) for i, t in enumerate([9, 10, 11])]
-    found = [by_onnx.step(9, position, start)]
+    expected = [
+        by_torch.forward([t], position + i, start + i)[0] for i, t in enumerate([9, 10, 11])
+    ]
+    found = [by_onnx.forward([9], position, start)[0]]
 
     def fail(*_: Any) -> None:
         raise RuntimeError("lost")
 
     monkeypatch.setattr(by_onnx, "_run", fail)
-    found += [by_onnx.step(t, position + i, start + i) for i, t in ((1, 10), (2, 11))]
-    by_onnx.reserve(MEMORY_STEP + 1)
+    found += [by_onnx.forward([t], position + i, start + i)[0] for i, t in ((1, 10), (2, 11))]
+    by_onnx.reserve(KV_CACHE_STEP + 1)
 
     torch.testing.assert_close(found, expected, **CLOSE)
     assert by_onnx.backend == "torch"
@@ -121,7 +126,7 @@ def test_torch_goes_on_where_the_runtime_fails(
 
 
 @torch.inference_mode()
-def test_nothing_is_written_beyond_the_memory(model: Any) -> None:
+def test_nothing_is_written_beyond_the_kv_cache(model: Any) -> None:
     language = OnnxLanguageModel(model)
     last = language.capacity - 1
 
@@ -132,17 +137,18 @@ def test_nothing_is_written_beyond_the_memory(model: Any) -> None:
 
 
 @torch.inference_mode()
-def test_guessed_tokens_are_those_of_torch(model: Any) -> None:
-    from segzero_core.decoding.decoder import EagerStepper, Start
-
+def test_speculative_decoding_gives_the_tokens_of_torch(model: Any) -> None:
     by_torch, by_onnx = LanguageModel(model), OnnxLanguageModel(model)
     ids = list(range(20, 40))
-    steppers = EagerStepper(by_torch), DraftingStepper(by_onnx, Drafts(lambda _token: False))
+    steppers = (
+        SpeculativeStepper(by_torch, None),
+        SpeculativeStepper(by_onnx, NgramProposer(lambda _token: False)),
+    )
     said = []
     for language, stepper in zip((by_torch, by_onnx), steppers, strict=True):
         language.reserve(100)
-        scores = language.read(language.embed(ids), torch.arange(len(ids)).expand(3, -1), 0)
-        tokens = stepper.tokens(Start(scores, len(ids), len(ids), None, 1.0))
+        scores = language.prefill(language.embed(ids), torch.arange(len(ids)).expand(3, -1), 0)
+        tokens = stepper.tokens(Prefill(scores, len(ids), len(ids)))
         said.append([next(tokens) for _ in range(60)])
 
     assert said[0] == said[1]
@@ -151,7 +157,7 @@ def test_guessed_tokens_are_those_of_torch(model: Any) -> None:
 def test_the_fastest_is_taken_and_named(model: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "segzero_core"):
         assert choose_language_model(model).backend == "onnxruntime"
-    assert caplog.messages == ["text step onnxruntime: the fastest that is there"]
+    assert caplog.messages == ["text step onnxruntime: the fastest that can run here"]
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
@@ -168,7 +174,7 @@ def test_without_the_package_torch_reads_and_says_why(
     assert missing in record.getMessage()
 
 
-def test_a_runtime_that_cannot_run_the_step_is_told_in_one_warning(
+def test_a_runtime_that_cannot_run_the_step_is_logged_in_one_warning(
     model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # A version without the operators, as far as this model can tell.
@@ -181,10 +187,10 @@ def test_a_runtime_that_cannot_run_the_step_is_told_in_one_warning(
     assert "onnxruntime does not read text, torch does" in warning.getMessage()
     with torch.inference_mode():
         position = read_prompt(language, prompt(model))
-        assert language.step(9, position, len(prompt(model))).isfinite().all()
+        assert language.forward([9], position, len(prompt(model)))[0].isfinite().all()
 
 
-def test_a_runtime_with_other_scores_is_not_used(
+def test_a_runtime_with_other_logits_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = random_model()
@@ -197,7 +203,7 @@ def test_a_runtime_with_other_scores_is_not_used(
     )
 
     assert choose_language_model(model).backend == "torch"
-    assert "its scores are others than torch's" in caplog.text
+    assert "its logits differ from torch's" in caplog.text
 
 
 def test_a_large_model_is_left_to_torch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

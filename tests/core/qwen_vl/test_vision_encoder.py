@@ -1,4 +1,4 @@
-"""The vision tower says what transformers' own module says."""
+"""The vision encoder against transformers' own module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel,
 )
 
-from segzero_core.qwen_vl.vision_encoder import VisionTower
+from segzero_core.qwen_vl.vision_encoder import VisionEncoder
 
 PATCH_VALUES = 3 * 2 * 14 * 14
 
@@ -49,7 +49,7 @@ def test_embeddings_are_those_of_the_module(tokens_wh: tuple[int, int], window: 
     width, height = (2 * side for side in tokens_wh)
     patches = torch.randn(width * height, PATCH_VALUES)
 
-    ours = VisionTower(visual, tokens_wh)(patches)
+    ours = VisionEncoder(visual, tokens_wh)(patches)
     theirs = visual(patches, grid_thw=torch.tensor([[1, height, width]]))["pooler_output"]
 
     assert ours.shape == (tokens_wh[0] * tokens_wh[1], 24)
@@ -61,7 +61,7 @@ def test_in_half_the_bits_the_types_stay() -> None:
     visual = module().to(torch.bfloat16)
     patches = torch.randn(64, PATCH_VALUES, dtype=torch.bfloat16)
 
-    ours = VisionTower(visual, (4, 4))(patches)
+    ours = VisionEncoder(visual, (4, 4))(patches)
 
     assert ours.dtype == torch.bfloat16
     theirs = visual(patches, grid_thw=torch.tensor([[1, 8, 8]]))["pooler_output"]

@@ -1,4 +1,4 @@
-"""The transformers reasoner, on a tiny Qwen2.5-VL that says one fixed reply."""
+"""The Qwen reasoner, on a tiny Qwen2.5-VL that always gives the same reply."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from segzero_core import (
     ShapeError,
 )
 from segzero_core.checkpoints.registry import find_model
-from segzero_core.decoding.token_stream import Detokenizer
 from segzero_core.reasoner.base import squash
 from tests.tiny_models import TINY_REPLY, save_tiny_reasoner
 
@@ -56,11 +55,11 @@ def threads() -> list[str]:
     ]
 
 
-def test_the_reply_comes_in_pieces(reasoner: QwenReasoner, image: RgbImage) -> None:
-    pieces = list(reasoner.stream(image, "the red mug"))
+def test_the_reply_comes_in_chunks(reasoner: QwenReasoner, image: RgbImage) -> None:
+    chunks = list(reasoner.stream(image, "the red mug"))
 
-    assert "".join(pieces) == TINY_REPLY
-    assert len(pieces) > 20
+    assert "".join(chunks) == TINY_REPLY
+    assert len(chunks) > 20
     assert not threads()
 
 
@@ -81,10 +80,10 @@ def test_a_draft_in_the_thinking_does_not_stop_it(tmp_path: Path, image: RgbImag
 
 
 def test_the_limit_of_tokens_holds(tiny_model: Path, image: RgbImage) -> None:
-    pieces = list(load(tiny_model, max_new_tokens=5).stream(image, "the red mug"))
+    chunks = list(load(tiny_model, max_new_tokens=5).stream(image, "the red mug"))
 
-    assert len(pieces) == 5
-    assert TINY_REPLY.startswith("".join(pieces))
+    assert len(chunks) == 5
+    assert TINY_REPLY.startswith("".join(chunks))
 
 
 def test_a_cancellation_works_between_two_tokens(reasoner: QwenReasoner, image: RgbImage) -> None:
@@ -114,7 +113,7 @@ def test_a_cancellation_works_while_another_reply_is_made(
     threading.Timer(0.2, cancel.set).start()
 
     start = time.perf_counter()
-    with reasoner._turn, pytest.raises(CancelledError):
+    with reasoner._lock, pytest.raises(CancelledError):
         next(reasoner.stream(image, "the red mug", cancel=cancel))
     assert time.perf_counter() - start < 10
     assert not threads()
@@ -126,13 +125,13 @@ def test_closing_the_stream_stops_the_model(
     # The tiny model would be done before anybody looks.
     go_on, run = threading.Event(), reasoner._decoder.run
 
-    def run_slowly(question: Any, limit: int, take: Any) -> None:
-        def take_and_wait(token: int) -> bool:
-            over: bool = take(token)
+    def run_slowly(seen: Any, text: str, limit: int, on_token: Any) -> None:
+        def wait(token: int) -> bool:
+            over: bool = on_token(token)
             go_on.wait(10)
             return over
 
-        run(question, limit, take_and_wait)
+        run(seen, text, limit, wait)
 
     monkeypatch.setattr(reasoner._decoder, "run", run_slowly)
     stream: Any = reasoner.stream(image, "the red mug")
@@ -145,6 +144,42 @@ def test_closing_the_stream_stops_the_model(
     assert not threads()
 
 
+@pytest.mark.parametrize("how", ["cancel", "close"])
+def test_a_stop_during_the_prompt_ends_with_the_prompt_and_leaves_no_thread(
+    reasoner: QwenReasoner,
+    tiny_model: Path,
+    image: RgbImage,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    begun, go_on, cancel = threading.Event(), threading.Event(), threading.Event()
+    prefill = reasoner._decoder._language.prefill
+
+    def block(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return prefill(*arguments)
+
+    monkeypatch.setattr(reasoner._decoder._language, "prefill", block)
+    stream: Any = reasoner.stream(image, "the red mug", cancel=cancel)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: next(stream))
+        assert begun.wait(60)
+        if how == "cancel":
+            cancel.set()
+        # Another instance does not wait for the one that is stuck.
+        assert "".join(load(tiny_model).stream(image, "the red mug")) == TINY_REPLY
+        assert not first.done()
+        go_on.set()
+        if how == "cancel":
+            with pytest.raises(CancelledError):
+                first.result(60)
+        else:
+            assert first.result(60) == TINY_REPLY[: len(first.result())]
+            stream.close()
+    assert not threads()
+
+
 @pytest.mark.parametrize("template", ["multi_object", "single_object"])
 def test_the_model_is_asked_by_its_template(
     folder: Path, image: RgbImage, monkeypatch: pytest.MonkeyPatch, template: str
@@ -154,17 +189,17 @@ def test_the_model_is_asked_by_its_template(
     reasoner = load(folder)
     asked: list[Any] = []
     run = reasoner._decoder.run
-    monkeypatch.setattr(reasoner._decoder, "run", lambda q, *a: asked.append(q) or run(q, *a))
+    monkeypatch.setattr(reasoner._decoder, "run", lambda *a: asked.append(a) or run(*a))
 
     list(reasoner.stream(image, "the RED mug."))
 
-    (question,) = asked
-    assert question.picture.size == (112, 84)
+    ((seen, text, *_),) = asked
+    assert seen.size == (112, 84)
     start = {
         "multi_object": 'Please find "the RED mug"',
         "single_object": "Please find 'the red mug'",
     }
-    assert start[template] in question.text
+    assert start[template] in text
 
 
 def test_the_image_is_squashed_without_keeping_its_aspect(image: RgbImage) -> None:
@@ -211,7 +246,7 @@ def test_a_failing_model_is_an_error_of_ours(
     def fail(*_: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(reasoner._decoder._language, "read", fail)
+    monkeypatch.setattr(reasoner._decoder._language, "prefill", fail)
 
     with pytest.raises(expected) as caught:
         list(reasoner.stream(image, "the red mug"))
@@ -223,15 +258,15 @@ def test_a_failure_half_way_keeps_the_reply_so_far(
 ) -> None:
     reasoner = load(tiny_model, decode="eager")
     language = reasoner._decoder._language
-    step, calls = language.step, []
+    forward, calls = language.forward, []
 
     def fail(*arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) == 3:
             raise RuntimeError("lost the device")
-        return step(*arguments)
+        return forward(*arguments)
 
-    monkeypatch.setattr(language, "step", fail)
+    monkeypatch.setattr(language, "forward", fail)
 
     with pytest.raises(ReasoningError) as caught:
         list(reasoner.stream(image, "the red mug"))
@@ -239,33 +274,6 @@ def test_a_failure_half_way_keeps_the_reply_so_far(
 
     monkeypatch.undo()
     assert "".join(reasoner.stream(image, "the red mug")) == TINY_REPLY
-
-
-def test_characters_of_several_tokens_come_whole(reasoner: QwenReasoner) -> None:
-    tokenizer = reasoner._processor.tokenizer
-    detokenizer = Detokenizer(tokenizer)
-    tokens = tokenizer("é ☕!", add_special_tokens=False)["input_ids"]
-
-    pieces = [detokenizer.add(token) for token in tokens]
-
-    assert len(tokens) == 7
-    assert pieces == ["", "é", " ", "", "", "☕", "!"]
-
-
-def test_half_a_character_at_the_end_is_not_lost(reasoner: QwenReasoner) -> None:
-    tokenizer = reasoner._processor.tokenizer
-    detokenizer = Detokenizer(tokenizer)
-    (first, _second) = tokenizer("é", add_special_tokens=False)["input_ids"]
-
-    assert detokenizer.add(first) == ""
-    assert detokenizer.flush() == "\ufffd"
-
-
-def test_special_tokens_are_no_text(reasoner: QwenReasoner) -> None:
-    tokenizer = reasoner._processor.tokenizer
-    detokenizer = Detokenizer(tokenizer)
-
-    assert detokenizer.add(tokenizer.convert_tokens_to_ids("<|vision_start|>")) == ""
 
 
 def test_a_processor_that_resizes_again_is_refused(folder: Path) -> None:
