@@ -18,14 +18,15 @@ import sys
 import time
 
 from benchmarks.figures import conclude, new_parser
-from training.rewards.terms import PROTOCOLS, Truth, score
+from training.rewards.ground_truth import GroundTruth
+from training.rewards.protocols import PROTOCOLS, score
 
 TARGET_S = 2.0
 N_OBJECTS = 20
 RUNS = 3
 
 
-def make_samples(count: int) -> tuple[list[str], list[Truth]]:
+def make_samples(count: int) -> tuple[list[str], list[GroundTruth]]:
     """Write completions with errors of all sizes, and what would have been right."""
     rng = random.Random(0)
     completions, truths = [], []
@@ -44,11 +45,11 @@ def make_samples(count: int) -> tuple[list[str], list[Truth]]:
         thinking = "I see twenty things, 0.5 m apart. All of them are meant. None is hidden."
         text = f"<think>{thinking}</think>\n<answer>{json.dumps(said)}</answer>"
         completions.append(text[: -20 if index % 20 == 0 else None])
-        truths.append(Truth(tuple(boxes), tuple(points), (840, 840)))
+        truths.append(GroundTruth(tuple(boxes), tuple(points), (840, 840)))
     return completions, truths
 
 
-def measure(completions: list[str], truths: list[Truth]) -> dict[str, float]:
+def measure(completions: list[str], truths: list[GroundTruth]) -> dict[str, float]:
     """Return the processor time of each protocol [s]."""
     seconds = {}
     for name, protocol in PROTOCOLS.items():

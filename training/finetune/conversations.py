@@ -23,7 +23,7 @@ from segzero_core.prompt import (
 from segzero_core.reasoner.base import squash
 from training.config import TrainConfig
 from training.data.shards import load_prepared
-from training.rewards.ground_truth import Truth
+from training.rewards.ground_truth import GroundTruth
 
 Row = Mapping[str, Any]
 TRUTH_COLUMNS = ("boxes_xyxy", "points", "seen_size_wh", "source_id", "masks")
@@ -133,7 +133,7 @@ def write_answer(
     )
 
 
-def truth_of(template: str, row: Row, *, with_masks: bool = False) -> Truth:
+def truth_of(template: str, row: Row, *, with_masks: bool = False) -> GroundTruth:
     """What is right for a row, for the rewards."""
     masks = None
     if with_masks:
@@ -143,7 +143,7 @@ def truth_of(template: str, row: Row, *, with_masks: bool = False) -> Truth:
             for rle in row["masks"]
         ]
         masks = np.asarray(decoded, np.bool_).reshape(len(decoded), height, width)
-    return Truth(
+    return GroundTruth(
         boxes_xyxy=tuple(tuple(box) for box in row["boxes_xyxy"]),
         points=tuple(tuple(tuple(point) for point in pair) for pair in row["points"]),
         seen_size_wh=tuple(row["seen_size_wh"]),

@@ -16,7 +16,7 @@ from segzero_core.types import RgbImage
 from training.config import TrainConfig
 from training.finetune.conversations import TRUTH_COLUMNS, truth_of
 from training.rewards.masks import MaskIoU
-from training.rewards.terms import RewardProtocol, Scores, Term, make_protocol, score
+from training.rewards.protocols import RewardProtocol, Scores, Term, make_protocol, score
 
 MASK_TERM = "mask_iou"
 

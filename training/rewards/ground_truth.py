@@ -1,4 +1,4 @@
-"""What is right for one completion, in pixels of the picture the model saw."""
+"""The ground truth of one completion, in pixels of the image the model saw."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Xy = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Truth:
-    """What is right for one completion. No objects means that nothing fits.
+class GroundTruth:
+    """The ground truth of one completion. No objects means that nothing fits.
 
     Attributes:
         boxes_xyxy: One half-open box an object, a `Box` or four numbers; kept as numbers [px].
-        points: The points of each object, `Point`s or pairs; the centre of its largest inscribed
+        points: The points of each object, `Point`s or pairs; the center of its largest inscribed
             circle first [px]. One is enough for the multi-object form, which has one a box.
-        seen_size_wh: Width and height of the picture the model saw, the frame of both [px].
+        seen_size_wh: Width and height of the image the model saw, the frame of both [px].
         form: The form of answer asked for, `single_object` or `multi_object`.
         masks: bool [N, H, W], the objects in the input image, where a term needs them.
         image_id: Names the input image, where a term needs it.

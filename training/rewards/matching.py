@@ -1,6 +1,7 @@
-"""Pairs the objects of answers with those that are right, many samples at once.
+"""Matches predicted objects with true ones, one to one, for many samples at once.
 
-Samples with the same numbers of objects are computed together: no padding, no loop over pairs.
+Samples with the same numbers of objects are computed together, without padding or loops over
+pairs.
 
 Source: VisionReasoner (arXiv:2505.12081) for the pairing; with one object on either side it is the
 comparison of Seg-Zero (arXiv:2503.06520).
@@ -19,16 +20,16 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT
-from training.rewards.ground_truth import POINTS_OF_FORM, Truth
+from training.rewards.ground_truth import POINTS_OF_FORM, GroundTruth
 
 PAPER_SIDE_PX: Final = 840
-"""Side of the square picture that the papers' pixel thresholds are meant for."""
+"""Side of the square image that the papers' pixel thresholds are meant for."""
 HARD_IOU: Final = 0.5
 HARD_BOX_L1_PX: Final = 10
 HARD_POINT_PX: Final = {SINGLE_OBJECT: 100, MULTI_OBJECT: 30}
 
-# Among pairings of equal sum the one with more IoU, then with the nearer boxes, is taken: so the
-# terms do not depend on the order of objects. Too small to outweigh a hit, exact in binary.
+# Among matchings of equal sum the one with more IoU, then with nearer boxes, is taken, so that the
+# terms do not depend on the order of objects. Too small to outweigh a hit, and exact in binary.
 _PREFER_IOU, _PREFER_BOX_L1 = 2.0**-16, 2.0**-26
 # Pairs computed at once: their arrays stay in the processor's cache.
 _BATCH_PAIRS = 8_192
@@ -38,16 +39,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class MatchRule:
-    """What a pair of a predicted and a true object is worth.
+    """How much a pair of a predicted and a true object counts.
 
     Attributes:
         accuracy: `hard` gives 0 or 1 by the thresholds; `soft` the IoU itself, and 1 - distance /
-            side of the picture.
-        parts: What the pairing looks at: `box` for IoU and L1 of the boxes, `points` for these.
+            side of the image.
+        parts: What the matching maximizes: `box` for IoU and L1 of the boxes, `points` for these.
         points_within: Whose box the points must lie in: the one of the same `answer`, or that of
             the `truth` (its mask, where there is one).
         point_distance: `l1`, or `euclidean`.
         border_px: Added to the sides of boxes: 1 where x_max is the last pixel, not the one after.
+            In the single-object form, boxes that only touch do not overlap all the same.
     """
 
     accuracy: Literal["hard", "soft"] = "hard"
@@ -58,20 +60,18 @@ class MatchRule:
 
 
 class Objects(NamedTuple):
-    """The objects of one answer, in pixels of the picture the model saw.
+    """The objects of one answer, in pixels of the image the model saw.
 
     Attributes:
         count: Their number P.
         boxes: 4 · P numbers.
         points: 2 · P numbers in the multi-object form, 4 · P in the single-object form; NaN for
             the points of an object that has another number of them.
-        n_without_points: Number of such objects.
     """
 
     count: int
     boxes: Sequence[float]
     points: Sequence[float]
-    n_without_points: int = 0
 
 
 class Accuracy(NamedTuple):
@@ -86,17 +86,17 @@ NOTHING_RIGHT: Final = Accuracy(0.0, 0.0, 0.0)
 
 
 def match(
-    answers: Sequence[Objects | None], truths: Sequence[Truth], rule: MatchRule
+    answers: Sequence[Objects | None], truths: Sequence[GroundTruth], rule: MatchRule
 ) -> list[Accuracy]:
-    """Compare each answer with its truth, objects paired one to one so that the sum is largest.
+    """Compare each answer with its ground truth, objects matched so that the sum is largest.
 
     Args:
         answers: The objects of each answer; None for an answer that could not be read.
-        truths: What is right for each of them.
-        rule: What a pair is worth.
+        truths: The ground truth of each.
+        rule: How much a pair counts.
 
     Returns:
-        One accuracy a sample; where either side has no object, nothing is right.
+        One accuracy per sample, 0 where either side has no object.
     """
     alike: dict[tuple[str, int, int], list[int]] = {}
     for index, (answer, truth) in enumerate(zip(answers, truths, strict=True)):
@@ -114,7 +114,7 @@ def match(
 
 
 def _match_batch(
-    answers: Sequence[Any], truths: Sequence[Truth], form: str, rule: MatchRule
+    answers: Sequence[Any], truths: Sequence[GroundTruth], form: str, rule: MatchRule
 ) -> list[list[float]]:
     """Return [N][3], the numbers of an `Accuracy` for samples with equally many objects."""
     n_points = POINTS_OF_FORM[form]
@@ -128,7 +128,7 @@ def _match_batch(
     true_boxes, true_points = true_boxes[:, :, None], true_points[:, :, :, None]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # absurd coordinates
         distances = (
-            _box_iou(boxes, true_boxes, rule.border_px),
+            _box_iou(boxes, true_boxes, rule.border_px, touching=form == MULTI_OBJECT),
             _mean_of_four(np.abs(boxes - true_boxes)),
             _point_distance(points, true_points, rule),
         )
@@ -141,7 +141,7 @@ def _match_batch(
     return _sums_over_pairs(worth, rule.parts)
 
 
-def _true_objects(truth: Truth, n_points: int) -> Objects:
+def _true_objects(truth: GroundTruth, n_points: int) -> Objects:
     points = chain.from_iterable(map(itemgetter(slice(n_points)), truth.points))
     return Objects(
         len(truth),
@@ -151,7 +151,7 @@ def _true_objects(truth: Truth, n_points: int) -> Objects:
 
 
 def _arrays(objects: Sequence[Objects], n_points: int, scale: Floats) -> tuple[Floats, Floats]:
-    """Return boxes [4, N, P] and points [K, 2, N, P] in pixels of the papers' square picture."""
+    """Return boxes [4, N, P] and points [K, 2, N, P] in pixels of the papers' square image."""
     n = len(objects)
     boxes = np.array([some.boxes for some in objects], np.float64).reshape(n, -1, 4)
     points = np.array([some.points for some in objects], np.float64).reshape(n, -1, n_points, 2)
@@ -161,13 +161,23 @@ def _arrays(objects: Sequence[Objects], n_points: int, scale: Floats) -> tuple[F
     )
 
 
-def _box_iou(first: Floats, second: Floats, border: float) -> Floats:
-    """Return IoU [N, P, Q] of boxes [4, N, P, 1] and [4, N, 1, Q]."""
+def _box_iou(first: Floats, second: Floats, border: float, *, touching: bool) -> Floats:
+    """Return IoU [N, P, Q] of boxes [4, N, P, 1] and [4, N, 1, Q].
+
+    Args:
+        first: The one boxes.
+        second: The other boxes.
+        border: Added to all sides [px].
+        touching: Whether boxes that overlap only by the border count as overlapping.
+    """
     sides = np.minimum(first[2:], second[2:])
     sides -= np.maximum(first[:2], second[:2])
+    apart = (sides <= 0).any(axis=0)
     sides += border
     np.maximum(sides, 0.0, out=sides)
     intersection = sides[0] * sides[1]
+    if not touching:
+        intersection[apart] = 0.0
     areas = [np.prod(boxes[2:] - boxes[:2] + border, axis=0) for boxes in (first, second)]
     union = areas[0] + areas[1] - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
@@ -200,9 +210,9 @@ def _points_inside(points: Floats, boxes: Floats, rule: MatchRule) -> NDArray[np
 
 
 def _look_into_masks(
-    inside: NDArray[np.bool_], points: Floats, truths: Sequence[Truth]
+    inside: NDArray[np.bool_], points: Floats, truths: Sequence[GroundTruth]
 ) -> NDArray[np.bool_]:
-    """Answer anew [N, P, Q] for the samples that have masks: these say more than boxes."""
+    """Replace [N, P, Q] by a test with the true masks, for the samples that have them."""
     if all(truth.masks is None for truth in truths):
         return inside
     looked = inside.copy()
@@ -232,7 +242,7 @@ def _worth(
     form: str,
     rule: MatchRule,
 ) -> Floats:
-    """Return [3, N, P, Q]: what each pair is worth for IoU, L1 of the box, and points."""
+    """Return [3, N, P, Q]: how much each pair counts for IoU, L1 of the box, and points."""
     if rule.accuracy == "hard":
         hits = (iou > HARD_IOU, box_l1 < HARD_BOX_L1_PX, inside & (point < HARD_POINT_PX[form]))
         return np.array(hits, np.float64)
@@ -241,7 +251,7 @@ def _worth(
 
 
 def _sums_over_pairs(worth: Floats, parts: Sequence[str]) -> list[list[float]]:
-    """Pair the objects of each sample; return [N][3], sums over the pairs by the longer list."""
+    """Match the objects of each sample; return [N][3], sums over pairs by the longer list."""
     weights = np.zeros(worth.shape[1:])
     if "box" in parts:
         weights += (1 + _PREFER_IOU) * worth[0] + (1 + _PREFER_BOX_L1) * worth[1]

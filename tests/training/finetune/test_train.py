@@ -19,7 +19,7 @@ from training.finetune.checkpoints import COMPLETE, METRICS, RUN_FILE
 from training.finetune.conversations import load_conversations, sft_columns, write_answer
 from training.finetune.time_budget import PROCESSOR, WALL
 from training.finetune.train import until_the_end
-from training.rewards.terms import Term, make_protocol
+from training.rewards.protocols import Term, make_protocol
 
 NOISE = ("step_time", "runtime", "per_second", "total_flos", WALL, PROCESSOR)
 

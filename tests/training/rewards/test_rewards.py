@@ -26,18 +26,17 @@ from tests.training.rewards.reward_table import (
     listed,
     reply,
 )
+from training.rewards.ground_truth import GroundTruth
 from training.rewards.masks import MaskIoU
-from training.rewards.terms import (
+from training.rewards.protocols import (
     PROTOCOLS,
-    Answer,
-    RewardError,
     RewardProtocol,
     Scores,
     Term,
-    Truth,
     make_protocol,
     score,
 )
+from training.rewards.terms import Answer, RewardError
 
 REPOSITORY = Path(__file__).parents[3]
 SINGLE, MULTI = "single_object", "multi_object"
@@ -49,22 +48,22 @@ A = ((0, 0, 100, 100), ((50, 50), (40, 40)))
 B = ((200, 200, 300, 300), ((250, 250), (240, 240)))
 
 
-def truth_of(case: Case) -> Truth:
+def truth_of(case: Case) -> GroundTruth:
     boxes, points = tuple(b for b, _ in case.right), tuple(p for _, p in case.right)
-    return Truth(boxes, points, case.size, case.form)
+    return GroundTruth(boxes, points, case.size, case.form)
 
 
-def truth(*things: Any, size: tuple[int, int] = (840, 840), form: str = MULTI) -> Truth:
-    return Truth(tuple(b for b, _ in things), tuple(p for _, p in things), size, form)
+def truth(*things: Any, size: tuple[int, int] = (840, 840), form: str = MULTI) -> GroundTruth:
+    return GroundTruth(tuple(b for b, _ in things), tuple(p for _, p in things), size, form)
 
 
-def score_one(protocol: RewardProtocol | str, text: str, right: Truth) -> dict[str, float]:
+def score_one(protocol: RewardProtocol | str, text: str, right: GroundTruth) -> dict[str, float]:
     protocol = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
     scores = score(protocol, [text], [right])
     return {name: float(values[0]) for name, values in scores.terms.items()}
 
 
-def total_of(protocol: RewardProtocol | str, text: str, right: Truth) -> float:
+def total_of(protocol: RewardProtocol | str, text: str, right: GroundTruth) -> float:
     return sum(score_one(protocol, text, right).values())
 
 
@@ -161,7 +160,7 @@ VARIANTS = [
 @given(texts, st.sampled_from(TRUTHS), st.sampled_from(VARIANTS))
 @settings(max_examples=600, deadline=None)
 def test_no_text_whatever_raises_or_leaves_the_bounds(
-    text: str, right: Truth, protocol: RewardProtocol
+    text: str, right: GroundTruth, protocol: RewardProtocol
 ) -> None:
     terms = score_one(protocol, text, right)
 
@@ -409,8 +408,8 @@ def scores_with(function: Any) -> Scores:
     return score(protocol, [reply("[]"), "second"], [truth(A)] * 2)
 
 
-def test_a_term_that_raises_is_told_with_sample_and_term() -> None:
-    def broken(answer: Answer, right: Truth) -> float:
+def test_a_term_that_raises_is_reported_with_sample_and_term() -> None:
+    def broken(answer: Answer, right: GroundTruth) -> float:
         return 1.0 if answer.text != "second" else {}["key"]
 
     with pytest.raises(RewardError, match=r"sample 1, extra: KeyError: 'key'") as caught:
@@ -459,7 +458,7 @@ def test_a_conversation_in_place_of_a_text_is_refused() -> None:
 def test_a_truth_that_cannot_be_is_refused(values: dict[str, Any], complaint: str) -> None:
     fields = {"boxes_xyxy": (A[0],), "points": (A[1],), "seen_size_wh": (840, 840)}
     with pytest.raises(InputError, match=complaint):
-        Truth(**(fields | values))
+        GroundTruth(**(fields | values))
 
 
 def test_the_single_object_form_has_one_object() -> None:
@@ -468,7 +467,7 @@ def test_the_single_object_form_has_one_object() -> None:
 
 
 def test_a_truth_takes_boxes_and_points_as_values() -> None:
-    right = Truth((Box(0, 0, 100, 100),), ((Point(50, 50),),), (840, 840))
+    right = GroundTruth((Box(0, 0, 100, 100),), ((Point(50, 50),),), (840, 840))
 
     assert right.boxes_xyxy == ((0, 0, 100, 100),)
     assert right.points == (((50, 50),),)
@@ -491,7 +490,7 @@ def open_image(image_id: str) -> RgbImage:
     return np.zeros((100, 200, 3), np.uint8)
 
 
-def masked_truth(image_id: str = "a") -> Truth:
+def masked_truth(image_id: str = "a") -> GroundTruth:
     """A box in the left half of a picture of 200x100 that was seen as 840x840."""
     masks = np.zeros((1, 100, 200), bool)
     masks[0, :, :100] = True
@@ -564,7 +563,9 @@ def test_the_bundled_segmenter_pays_a_good_prompt_more_than_a_bad_one() -> None:
     image[60:120, 80:150] = (200, 30, 30)
     masks = np.zeros((1, 180, 240), bool)
     masks[0, 60:120, 80:150] = True
-    right = Truth(((80, 60, 150, 120),), (((115, 90),),), (240, 180), MULTI, masks, "red box")
+    right = GroundTruth(
+        ((80, 60, 150, 120),), (((115, 90),),), (240, 180), MULTI, masks, "red box"
+    )
     term = Term(MaskIoU(loaded.encoder, loaded.segmenter, lambda image_id: image))
     protocol = PROTOCOLS["segzero"].with_terms(mask_iou=term)
     good, bad = (
