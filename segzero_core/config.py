@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from segzero_core.errors import ConfigError
+from segzero_core.prompt import TEMPLATES
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 MAX_NEW_TOKENS = 4096
@@ -22,13 +23,17 @@ BACKENDS: Final = ("auto", "torch", "torch-compile", "onnxruntime", "tensorrt")
 """Names of the ways to run the image encoder; `auto` takes the best that is there."""
 
 ENCODER_PRECISIONS: Final = ("auto", "fp16", "fp32")
-"""Of a TensorRT engine; `auto` takes fp16 where such an engine was built and is right."""
+"""Types that the image encoder computes in on a GPU, with any backend.
 
-PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
+`auto` is fp32 with torch. With ONNX Runtime and TensorRT it is fp16 if the masks agree with those
+of fp32, and for TensorRT only if such an engine was built.
+"""
+
+REASONER_PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
 """Types of a reasoner's weights; `auto` is float32 on a CPU and bfloat16 on a GPU.
 
-`int8` and `int4` quantise them while they are loaded, by bitsandbytes on a GPU; they change what
-is said.
+`int8` and `int4` quantize the weights while they are loaded, by bitsandbytes on a GPU. They change
+the completions.
 """
 
 
@@ -109,7 +114,7 @@ class PipelineConfig:
     template: str = setting(
         "",
         "Prompt template; empty: the model's own.",
-        Bounds(choices=("", "multi_object", "single_object")),
+        Bounds(choices=("", *TEMPLATES)),
     )
     max_new_tokens: int = setting(
         0,
@@ -132,7 +137,7 @@ class PipelineConfig:
         "auto",
         "Of the reasoner's weights; auto: float32 on a CPU, bfloat16 on a GPU; int8 and int4 need"
         " a GPU and change what is said.",
-        Bounds(choices=PRECISIONS),
+        Bounds(choices=REASONER_PRECISIONS),
     )
     grammar: bool = setting(
         False,  # noqa: FBT003 - a default is no flag of a call

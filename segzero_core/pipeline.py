@@ -1,35 +1,20 @@
-"""The way from a question to masks, in one screen."""
+"""Answers a query about an image: reasoner, image encoder and segmenter in one pipeline."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from segzero_core.errors import (
-    ConfigError,
-)
-from segzero_core.events import (
-    Event,
-    Finished,
-    MaskReady,
-    MasksReady,
-    PromptFound,
-)
+from segzero_core.errors import ConfigError
+from segzero_core.events import Event, Finished, MasksReady
+from segzero_core.progress import AnswerClock, MaskProgress
 from segzero_core.prompt import clean_query
 from segzero_core.reasoner.reasoning import reason
 from segzero_core.segmenter.mask_worker import MaskWorker
-from segzero_core.types import (
-    ModelIdentity,
-    ObjectPrompt,
-    Result,
-    RgbImage,
-    Timings,
-    check_rgb_image,
-)
+from segzero_core.types import ModelIdentity, Result, RgbImage, check_rgb_image
 
 if TYPE_CHECKING:
     from segzero_core.checkpoints.description import ModelDescription
@@ -158,7 +143,7 @@ class SegZero:
     def stream(
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
     ) -> Iterator[Event]:
-        """Answer one query about one image, telling what happens as it happens.
+        """Answer one query about one image, and yield each event as it happens.
 
         Closing the iterator stops the reasoner. The arguments are checked at the call, not at
         the first event.
@@ -177,10 +162,10 @@ class SegZero:
     def _events(
         self, image: RgbImage, query: str, cancel: threading.Event | None
     ) -> Iterator[Event]:
-        clock = _Clock()
+        clock = AnswerClock()
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         worker = MaskWorker(self.encoder, self.segmenter, image)
-        masks = _Masks(worker, clock)
+        masks = MaskProgress(worker, clock)
         try:
             reasoning = yield from reason(
                 self.reasoner, image, query, masks, cancel=cancel, on_chunk=masks.chunk_came
@@ -201,69 +186,5 @@ class SegZero:
         backend, first = self.encoder.backend, self.identity.encoder_backend
         if backend == first:
             return self.identity
-        reason = f"{first} failed while it ran; the log says how"
-        return replace(self.identity, encoder_backend=backend, encoder_reason=reason)
-
-
-class _Masks:
-    """Asks for the mask of each object as it is found, and tells each mask once."""
-
-    def __init__(self, worker: MaskWorker, clock: _Clock) -> None:
-        self._worker = worker
-        self._clock = clock
-        self._awaited: dict[int, ObjectPrompt] = {}
-
-    def found(self, event: PromptFound) -> None:
-        self._awaited[event.index] = event.prompt
-        self._worker.ask([event.prompt])
-
-    def chunk_came(self) -> None:
-        """Count a chunk of the reply; raise if the encoder failed, so that the reply ends."""
-        self._clock.count_chunk()
-        self._worker.raise_failure()
-
-    def ready(self) -> Iterator[MaskReady]:
-        for index, prompt in list(self._awaited.items()):
-            if made := self._worker.mask(prompt):
-                del self._awaited[index]
-                self._clock.count_mask()
-                yield MaskReady(index, prompt, *made)
-
-
-class _Clock:
-    """Measures one answer, from its construction."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._first_chunk_ms: float | None = None
-        self._reasoner_ms = 0.0
-        self._first_mask_ms = 0.0
-        self._chunks = 0
-
-    def count_chunk(self) -> None:
-        if self._first_chunk_ms is None:
-            self._first_chunk_ms = _ms_since(self._start)
-        self._chunks += 1
-
-    def count_mask(self) -> None:
-        self._first_mask_ms = self._first_mask_ms or _ms_since(self._start)
-
-    def stop_reasoner(self) -> None:
-        self._reasoner_ms = _ms_since(self._start)
-
-    def timings(self, encoder_ms: float, decoder_ms: float) -> Timings:
-        first = self._reasoner_ms if self._first_chunk_ms is None else self._first_chunk_ms
-        total = _ms_since(self._start)
-        return Timings(
-            first,
-            self._reasoner_ms,
-            encoder_ms,
-            decoder_ms,
-            total,
-            self._chunks,
-            self._first_mask_ms,
-        )
-
-
-def _ms_since(start: float) -> float:
-    return (time.perf_counter() - start) * 1e3
+        why = f"{first} failed while it ran; the log says how"
+        return replace(self.identity, encoder_backend=backend, encoder_reason=why)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from segzero_core.checkpoints.description import ABSOLUTE, ModelDescription
 from segzero_core.completion.parser import TAGS
-from segzero_core.config import PRECISIONS
+from segzero_core.config import REASONER_PRECISIONS
 from segzero_core.cpu_threads import Cores
 from segzero_core.decoding.constrained import Constraint
 from segzero_core.decoding.decoder import (
@@ -61,7 +61,7 @@ class QwenReasoner:
         description: How the model is asked; may name another template or limit than the
             folder's `segzero.json`.
         device: A torch device.
-        dtype: One of `PRECISIONS`.
+        dtype: One of `REASONER_PRECISIONS`.
         max_new_tokens: Longest reply, in place of the description's.
         decode: How tokens are generated; see `DECODE_MODES`.
         grammar: Only generate well-formed replies, and fill in their fixed characters without
@@ -194,8 +194,9 @@ def _weight_options(precision: str, device: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such precision, or the device cannot have it.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision: {shown(precision)} is none of {', '.join(PRECISIONS)}")
+    if precision not in REASONER_PRECISIONS:
+        known = ", ".join(REASONER_PRECISIONS)
+        raise ConfigError(f"precision: {shown(precision)} is none of {known}")
     on_cpu = device.startswith("cpu")
     if precision not in _QUANTIZED:
         return {
