@@ -237,14 +237,13 @@ class StreamReader:
             self._reader = None
         if self._reader is None or not ("}" in text or "]" in text):
             return []
+        before = len(self._reader.prompts)
+        found = self._reader.prompts
         try:
-            prompts = self._reader.advance("".join(self._answer_pieces))
+            self._reader.read("".join(self._answer_pieces))
         except AnswerRuleError:
             self._reader = None  # `finish` tells the rule
-            return []
-        events = [PromptFound(self._found + i, prompt) for i, prompt in enumerate(prompts)]
-        self._found += len(prompts)
-        return events
+        return [PromptFound(index, found[index]) for index in range(before, len(found))]
 
 
 def _length_of_tag_beginning(text: str) -> int:

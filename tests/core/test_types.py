@@ -21,7 +21,7 @@ from segzero_core import (
     ShapeError,
     Timings,
 )
-from segzero_core.types import check_rgb_image, checked_prompt
+from segzero_core.types import check_rgb_image
 
 MASKS = np.zeros((2, 3, 4), np.bool_)
 SCORES = np.array([0.5, 0.9], np.float32)
@@ -161,11 +161,3 @@ def test_errors_survive_pickling(error: Exception) -> None:
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert getattr(copy, "completion", None) == getattr(error, "completion", None)
-
-
-def test_a_checked_prompt_is_the_prompt_that_the_constructors_make() -> None:
-    made = checked_prompt(1.0, 2.0, 3.5, 4.0, 2.0, 3.0)
-    usual = ObjectPrompt(Box(1.0, 2.0, 3.5, 4.0), (Point(2.0, 3.0),))
-    assert made == usual
-    assert hash(made) == hash(usual)
-    assert repr(made) == repr(usual)

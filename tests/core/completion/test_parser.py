@@ -178,6 +178,18 @@ def answered(answer: str) -> str:
         ),
         pytest.param(answered(f"[{SINGLE}, {MULTI[1:-1]}]"), "why", (SINGLE_MUG, MUG), id="mixed"),
         pytest.param(
+            answered(f"1. {SINGLE} 2. {MULTI[1:-1]}"), "why", (SINGLE_MUG, MUG), id="numbered"
+        ),
+        pytest.param(
+            answered(f"{SINGLE} and {MULTI[1:-1]}"), "why", (SINGLE_MUG, MUG), id="joined by and"
+        ),
+        pytest.param(
+            answered(f"{MULTI} [1] {{x}}\n[{SINGLE}]"), "why", (MUG, SINGLE_MUG), id="two lists"
+        ),
+        pytest.param(
+            answered(f"{SINGLE} or {MULTI}"), "why", (SINGLE_MUG, MUG), id="an object and a list"
+        ),
+        pytest.param(
             f"<think>caf\u00e9 \ud800 \x00</think><answer>{MULTI}</answer>",
             "caf\u00e9 \ud800 \x00",
             (MUG,),
@@ -302,8 +314,14 @@ def with_box(box: str) -> str:
             answered(f'{MULTI[:-1]}, {{"bbox_2d": [1, 2'), "not closed", id="half a list"
         ),
         pytest.param(answered(MULTI[1:-1] + '{"bbox_2d": [1'), "not closed", id="half a row"),
+        pytest.param(
+            answered(f'{MULTI} and [{{"bbox_2d": [1'), "not closed", id="half a second list"
+        ),
+        pytest.param(
+            answered(f"{MULTI} and [{MULTI[1:-1]}, {{}}]"), "neither", id="broken second list"
+        ),
         pytest.param(answered("[" * 40 + "]" * 40), "nested", id="deep"),
-        pytest.param(answered("[x " * 5_000), "brackets", id="prose of brackets"),
+        pytest.param(answered("[x " * 5_000), "no JSON", id="prose of brackets"),
         pytest.param(
             f"<answer>{MULTI}</answer><answer>no</answer>", "no JSON", id="last is prose"
         ),
@@ -401,14 +419,19 @@ def test_no_text_whatever_raises_anything_else(reply: str) -> None:
     assert result.completion == reply
 
 
-def slow_outcome(text: str) -> tuple[ObjectPrompt, ...] | str:
+def read_growing(text: str) -> tuple[ObjectPrompt, ...] | str:
+    """Read an answer character by character."""
+    reader = AnswerReader()
     try:
-        return AnswerReader().finish(text)
+        for end in range(1, len(text)):
+            reader.read(text[:end])
+        reader.read(text, final=True)
     except AnswerRuleError as error:
         return str(error)
+    return reader.complaint if reader.complaint and not reader.prompts else tuple(reader.prompts)
 
 
-def fast_outcome(text: str) -> tuple[ObjectPrompt, ...] | str:
+def read_at_once(text: str) -> tuple[ObjectPrompt, ...] | str:
     try:
         return read_answer(text)
     except AnswerRuleError as error:
@@ -439,19 +462,10 @@ def nearly_plain_answers(draw: st.DrawFn) -> str:
     return text
 
 
-@given(nearly_plain_answers())
+@given(st.one_of(nearly_plain_answers(), st.lists(st.sampled_from(FRAGMENTS)).map("".join)))
 @settings(max_examples=1000, deadline=None)
-def test_an_answer_in_the_usual_form_is_read_quickly_and_no_differently(text: str) -> None:
-    assert fast_outcome(text) == slow_outcome(text)
-
-
-@pytest.mark.parametrize("quote", ["'", '"'], ids=["single quotes", "double quotes"])
-def test_an_answer_in_the_usual_form_needs_no_tolerant_reader(
-    quote: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segzero_core.completion.answer.AnswerReader", None)
-
-    assert parse_completion(answered(MULTI.replace('"', quote))).prompts == (MUG,)
+def test_an_answer_that_grows_is_read_no_differently(text: str) -> None:
+    assert read_growing(text) == read_at_once(text)
 
 
 coordinates = st.floats(min_value=-1e6, max_value=1e6).map(lambda value: round(value, 3))

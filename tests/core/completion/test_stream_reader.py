@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segzero_core import (
@@ -28,6 +28,7 @@ TWO = f'[{MULTI[1:-1]}, {{"bbox_2d": [1, 2, 3, 4], "point_2d": [1, 2]}}]'
 
 FRAGMENTS = [
     *["<think>", "</think>", "<answer>", "</answer>", "<ANSWER>", "<", "</", "answer>", "a < b"],
+    *["<answer\ufeff>", "\ufeff"],
     *["[", "]", "{", "}", ",", '"', "'", "```", "[]", "{}", " ", '"bbox_2d"', ":", "[1,2,3,4]"],
     *[MULTI, SINGLE, TWO, MULTI[1:-1], f"<answer>{MULTI}</answer>", "the mug", "\ud800"],
 ]
@@ -66,6 +67,10 @@ def text_of(events: list[object], kind: type) -> str:
     return "".join(event.text for event in events if isinstance(event, kind))
 
 
+def prompts_of(events: list[object]) -> list[PromptFound]:
+    return [event for event in events if isinstance(event, PromptFound)]
+
+
 @given(replies, st.lists(st.integers(0, 10_000), max_size=40))
 @settings(max_examples=400, deadline=None)
 def test_the_last_word_is_the_parsers_whatever_the_split(reply: str, places: list[int]) -> None:
@@ -100,6 +105,8 @@ def test_the_live_view_of_a_good_reply_is_complete(reply: str, places: list[int]
 
 
 @given(replies)
+@example(f"<answer\ufeff>[]<answer>{MULTI}</answer>")
+@example(f"<answer>{MULTI[:-1]} 7]</answer>")  # the object before the fault is found
 @settings(max_examples=200, deadline=None)
 def test_the_live_view_does_not_depend_on_the_split(reply: str) -> None:
     slow, fast = StreamReader(), StreamReader()
@@ -109,6 +116,7 @@ def test_the_live_view_does_not_depend_on_the_split(reply: str) -> None:
 
     assert text_of(one_by_one, ThinkingDelta) == text_of(at_once, ThinkingDelta)
     assert text_of(one_by_one, AnswerDelta) == text_of(at_once, AnswerDelta)
+    assert prompts_of(one_by_one) == prompts_of(at_once)
     assert slow.answer_closed == fast.answer_closed
 
 
