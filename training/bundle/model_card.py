@@ -30,10 +30,10 @@ SMOOTHED_OVER = 20  # steps
 
 _HEAD = """# The model `tabletop`
 
-A small reasoner and a small segmenter for pictures like those of
-`python -m worlds.tabletop.render`: everyday things on a table. They show that the whole system
+A small reasoner and a small segmenter for images like those of
+`python -m worlds.tabletop.render`: everyday objects on a table. They show that the whole system
 works and let it be tested without a download. They know nothing else: use the published weights
-(see the README) for pictures of the world.
+(see the README) for images of the world.
 
 | part | architecture | parameters | file |
 |---|---|---|---|
@@ -49,19 +49,19 @@ _LIMITS = """
 
 It thinks in one fixed manner: what the question asks for, which candidates it sees, and which of
 them it chooses. A question about something outside its vocabulary is answered with an empty list,
-and the thinking says that it does not know the thing. Both prompt templates work; `many` needs the
-multi-object one.
+and the thinking says that it does not know the object. Both prompt templates work; `many` needs
+the multi-object one.
 
 ## Limits
 
-- Sixteen kinds of things and eight colours, drawn by MuJoCo; real photographs are outside of what
+- Sixteen object classes and eight colors, drawn by MuJoCo; real photographs are outside of what
   it was trained on.
 - English of a few hundred words. What it does not know it refuses, and sometimes it refuses what
   it should know.
-- It sees 336x336 pixels: small, thin and half hidden things are often mistaken for others.
+- It sees 336x336 pixels: small, thin and half hidden objects are often mistaken for others.
 - Its numbers are only as good as the training of a few hours on two processor cores made them; the
   curve is below.
-- What it follows over pictures it loses most often when something passes in front of it.
+- What it tracks over frames it loses most often when something passes in front of it.
 
 Licence: Apache-2.0, like the rest of the repository. No outside data or weights went into it.
 """
@@ -75,7 +75,7 @@ class Logs:
         warmup: Rows of the reasoner's warm-up, each with its `stage`.
         stages: Their order.
         grpo: Rows of the reasoner's GRPO.
-        segmenter: Rows of the segmenter, on single pictures.
+        segmenter: Rows of the segmenter, on single images.
         tracker: Rows of its memory.
     """
 
@@ -118,7 +118,7 @@ def write_card(runs: Path, bundle: Path, plot: Path) -> str:
 
 
 def draw_curves(logs: Logs, path: Path) -> None:
-    """Plot the trainings over their steps or pictures."""
+    """Plot the trainings over their steps or images."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -145,7 +145,7 @@ def draw_curves(logs: Logs, path: Path) -> None:
     axes[2].set(title="GRPO: reward", xlabel="step")
     trained = [(r["pictures"], r) for r in logs.segmenter if r.get("kind") == "train"]
     _curve(axes[3], trained, "iou", "C5", "training IoU")
-    axes[3].set(title="segmenter: IoU of jittered prompts", xlabel="pictures", ylim=(0, 1))
+    axes[3].set(title="segmenter: IoU of jittered prompts", xlabel="images", ylim=(0, 1))
     for axis in axes:
         axis.legend()
         axis.grid(alpha=0.3)
@@ -224,8 +224,8 @@ def _segmenter_table(truth: dict[str, Any]) -> str:
 def _tracking(tracking: dict[str, Any]) -> str:
     iou = tracking["iou"]["tracker"]
     return (
-        f"Followed over {tracking['clips']} clips of {tracking['frames']} pictures, from the true"
-        f" mask on: mean IoU {_number(iou['mean'])}; {tracking['hz']} pictures a second with"
+        f"Tracked over {tracking['clips']} clips of {tracking['frames']} frames, from the true"
+        f" mask on: mean IoU {_number(iou['mean'])}; {tracking['hz']} frames per second with"
         f" {tracking['threads']} threads.\n"
     )
 
@@ -245,7 +245,7 @@ def _training(logs: Logs, commands: str) -> str:
     )
     for name, rows in (("segmenter", logs.segmenter), ("its memory", logs.tracker)):
         end = [r for r in rows if r.get("kind") == "train"][-1]
-        lines.append(f"- {name}: {end['pictures']} pictures, {end['minutes']:.0f} min")
+        lines.append(f"- {name}: {end['pictures']} images, {end['minutes']:.0f} min")
     block = "\n".join(f"    {line}" for line in commands.strip().splitlines())
     return (
         "\n".join(lines)

@@ -53,6 +53,12 @@ class Scale:
         return f"{whole * self.share:g}"
 
 
+def _step(name: str, *words: str | Path) -> Step:
+    """Make a step from words; a text is split at its spaces, a path is not."""
+    parts = ([str(word)] if isinstance(word, Path) else word.split() for word in words)
+    return Step(name, tuple(part for group in parts for part in group))
+
+
 def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
     """Return all commands, in their order.
 
@@ -71,85 +77,79 @@ def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ..
 
 
 def _scenes(data: Path, scale: Scale) -> tuple[Step, ...]:
-    def render(name: str, seed: int, count: int, least: int = 1) -> Step:
-        some = scale.count(count, least)
-        place = ("--seed", str(seed), "--count", some, "--out", str(data / name))
-        return Step(name, ("worlds.tabletop.render", *place))
-
-    def film(name: str, seed: int, count: int, frames: int) -> Step:
-        place = ("--seed", str(seed), "--count", scale.count(count), "--out", str(data / name))
-        return Step(
-            name, ("worlds.tabletop.clips", *place, "--frames", str(frames), "--rate", "5")
-        )
+    def make(
+        name: str, module: str, seed: int, count: int, least: int = 1, more: str = ""
+    ) -> Step:
+        amount = f"--seed {seed} --count {scale.count(count, least)}"
+        return _step(name, f"worlds.tabletop.{module} {amount} --out", data / name, more)
 
     return (
-        render("train", 0, 6600),
-        render("val", 800_000, 200),
-        render("grpo", 300_000, 600, least=3),  # questions for one step
-        film("clips", 0, 500, 10),
-        film("clips-val", 800_000, 4, 30),
+        make("train", "render", 0, 6600),
+        make("val", "render", 800_000, 200),
+        make("grpo", "render", 300_000, 600, least=3),  # queries for one step
+        make("clips", "clips", 0, 500, more="--frames 10 --rate 5"),
+        make("clips-val", "clips", 800_000, 4, more="--frames 30 --rate 5"),
     )
 
 
 def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
-    shared = ("--data", str(work / "data" / "train"))
-    shared += ("--no-muon", "--no-bf16") if plain else ("--muon", "--bf16")
+    precision = "--no-muon --no-bf16" if plain else "--muon --bf16"
 
-    def train(run: str, stage: str, count: int, cool: int, rate: str, *more: str) -> Step:
-        schedule = ("--steps", scale.count(count), "--cool", scale.count(cool), "--lr", rate)
-        place = ("--stage", stage, "--run", str(work / run))
-        return Step(
-            run, ("training.bundle.reasoner.train", "train", *place, *schedule, *shared, *more)
+    def train(
+        run: str, stage: str, count: int, cool: int, rate: str, more: str, before: str = ""
+    ) -> Step:
+        """One stage; `before` is the checkpoint that it begins from."""
+        schedule = f"--steps {scale.count(count)} --cool {scale.count(cool)} --lr {rate}"
+        start = ("--init", work / f"{before}.safetensors") if before else ()
+        return _step(
+            run,
+            f"training.bundle.reasoner.train train --stage {stage} --run",
+            work / run,
+            f"{schedule} --data",
+            work / "data" / "train",
+            precision,
+            *start,
+            more,
         )
 
-    def after(run: str, stage: str) -> tuple[str, str]:
-        return "--init", str(work / run / f"{stage}.safetensors")
+    def export(name: str, to: Path) -> Step:
+        command = "training.bundle.reasoner.train export --run"
+        return _step(name, command, work / "last", "--out", to)
 
     fast, slow = ("1e-3", "6e-4") if plain else ("3e-3", "1.2e-3")
-    text = ("--words-weight", "6", "--deciding-weight", "6", "--questions", "6")
-    choices = ("--batch", "8", "--questions", "48", "--deciding-weight", "6")
+    text = "--words-weight 6 --deciding-weight 6 --questions 6"
+    choices = "--batch 8 --questions 48 --deciding-weight 6"
     return (
-        train("dense", "dense", 2000, 900, fast, "--batch", "16"),
-        train("text", "text", 900, 300, fast, *after("dense", "dense"), *text),
-        train("choices", "choices", 120, 80, slow, *after("text", "text"), *choices),
-        train("last", "text", 200, 150, slow, *after("choices", "choices"), *text),
-        *(
-            Step(
-                name,
-                (
-                    "training.bundle.reasoner.train",
-                    "export",
-                    "--run",
-                    str(work / "last"),
-                    "--out",
-                    to,
-                ),
-            )
-            for name, to in (("reasoner", str(out)), ("warmed-up", str(work / "warmed-up")))
-        ),
+        train("dense", "dense", 2000, 900, fast, "--batch 16"),
+        train("text", "text", 900, 300, fast, text, "dense/dense"),
+        train("choices", "choices", 120, 80, slow, choices, "text/text"),
+        train("last", "text", 200, 150, slow, text, "choices/choices"),
+        export("reasoner", out),
+        export("warmed-up", work / "warmed-up"),
     )
 
 
 def _segmenter(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
-    data, single = work / "data", work / "single"
+    def train(name: str, data: str, val: str, to: Path, more: str, *base: str | Path) -> Step:
+        return _step(
+            name,
+            f"training.bundle.{'tracker' if base else 'segmenter'}.train train --data",
+            work / "data" / data,
+            "--val",
+            work / "data" / val,
+            *base,
+            "--work",
+            work / f"{'tracker' if base else 'segmenter'}-work",
+            "--out",
+            to,
+            more,
+        )
+
+    single = work / "single"
+    marks = f"--minutes {scale.minutes(60)} --mark-steps {scale.count(MARKER_STEPS)}"
     return (
-        Step(
-            "single",
-            (
-                *("training.bundle.segmenter.train", "train", "--data", str(data / "train")),
-                *("--val", str(data / "val"), "--work", str(work / "segmenter-work")),
-                *("--out", str(single), "--minutes", scale.minutes(92)),
-            ),
-        ),
-        Step(
-            "segmenter",
-            (
-                *("training.bundle.tracker.train", "train", "--data", str(data / "clips")),
-                *("--val", str(data / "clips-val"), "--base", str(single)),
-                *("--work", str(work / "tracker-work"), "--out", str(out)),
-                *("--minutes", scale.minutes(60), "--mark-steps", scale.count(MARKER_STEPS)),
-            ),
-        ),
+        train("single", "train", "val", single, f"--minutes {scale.minutes(92)}"),
+        train("segmenter", "clips", "clips-val", out, marks, "--base", single),
     )
 
 
@@ -168,28 +168,22 @@ def _reinforcement(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
         "grpo.scale_by_std": "false",
     }
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    prepare = ("--source", "tabletop", "--root", str(data / "grpo"), "--seen-size", "336")
+    prepare = "training.data.prepare --source tabletop --root"
+    train = ("training.cli", "grpo", "--config", "tabletop", *sets)
     # The mean with the weights of before, these twice: those of GRPO alone refuse too little.
-    before, after = (str(d / "model.safetensors") for d in (work / "warmed-up", run / "model"))
-    repack = ("--init", str(work / "warmed-up"), "--out", str(out / "reasoner"))
+    before, after = (d / "model.safetensors" for d in (work / "warmed-up", run / "model"))
+    repack = "training.bundle.reasoner.train repack --init"
+    parts = ("--checkpoints", before, before, after)
     return (
-        Step(
+        _step(
             "grpo-prepared",
-            ("training.data.prepare", *prepare, "--out", str(data / "grpo-prepared")),
+            prepare,
+            data / "grpo",
+            "--seen-size 336 --out",
+            data / "grpo-prepared",
         ),
-        Step("grpo-trained", ("training.cli", "grpo", "--config", "tabletop", *sets)),
-        Step(
-            "grpo-mean",
-            (
-                "training.bundle.reasoner.train",
-                "repack",
-                *repack,
-                "--checkpoints",
-                before,
-                before,
-                after,
-            ),
-        ),
+        Step("grpo-trained", train),
+        _step("grpo-mean", repack, work / "warmed-up", "--out", out / "reasoner", *parts),
     )
 
 

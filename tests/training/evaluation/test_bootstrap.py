@@ -10,8 +10,8 @@ from training.evaluation.bootstrap import (
 )
 
 
-def names(count: int, per_picture: int = 1) -> list[str]:
-    return [f"picture {index // per_picture}" for index in range(count)]
+def names(count: int, per_image: int = 1) -> list[str]:
+    return [f"image {index // per_image}" for index in range(count)]
 
 
 def test_the_interval_covers_the_true_mean_about_95_times_in_100():
@@ -35,10 +35,10 @@ def test_the_same_data_give_the_same_interval():
     assert Resampler(names(30)).interval(values) == Resampler(names(30)).interval(values)
 
 
-def test_questions_about_one_picture_do_not_narrow_it():
+def test_questions_about_one_image_do_not_narrow_it():
     values = np.random.default_rng(4).random(100)
     alone = Resampler(names(100)).interval(values)
-    copied = Resampler(names(600, per_picture=6)).interval(np.repeat(values, 6))
+    copied = Resampler(names(600, per_image=6)).interval(np.repeat(values, 6))
     assert copied == pytest.approx(alone)
 
 
@@ -57,11 +57,11 @@ def test_groups_weigh_the_same_however_large():
     assert Resampler(clusters).interval(values, groups=groups) == (0.5, 0.5)
 
 
-def test_one_picture_has_no_interval():
-    assert Resampler(names(6, per_picture=6)).interval([1.0, 0.0] * 3) is None
+def test_one_image_has_no_interval():
+    assert Resampler(names(6, per_image=6)).interval([1.0, 0.0] * 3) is None
 
 
-def test_pictures_that_do_not_count_are_no_pictures():
+def test_images_that_do_not_count_are_no_images():
     assert Resampler(names(3)).interval([1.0, 0.0, 0.0], [1, 0, 0]) is None
 
 

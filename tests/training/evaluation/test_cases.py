@@ -27,7 +27,7 @@ def options(source: str, root: Path, split: str, **more) -> SourceOptions:
     return SourceOptions(source, root, split, allow_partial=True, **more)
 
 
-def perfect(picture, view):
+def perfect(image, view):
     """Answer with the true mask."""
     replies = []
     for truth in view.truths:

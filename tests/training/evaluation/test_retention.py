@@ -93,7 +93,7 @@ def test_a_table_is_described_with_the_exact_word():
     assert not exact_word("dark red", "red")
 
 
-def picture(path: Path) -> None:
+def save_image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", TINY_SEEN_WH, "red").save(path)
 
@@ -101,7 +101,7 @@ def picture(path: Path) -> None:
 @pytest.fixture
 def chartqa(tmp_path: Path) -> Path:
     root = tmp_path / "chartqa"
-    picture(root / "test" / "png" / "1.png")
+    save_image(root / "test" / "png" / "1.png")
     for kind, label in (("human", "yes"), ("augmented", "12")):
         entries = [{"imgname": "1.png", "query": f"is it {kind}?", "label": label}]
         (root / "test" / f"test_{kind}.json").write_text(json.dumps(entries))
@@ -111,7 +111,7 @@ def chartqa(tmp_path: Path) -> Path:
 @pytest.fixture
 def textvqa(tmp_path: Path) -> Path:
     root = tmp_path / "textvqa"
-    picture(root / "train_images" / "abc.jpg")
+    save_image(root / "train_images" / "abc.jpg")
     entry = {"question_id": 7, "image_id": "abc", "question": "what?", "answers": ["stop"] * 10}
     (root / "TextVQA_0.5.1_val.json").write_text(json.dumps({"data": [entry]}))
     return root
@@ -162,7 +162,7 @@ def test_the_bundled_model_can_be_asked_about_the_table(scenes: Path, capsys):
     assert 0.0 <= figures["accuracy"] <= 1.0
 
 
-def test_a_picture_that_is_missing_is_one_line_and_code_2(chartqa, model, capsys):
+def test_an_image_that_is_missing_is_one_line_and_code_2(chartqa, model, capsys):
     (chartqa / "test" / "png" / "1.png").unlink()
     args = ["--benchmark", "chartqa", "--root", str(chartqa), "--model", str(model)]
     assert main(args) == 2

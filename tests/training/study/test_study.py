@@ -172,7 +172,7 @@ def test_the_study_begins_from_the_model_of_before_reinforcement(tmp_path: Path)
     assert jobs._from_history(tmp_path / "warmed_up") == model
 
 
-def test_a_history_that_is_not_whole_is_told(
+def test_a_history_that_is_not_whole_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "WARMED_UP", "0" * 40)

@@ -50,10 +50,10 @@ def test_an_object_is_lifted_by_the_grasp_of_its_true_mask(camera: Camera, kind:
     world = world_of(ObjectSpec(kind, "red", 1.0))
     pose = sample_camera(np.random.default_rng(1), world.data.xpos[world.bodies[0]])
     cell = Cell(world)
-    picture = cell.shoot(camera, pose)
+    image = cell.shoot(camera, pose)
     stage = stage_single(camera, 0)  # for the calibration, which all tables share
-    found = true_masks(picture, Query("name", kind, (1,)))
-    decision = decide(answer_of(found, picture, camera_of(stage)))
+    found = true_masks(image, Query("name", kind, (1,)))
+    decision = decide(answer_of(found, image, camera_of(stage)))
     assert decision.step is Step.GRASP
     place = Place(pose.rotation, pose.position_m)
     assert pick(cell, [place.of(grasp) for grasp in decision.grasps]) is Step.HELD
@@ -98,14 +98,14 @@ def test_without_friction_a_box_slips_out_of_the_fingers() -> None:
     assert cell.hold().lifted == ()
 
 
-def test_closing_on_nothing_is_told() -> None:
+def test_closing_on_nothing_is_reported() -> None:
     cell = Cell(world_of(ObjectSpec("ball", "red", 1.0)))
     cell.move_to(place_of(cell) + UP_M, DOWN)
     assert not cell.close()
     assert cell.opening_m == pytest.approx(0.0, abs=1e-3)
 
 
-def test_another_object_that_rises_is_told() -> None:
+def test_another_object_that_rises_is_reported() -> None:
     cell = Cell(world_of(ObjectSpec("ball", "red", 1.0), ObjectSpec("ball", "blue", 1.0)))
     lift(cell, place_of(cell))
     joint = cell.world.model.body_jntadr[cell.world.bodies[1]]
@@ -114,7 +114,7 @@ def test_another_object_that_rises_is_told() -> None:
     assert cell.hold().disturbed == (1,)
 
 
-def test_a_way_that_is_blocked_is_told() -> None:
+def test_a_way_that_is_blocked_is_reported() -> None:
     cell = Cell(world_of(ObjectSpec("box", "red", 1.0)))
     where = place_of(cell)
     cell.open(0.03)
@@ -144,9 +144,9 @@ def test_the_cell_leaves_its_world_as_it_is(camera: Camera) -> None:
 
 def test_the_cells_image_is_that_of_its_scene(camera: Camera) -> None:
     stage = stage_scene(camera, 1_600_001)
-    picture = Cell(stage.world).shoot(camera, stage.pose)
-    assert (picture.instances == stage.image.instances).mean() > 0.99
-    apart = np.abs(picture.color.astype(int) - stage.image.color).mean()
+    image = Cell(stage.world).shoot(camera, stage.pose)
+    assert (image.instances == stage.image.instances).mean() > 0.99
+    apart = np.abs(image.color.astype(int) - stage.image.color).mean()
     assert apart < 1.5  # the hand is out of sight, and so is its shadow
 
 

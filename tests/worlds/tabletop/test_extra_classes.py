@@ -33,7 +33,7 @@ def test_no_extra_kind_is_in_the_vocabulary() -> None:
 
 def test_an_extra_kind_stands_on_some_tables_and_nobody_asks_for_it(folder: Path) -> None:
     scenes = [load_scene(path)[0] for path in sorted(folder.iterdir())]
-    shown = [any(thing.kind == "duck" for thing in scene.objects) for scene in scenes]
+    shown = [any(item.kind == "duck" for item in scene.objects) for scene in scenes]
     assert 0 < sum(shown) < COUNT
     assert all(scene.queries == () for scene in scenes)
 
@@ -56,11 +56,11 @@ def test_the_labels_decode_to_the_instances_of_the_image(folder: Path) -> None:
     for image_id, name in files.items():
         scene, _, _, instances = load_scene((folder / name).parent)
         entries = [entry for entry in labels["annotations"] if entry["image_id"] == image_id]
-        for thing, entry in zip(scene.objects, entries, strict=True):
+        for item, entry in zip(scene.objects, entries, strict=True):
             code = entry["segmentation"]
             mask = coco_mask.decode(coco_mask.frPyObjects(code, *code["size"]))
-            assert np.array_equal(mask.astype(bool), instances == thing.id)
-            assert names[entry["category_id"]] == thing.kind
+            assert np.array_equal(mask.astype(bool), instances == item.id)
+            assert names[entry["category_id"]] == item.kind
             found += 1
     assert found == len(labels["annotations"])
 
@@ -82,7 +82,7 @@ def test_only_the_kinds_that_are_asked_for_are_labelled(folder: Path, tmp_path: 
         pytest.param("scene", "000000", id="damaged scene"),
     ],
 )
-def test_what_cannot_be_labelled_is_told_in_one_line(
+def test_what_cannot_be_labelled_is_reported_in_one_line(
     damage: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"

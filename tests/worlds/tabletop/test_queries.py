@@ -20,7 +20,7 @@ from worlds.tabletop.vocabulary import (
 )
 
 
-def thing(
+def make_object(
     number: int, kind: str, color: str, box: tuple[int, int, int, int], size_m: float = 0.1
 ) -> SceneObject:
     area = (box[2] - box[0]) * (box[3] - box[1])
@@ -29,11 +29,11 @@ def thing(
 
 
 TABLE = (
-    thing(1, "mug", "red", (50, 200, 110, 260)),
-    thing(2, "mug", "blue", (300, 200, 380, 280), 0.14),
-    thing(3, "hammer", "black", (150, 205, 250, 255)),
-    thing(4, "apple", "green", (500, 100, 540, 140)),
-    thing(5, "banana", "yellow", (480, 380, 560, 430)),
+    make_object(1, "mug", "red", (50, 200, 110, 260)),
+    make_object(2, "mug", "blue", (300, 200, 380, 280), 0.14),
+    make_object(3, "hammer", "black", (150, 205, 250, 255)),
+    make_object(4, "apple", "green", (500, 100, 540, 140)),
+    make_object(5, "banana", "yellow", (480, 380, 560, 430)),
 )
 
 
@@ -162,7 +162,7 @@ def test_the_seed_alone_tells_the_split(seed: int, split: str) -> None:
 def test_a_table_with_every_colour_and_every_group_still_gets_its_none_question() -> None:
     kinds = ("apple", "hammer", "mug", "can", "book", "ball", "bowl", "phone")
     full = [
-        thing(i + 1, kind, color, (60 * i + 10, 100, 60 * i + 50, 160))
+        make_object(i + 1, kind, color, (60 * i + 10, 100, 60 * i + 50, 160))
         for i, (kind, color) in enumerate(zip(kinds, COLORS_RGB, strict=True))
     ]
     rng = np.random.default_rng(3)

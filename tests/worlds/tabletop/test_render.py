@@ -39,23 +39,23 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
         assert again == (folder / "000002" / name).read_bytes(), name
 
 
-def test_boxes_and_areas_are_those_of_the_instances_picture(folder: Path) -> None:
+def test_boxes_and_areas_are_those_of_the_instances_image(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         scene, color, depth, instances = load_scene(path)
         assert color.shape == (480, 640, 3)
         assert depth.shape == instances.shape == (480, 640)
         assert set(np.unique(instances)) - {0} == {o.id for o in scene.objects}
-        for thing in scene.objects:
-            rows, columns = np.nonzero(instances == thing.id)
-            assert len(rows) == thing.area_px
-            x0, y0, x1, y1 = thing.box_xyxy
+        for item in scene.objects:
+            rows, columns = np.nonzero(instances == item.id)
+            assert len(rows) == item.area_px
+            x0, y0, x1, y1 = item.box_xyxy
             assert (columns.min(), rows.min()) == (x0, y0)
             assert (columns.max() + 1, rows.max() + 1) == (x1, y1)
-            assert MIN_VISIBLE_FRACTION <= thing.visible_fraction <= 1
+            assert MIN_VISIBLE_FRACTION <= item.visible_fraction <= 1
 
 
 def test_depth_and_pose_agree_with_the_objects_place(folder: Path) -> None:
-    """The middle of a thing, brought into the picture, lies near its box at about its depth."""
+    """The middle of an object, brought into the image, lies near its box at about its depth."""
     for path in sorted(folder.iterdir()):
         scene, _, depth, instances = load_scene(path)
         x, y, z, w = scene.camera_quaternion_xyzw
@@ -66,16 +66,16 @@ def test_depth_and_pose_agree_with_the_objects_place(folder: Path) -> None:
                 [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
             ]
         )
-        for thing in scene.objects:
-            offset = np.array(thing.position_m) - np.array(scene.camera_position_m)
+        for item in scene.objects:
+            offset = np.array(item.position_m) - np.array(scene.camera_position_m)
             right, down, forward = rotation.T @ offset
             u = scene.intrinsics["fx"] * right / forward + scene.intrinsics["cx"]
             v = scene.intrinsics["fy"] * down / forward + scene.intrinsics["cy"]
-            x0, y0, x1, y1 = thing.box_xyxy
+            x0, y0, x1, y1 = item.box_xyxy
             slack = 0.5 * max(x1 - x0, y1 - y0) + 10
             assert x0 - slack <= u <= x1 + slack
             assert y0 - slack <= v <= y1 + slack
-            seen_m = np.median(depth[instances == thing.id]) / 1000
+            seen_m = np.median(depth[instances == item.id]) / 1000
             assert abs(seen_m - forward) < 0.15
 
 

@@ -100,7 +100,7 @@ def draw_sequences(
     Args:
         clips: Clips with features; one sequence is drawn from each.
         side: Of the encoder's input [px].
-        length: Pictures in each sequence.
+        length: Frames in each sequence.
         objects: Followed objects a clip, at most; those that the events happen to come first.
         rng: Where chance comes from.
 

@@ -20,15 +20,15 @@ def test_every_written_answer_is_read_back_by_the_parser(objects: list, template
     rng = np.random.default_rng(0)
     prompts = {
         o.id: Prompt((o.id, 20, 40 + o.id, 60), ((10 + o.id, 30), (12, 33)))
-        for things in objects
-        for o in things
+        for table in objects
+        for o in table
     }
-    for things in objects:
+    for table in objects:
         for kind in QUERY_KINDS:
-            query = ask(rng, things, kind)
+            query = ask(rng, table, kind)
             if query is None or (kind == "many" and template == "single_object"):
                 continue
-            chunks = write_completion(things, query, prompts, (640, 480), template)
+            chunks = write_completion(table, query, prompts, (640, 480), template)
             reasoning = parse_completion("".join(chunk.text for chunk in chunks))
             assert len(reasoning.prompts) == len(query.ids)
             assert {int(p.box.x_min) for p in reasoning.prompts} == set(query.ids)
@@ -52,17 +52,17 @@ def test_every_number_of_an_answer_is_one_token(processor) -> None:
         assert len(processor.tokenizer(str(number))["input_ids"]) == 1
 
 
-def thought(things: tuple, query: Query) -> str:
-    chunks = write_completion(things, query, {}, (640, 480), "multi_object")
+def thought(table: tuple, query: Query) -> str:
+    chunks = write_completion(table, query, {}, (640, 480), "multi_object")
     return parse_completion("".join(chunk.text for chunk in chunks)).thinking
 
 
 def test_a_color_that_decides_has_its_verdict_in_the_thinking(objects: list) -> None:
     rng = np.random.default_rng(0)
-    for things in objects:
-        absent = ask_absent(rng, things, "color")
+    for table in objects:
+        absent = ask_absent(rng, table, "color")
         assert absent is not None
-        thinking = thought(things, absent)
+        thinking = thought(table, absent)
         assert " (no)" in thinking
         assert " (yes)" not in thinking
         assert thinking.endswith("Nothing fits.")
@@ -71,11 +71,11 @@ def test_a_color_that_decides_has_its_verdict_in_the_thinking(objects: list) -> 
 def test_the_place_of_a_choice_is_marked_whichever_way_it_falls(objects: list) -> None:
     rng = np.random.default_rng(4)
     marked = {"there": set(), "absent": set()}
-    for things in objects:
-        prompts = {o.id: Prompt((1, 20, 300, 336), ((10, 30), (12, 33))) for o in things}
-        queries = {"there": ask(rng, things, "name"), "absent": ask_absent(rng, things, "name")}
+    for table in objects:
+        prompts = {o.id: Prompt((1, 20, 300, 336), ((10, 30), (12, 33))) for o in table}
+        queries = {"there": ask(rng, table, "name"), "absent": ask_absent(rng, table, "name")}
         for way, query in queries.items():
-            chunks = write_completion(things, query, prompts, (640, 480), "multi_object")
+            chunks = write_completion(table, query, prompts, (640, 480), "multi_object")
             for before, chunk in itertools.pairwise(chunks):
                 if before.text == " I see":
                     assert before.decides
@@ -90,8 +90,8 @@ def test_the_place_of_a_choice_is_marked_whichever_way_it_falls(objects: list) -
 @pytest.mark.parametrize("way", ["name", "color", "use"])
 def test_what_is_asked_for_in_vain_is_not_there(objects: list, way: str) -> None:
     rng = np.random.default_rng(1)
-    for things in objects:
-        query = ask_absent(rng, things, way)
+    for table in objects:
+        query = ask_absent(rng, table, way)
         assert query is not None
         assert (query.kind, query.ids) == ("none", ())
-        assert thought(things, query).endswith("Nothing fits.")
+        assert thought(table, query).endswith("Nothing fits.")
