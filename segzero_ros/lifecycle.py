@@ -5,7 +5,7 @@ Why not `rclpy.lifecycle.LifecycleNode` alone; rclpy 7 (Jazzy):
 - runs a transition inside the service's callback, so that nothing else is served while a model
   loads. Here the transition has a thread of its own, and the service awaits it as a coroutine.
 - raises through the executor, and so ends the node, when the present state does not allow a
-  transition (ros2/rclpy#1209, mended by #1319 in rclpy 8). Here it is refused with a log line.
+  transition (ros2/rclpy#1209, fixed by #1319 in rclpy 8). Here it is refused with a log line.
 - swallows what a transition raises (ros2/rclpy#1673, #1696). Here the traceback is logged.
 """
 
@@ -137,7 +137,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
         def run() -> None:
             done.set_result(all(map(self.change_state, transition_ids)))
-            wake(self.executor)  # or whoever awaits the future is not looked at
+            wake(self.executor)  # or a coroutine that awaits the future does not go on
 
         # A daemon: a load that cannot be interrupted must not keep the process alive.
         threading.Thread(target=run, name="segzero-transition", daemon=True).start()

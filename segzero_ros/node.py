@@ -133,7 +133,7 @@ class SegZeroNode(ManagedNode):
                 log_defect(self._log, f"while loading {self.config.model}")
             reason = f"cannot load {self.config.model}: {error}"
             release_memory()
-            self._status.report(Status.ERROR, f"{reason}; mend it and configure again")
+            self._status.report(Status.ERROR, f"{reason}; fix it and configure again")
             raise TransitionRefusedError(reason) from error
         self._status.identity = pipeline.identity
         self.queries.start(pipeline)

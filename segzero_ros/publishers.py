@@ -84,7 +84,7 @@ class Publishers:
         return answer_to_msgs(answer, self._node.get_fully_qualified_name(), self.is_subscribed)
 
     def publish_answer(self, answer: Answer, messages: AnswerMessages) -> None:
-        """Publish an answer: whoever receives the result finds the images there."""
+        """Publish an answer, the images before the result."""
         for topic, msg in messages.others.items():
             self._publish(self._by_topic[topic], msg)
         self._publish(self._by_topic["result"], messages.result)

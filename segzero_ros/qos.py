@@ -53,7 +53,7 @@ TRACE: Final = _profile(100)
 """The stream of thinking: deeper, so that a slow subscriber misses no message."""
 
 LATCHED: Final = _profile(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""State: whoever subscribes later still receives the last one."""
+"""State: a late subscriber still receives the last one."""
 
 
 class Endpoints:

@@ -1,4 +1,4 @@
-"""A ROS graph of one's own, so that a demo or a test neither hears nor disturbs a robot."""
+"""Claims a ROS domain, so that a demo or a test is isolated from a robot's graph."""
 
 from __future__ import annotations
 

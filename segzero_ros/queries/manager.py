@@ -50,9 +50,9 @@ class QueryManager:
         config: Returns the present settings.
         images: The camera's images; opened and closed together with the door for queries.
         estimator: Measures the objects of an answer by depth.
-        tracking: Told what to track.
+        tracking: Tracks the objects of answers.
         publishers: Publishes answers and traces.
-        status: Told what the node does.
+        status: Publishes what the node does.
         health: Counts results.
         log: Of the node.
         lifecycle_state: Returns the node's state in words.
@@ -343,7 +343,11 @@ class QueryManager:
         )
 
     def _conclude(self, job: Job, answer: Answer, messages: AnswerMessages) -> bool:
-        """Give a query its one result, and say so; whoever comes second is not heard."""
+        """Give a query its one result.
+
+        Returns:
+            Whether this did it; False if it had one already, which stays.
+        """
         if not job.conclude():
             return False
         msg, failed = messages.result, answer.code != SegmentationResult.OK
@@ -358,7 +362,7 @@ class QueryManager:
             )
         self._health.result_published(msg)
         stage = ReasoningTrace.FAILED if failed else ReasoningTrace.DONE
-        # Each on its own: whoever waits for the goal must not suffer from a topic's failure.
+        # Each on its own: the failure of a topic must not cost a goal its result.
         for what, step in (
             ("publishing the answer", lambda: self._publishers.publish_answer(answer, messages)),
             # Before the goal's result: a client drops feedback after it.

@@ -21,8 +21,8 @@ PERIOD_S: Final = 0.05
 class TraceWriter:
     """Collects the tokens of one query's reply and publishes them a few times a second.
 
-    Safe to use from several threads. Whoever concludes a query closes its trace; text that a hung
-    model produces afterwards is dropped.
+    Safe to use from several threads. The thread that concludes a query closes its trace; text that
+    a hung model produces afterwards is dropped.
 
     Args:
         query_id: Of the query.

@@ -192,9 +192,9 @@ class Client:
         return result
 
     def send_msg(self, msg: Any, node: SegZeroNode) -> None:
-        """Publish a picture and wait until the node under test has it.
+        """Publish a image and wait until the node under test has it.
 
-        Once: within one process nothing is lost, and a second one would be a newer picture.
+        Once: within one process nothing is lost, and a second one would be a newer image.
         """
         publisher = self._compressed if isinstance(msg, CompressedImage) else self._images
         wait_until(publisher.get_subscription_count)
@@ -203,14 +203,14 @@ class Client:
         wait_until(lambda: (new := node.images.latest) and new.msg.header == msg.header)
 
     def send_image(self, node: SegZeroNode, size_wh: tuple[int, int] = (64, 48)) -> Header:
-        """Publish a good picture with a stamp of its own and return its header."""
+        """Publish a good image with a stamp of its own and return its header."""
         header = self._new_header()
         pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
         self.send_msg(msg_from_array(pixels, "rgb8", header), node)
         return header
 
     def publish_image(self, size_wh: tuple[int, int] = (64, 48)) -> Header:
-        """Publish a good picture, for a node in another process."""
+        """Publish a good image, for a node in another process."""
         header = self._new_header()
         pixels = np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)
         self._images.publish(msg_from_array(pixels, "rgb8", header))

@@ -17,7 +17,7 @@ TWO_OBJECTS = (
     ' {"bbox_2d": [50, 60, 90, 95], "point_2d": [70, 80]}]</answer>'
 )
 NOTHING = "<think>There is no fruit.</think><answer>[]</answer>"
-# The scripted model sees 100x100 pixels; pictures of the same size keep the numbers readable.
+# The scripted model sees 100x100 pixels; images of the same size keep the numbers readable.
 SIZE_WH = (100, 100)
 
 

@@ -104,7 +104,7 @@ run_process(lambda config: fake_segzero("<think>It is the first.</think>", delay
 
 
 def begun(client: Any, number: int) -> str:
-    """Publish a picture and ask; return the query's id if it did not come before the picture."""
+    """Publish a image and ask; return the query's id if it did not come before the image."""
     client.publish_image()
     client.ask("the first")
     told = client.heard.wait(

@@ -60,7 +60,7 @@ def test_a_result_says_where_it_comes_from(answering: Any) -> None:
     assert result.tokens > 0
 
 
-def test_mask_and_instances_are_pictures_of_the_camera_s_size(answering: Any) -> None:
+def test_mask_and_instances_are_images_of_the_camera_s_size(answering: Any) -> None:
     node, client = answering
     client.send_image(node, SIZE_WH)
     client.ask("the mugs")
@@ -73,7 +73,7 @@ def test_mask_and_instances_are_pictures_of_the_camera_s_size(answering: Any) ->
     np.testing.assert_array_equal(array_from_msg(mask), np.where(expected, 255, 0))
 
 
-def test_every_message_carries_the_header_of_the_picture_answered_about(answering: Any) -> None:
+def test_every_message_carries_the_header_of_the_image_answered_about(answering: Any) -> None:
     node, client = answering
     for _ in range(2):
         header = client.send_image(node, SIZE_WH)
@@ -88,7 +88,7 @@ def test_every_message_carries_the_header_of_the_picture_answered_about(answerin
             assert client.heard.wait(topic, lambda msg, own=header: msg.header == own)
 
 
-def test_a_picture_that_comes_while_the_model_thinks_does_not_change_the_header(
+def test_a_image_that_comes_while_the_model_thinks_does_not_change_the_header(
     start_node: Callable[..., Any], client: Any
 ) -> None:
     reasoner = GatedReasoner()
@@ -156,7 +156,7 @@ def test_the_executor_answers_while_the_model_thinks(
     client.send_image(node, SIZE_WH)
     client.ask("the mugs")
     assert reasoner.waiting.wait(30.0)
-    # With the model still at work: a picture arrives, and a bad query is refused at once.
+    # With the model still at work: a image arrives, and a bad query is refused at once.
     client.send_image(node, SIZE_WH)
     client.ask_and_wait("", SegmentationResult.INVALID_QUERY)
     assert client.heard.wait("status", lambda msg: msg.state == Status.BUSY).active_query_id == "1"
@@ -288,7 +288,7 @@ def test_a_late_subscriber_still_hears_the_state(
     assert late.heard.wait("status").state == Status.READY
 
 
-def test_compressed_pictures_are_answered_like_raw_ones(
+def test_compressed_images_are_answered_like_raw_ones(
     start_node: Callable[..., Any], client: Any
 ) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), image_transport="compressed")

@@ -28,7 +28,7 @@ def still_answers(node: Any, client: Any) -> bool:
     return bool(client.ask_and_wait("the mugs", OK).instances)
 
 
-def test_a_query_without_a_picture_is_told_so(answering: Any) -> None:
+def test_a_query_without_a_image_is_told_so(answering: Any) -> None:
     node, client = answering
     result = client.ask_and_wait("the mugs", SegmentationResult.NO_IMAGE)
     assert "no image has arrived" in result.error_msg
@@ -36,12 +36,12 @@ def test_a_query_without_a_picture_is_told_so(answering: Any) -> None:
     assert still_answers(node, client)
 
 
-def test_an_old_picture_is_not_asked_about(start_node: Callable[..., Any], client: Any) -> None:
+def test_an_old_image_is_not_asked_about(start_node: Callable[..., Any], client: Any) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), max_image_age_s=0.001)
     client.connect()
     header = client.send_image(node, SIZE_WH)
-    picture = node.images.latest
-    client.wait_until(lambda: client.now_s() - picture.arrived_s > 0.001)
+    frame = node.images.latest
+    client.wait_until(lambda: client.now_s() - frame.arrived_s > 0.001)
     result = client.ask_and_wait("the mugs", SegmentationResult.STALE_IMAGE)
     assert "max_image_age_s" in result.error_msg
     assert result.header == header
@@ -85,7 +85,7 @@ def small_image(**fields: Any) -> Image:
         pytest.param({"width": 0, "height": 0, "step": 0, "data": b""}, "0x0", id="empty"),
     ],
 )
-def test_an_unreadable_picture_is_told_with_its_header(
+def test_an_unreadable_image_is_told_with_its_header(
     answering: Any, fields: dict[str, Any], complaint: str
 ) -> None:
     node, client = answering
@@ -97,8 +97,8 @@ def test_an_unreadable_picture_is_told_with_its_header(
     assert still_answers(node, client)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture"], ids=["empty", "text"])
-def test_a_broken_compressed_picture_is_told_with_its_header(
+@pytest.mark.parametrize("data", [b"", b"no image"], ids=["empty", "text"])
+def test_a_broken_compressed_image_is_told_with_its_header(
     start_node: Callable[..., Any], client: Any, data: bytes
 ) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), image_transport="compressed")
@@ -138,12 +138,12 @@ NOT_NUMBERS = np.array([[np.nan, 1.0], [np.inf, -np.inf]], np.float32).tobytes()
         pytest.param({"width": 1, "height": 1, "step": 3, "data": bytes(3)}, id="one pixel"),
     ],
 )
-def test_an_unusual_picture_is_answered(answering: Any, fields: dict[str, Any]) -> None:
+def test_an_unusual_image_is_answered(answering: Any, fields: dict[str, Any]) -> None:
     node, client = answering
     msg = small_image(**fields)
     client.send_msg(msg, node)
     result = client.ask_and_wait("the mugs")
-    # Boxes of the scripted answer may lie outside a tiny picture; the picture itself is read.
+    # Boxes of the scripted answer may lie outside a tiny image; the image itself is read.
     assert result.error_code != SegmentationResult.INVALID_IMAGE, result.error_msg
     assert result.header == msg.header
 

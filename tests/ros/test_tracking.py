@@ -44,9 +44,9 @@ class ScriptedTracker:
     Attributes:
         gate: Waited for in every step.
         inside: Set while a step waits.
-        view: What every picture is said to be.
+        view: What every image is said to be.
         error: Raised by every step, where there is one.
-        steps: How many pictures were followed.
+        steps: How many images were followed.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class Listener:
         self._client.wait_until(lambda: node.output.is_subscribed("tracks"))
 
     def wait_for(self, header: Any) -> TrackArray:
-        """Return the tracks in the picture with this header."""
+        """Return the tracks in the image with this header."""
         return self._client.heard.wait("tracks", lambda msg: msg.header == header)
 
     def reset(self) -> Any:
@@ -158,7 +158,7 @@ def _idle(node: Any, client: Any) -> None:
     client.wait_until(lambda: node.queries.is_idle)
 
 
-def test_the_objects_of_an_answer_are_followed_into_the_next_picture(following: Any) -> None:
+def test_the_objects_of_an_answer_are_followed_into_the_next_image(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
     header = client.send_image(node, SIZE_WH)
@@ -176,7 +176,7 @@ def test_the_objects_of_an_answer_are_followed_into_the_next_picture(following: 
     assert second.id == 2
 
 
-def test_every_picture_is_followed_when_there_is_time(following: Any) -> None:
+def test_every_image_is_followed_when_there_is_time(following: Any) -> None:
     node, client, listener = following
     _idle(node, client)
     for _ in range(3):
@@ -201,7 +201,7 @@ def test_nothing_is_computed_for_nobody(
     assert segmenter.made == 1
 
 
-def test_pictures_that_come_too_fast_are_skipped_and_not_queued(
+def test_images_that_come_too_fast_are_skipped_and_not_queued(
     following: Any, segmenter: FollowingSegmenter
 ) -> None:
     node, client, listener = following
@@ -270,7 +270,7 @@ def test_tracking_can_be_reset(following: Any, segmenter: FollowingSegmenter) ->
     assert listener.reset().message == "nothing is followed"
     steps = segmenter.tracker.steps
     client.send_image(node, SIZE_WH)
-    client.ask_and_wait("the mugs", OK)  # the picture was long looked at, if it was
+    client.ask_and_wait("the mugs", OK)  # the image was long looked at, if it was
     assert segmenter.tracker.steps == steps
 
 
@@ -286,7 +286,7 @@ def test_deactivation_ends_the_tracks(following: Any) -> None:
 
 
 @pytest.mark.parametrize("view", [View.BLANK, View.CUT], ids=lambda view: view.name.lower())
-def test_a_picture_of_something_else_is_a_status_and_no_mask(
+def test_a_image_of_something_else_is_a_status_and_no_mask(
     following: Any, segmenter: FollowingSegmenter, view: View
 ) -> None:
     node, client, listener = following
@@ -336,7 +336,7 @@ def test_the_parameter_switches_tracking_off(
     listener.wait_for(client.send_image(node, SIZE_WH))
     node.set_parameters([Parameter("tracking", value=False)])
     client.send_image(node, SIZE_WH)
-    client.ask_and_wait("the mugs", OK)  # the picture was long looked at, if it was
+    client.ask_and_wait("the mugs", OK)  # the image was long looked at, if it was
     assert segmenter.tracker.steps == 1
 
 

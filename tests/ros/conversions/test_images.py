@@ -101,7 +101,7 @@ def test_sixteen_bit_gray_keeps_its_high_byte() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
-def test_a_picture_without_fixed_range_is_stretched_from_black_to_white(encoding: str) -> None:
+def test_a_image_without_fixed_range_is_stretched_from_black_to_white(encoding: str) -> None:
     rgb = rgb_from_msg(message_of(pixels_of(encoding), encoding))
     assert (rgb.min(), rgb.max()) == (0, 255)
 
@@ -109,7 +109,7 @@ def test_a_picture_without_fixed_range_is_stretched_from_black_to_white(encoding
 @pytest.mark.parametrize(
     "value", [np.nan, np.inf, 3.0], ids=["all NaN", "all infinite", "all the same"]
 )
-def test_a_picture_without_contrast_is_black(value: float) -> None:
+def test_a_image_without_contrast_is_black(value: float) -> None:
     pixels = np.full((HEIGHT, WIDTH), value, np.float32)
     assert not rgb_from_msg(message_of(pixels, "32FC1")).any()
 
@@ -233,7 +233,7 @@ def test_what_cv_bridge_refuses_is_bad_input(monkeypatch: pytest.MonkeyPatch) ->
         pytest.param(np.zeros((2, 2), np.uint8), "rgb8", id="no channels"),
         pytest.param(np.zeros((2, 2, 4), np.uint8), "rgb8", id="too many channels"),
         pytest.param(np.zeros((2, 2), np.float32), "mono8", id="another type"),
-        pytest.param(np.zeros(4, np.uint8), "mono8", id="no picture"),
+        pytest.param(np.zeros(4, np.uint8), "mono8", id="no image"),
         pytest.param(np.zeros((2, 2), np.uint8), "8UC1", id="another encoding"),
     ],
 )
@@ -244,9 +244,9 @@ def test_an_array_that_does_not_fit_its_encoding_is_refused(
         msg_from_array(pixels, encoding, Header())
 
 
-def compressed(picture: PilImage.Image, image_format: str) -> CompressedImage:
+def compressed(image: PilImage.Image, image_format: str) -> CompressedImage:
     buffer = io.BytesIO()
-    picture.save(buffer, image_format)
+    image.save(buffer, image_format)
     return CompressedImage(format=image_format.lower(), data=array.array("B", buffer.getvalue()))
 
 
@@ -264,8 +264,8 @@ def test_a_jpeg_message_is_decoded_nearly() -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_other_kinds_of_png_become_rgb(mode: str) -> None:
-    picture = PilImage.fromarray(pixels_of("rgb8")).convert(mode)
-    assert rgb_from_compressed_msg(compressed(picture, "PNG")).shape == (HEIGHT, WIDTH, 3)
+    image = PilImage.fromarray(pixels_of("rgb8")).convert(mode)
+    assert rgb_from_compressed_msg(compressed(image, "PNG")).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_a_sixteen_bit_png_keeps_its_high_byte() -> None:
@@ -278,20 +278,20 @@ def test_a_sixteen_bit_png_keeps_its_high_byte() -> None:
     "data",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"no picture at all", id="text"),
+        pytest.param(b"no image at all", id="text"),
         pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0", id="a PNG cut off at once"),
         pytest.param(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", id="another format"),
     ],
 )
-def test_broken_compressed_pictures_are_refused(data: bytes) -> None:
+def test_broken_compressed_images_are_refused(data: bytes) -> None:
     msg = CompressedImage(format="jpeg", data=array.array("B", data))
     with pytest.raises(InputError, match="no readable JPEG or PNG"):
         rgb_from_compressed_msg(msg)
 
 
 def test_a_jpeg_cut_in_the_middle_is_refused() -> None:
-    picture = PilImage.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8))
-    msg = compressed(picture, "JPEG")
+    image = PilImage.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8))
+    msg = compressed(image, "JPEG")
     msg.data = msg.data[: len(msg.data) // 2]
     with pytest.raises(InputError, match="no readable JPEG or PNG"):
         rgb_from_compressed_msg(msg)

@@ -46,7 +46,7 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(detections, name, Record, raising=False)
 
 
-def test_a_detection_has_the_box_of_its_mask_and_the_header_of_the_picture(
+def test_a_detection_has_the_box_of_its_mask_and_the_header_of_the_image(
     messages: None,
 ) -> None:
     result = fake_segzero(TWO_OBJECTS).segment(np.zeros((100, 100, 3), np.uint8), "the mugs")
@@ -92,7 +92,7 @@ def test_without_poses_there_are_no_3d_detections(messages: None) -> None:
     detections.Detection2DArray is None,
     reason="vision_msgs is not installed: on a machine with ROS, ros-jazzy-vision-msgs brings it",
 )
-def test_the_node_publishes_detections_with_the_pictures_header(answering: Any) -> None:
+def test_the_node_publishes_detections_with_the_images_header(answering: Any) -> None:
     node, client = answering
     client.node.create_subscription(
         detections.Detection2DArray,

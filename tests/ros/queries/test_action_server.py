@@ -79,7 +79,7 @@ class Sender:
 
 @pytest.fixture
 def serve(start_node: Callable[..., Any], client: Any) -> Callable[..., tuple[Any, Sender]]:
-    """Start an active node that has a picture, and a client of its action."""
+    """Start an active node that has a image, and a client of its action."""
 
     def start(pipeline: Any, **parameters: Any) -> tuple[Any, Sender]:
         node = start_node(pipeline, **parameters)
@@ -121,7 +121,7 @@ def test_feedback_tells_stage_thinking_and_time(serve: Callable[..., Any], clien
     assert times[-1] > 0
 
 
-def test_a_goal_may_bring_its_own_picture(serve: Callable[..., Any]) -> None:
+def test_a_goal_may_bring_its_own_image(serve: Callable[..., Any]) -> None:
     _, sender = serve(fake_segzero(TWO_OBJECTS), max_image_age_s=0.001)
     header = Header(frame_id="drawn")
     header.stamp.sec = 3
@@ -131,7 +131,7 @@ def test_a_goal_may_bring_its_own_picture(serve: Callable[..., Any]) -> None:
     assert (result.image_width, result.image_height) == (300, 200)
 
 
-def test_an_unreadable_picture_of_a_goal_aborts_it(serve: Callable[..., Any]) -> None:
+def test_an_unreadable_image_of_a_goal_aborts_it(serve: Callable[..., Any]) -> None:
     _, sender = serve(fake_segzero(TWO_OBJECTS))
     image = msg_from_array(np.zeros((20, 30, 3), np.uint8), "rgb8", Header())
     image.step = 1

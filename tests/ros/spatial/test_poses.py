@@ -62,7 +62,7 @@ def info_msg(view: View, header: Header, **changes: Any) -> CameraInfo:
 
 
 def show(node: Any, client: Any, view: View, **changes: Any) -> Header:
-    """Give the node a picture with the depth and calibration of its moment."""
+    """Give the node a image with the depth and calibration of its moment."""
     width, height = view.camera.size_wh
     header = client.send_image(node, (width, height))
     depth_header = Header(stamp=header.stamp, frame_id=changes.get("frame", header.frame_id))
@@ -117,7 +117,7 @@ def test_the_pose_header_is_the_images_when_the_poses_are_in_the_cameras_frame(
     assert result.pose_header == result.header == header
 
 
-def test_poses_cloud_and_markers_carry_the_pictures_header(seeing: Any, view: View) -> None:
+def test_poses_cloud_and_markers_carry_the_images_header(seeing: Any, view: View) -> None:
     node, client = seeing
     for kind, topic in (
         (PoseArray, "object_poses"),
@@ -224,7 +224,7 @@ def install_tf(monkeypatch: pytest.MonkeyPatch, buffer: Any) -> None:
     monkeypatch.setitem(sys.modules, "tf2_ros", module)
 
 
-def test_in_a_target_frame_poses_are_told_by_the_transform_at_the_pictures_stamp(
+def test_in_a_target_frame_poses_are_told_by_the_transform_at_the_images_stamp(
     start_node: Callable[..., Any], client: Any, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     buffer = FakeBuffer(view)
@@ -308,7 +308,7 @@ def test_binning_and_region_of_interest_change_the_calibration() -> None:
     assert camera.k.tolist() == [[250, 0, 150], [0, 250, 100], [0, 0, 1]]
 
 
-def test_a_rectified_picture_has_the_projection_matrix_and_no_distortion() -> None:
+def test_a_rectified_image_has_the_projection_matrix_and_no_distortion() -> None:
     info = CameraInfo(width=64, height=48, distortion_model="plumb_bob", d=[0.3, 0, 0, 0, 0])
     info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
     info.p = [60.0, 0.0, 30.0, 0.0, 0.0, 60.0, 20.0, 0.0, 0.0, 0.0, 1.0, 0.0]
