@@ -107,6 +107,19 @@ def test_fixed_text_is_forced() -> None:
     assert grammar.forced(ended, hurry=True) == "}]</answer>"
 
 
+@pytest.mark.parametrize("begun", ["[{", '[{"bbox', "[" + ONE + ", "])
+def test_an_object_that_has_begun_is_completed_near_the_limit(begun: str) -> None:
+    grammar = grammar_of(MULTI_OBJECT_DIRECT, FRAME_WH)
+    state = grammar.advance(State(), f"<answer>{begun}")
+    assert state is not None
+
+    rest = f"{ONE}]</answer>".removeprefix(begun.lstrip("[").removeprefix(f"{ONE}, "))
+    ended = grammar.advance(state, rest, hurry=True)
+
+    assert ended is not None
+    assert grammar.is_over(ended)
+
+
 @pytest.mark.parametrize("spoken", ["", "</thi", "x</think", "a<</"])
 def test_the_thinking_is_closed_from_where_it_stands(spoken: str) -> None:
     grammar = grammar_of(MULTI_OBJECT, FRAME_WH)
