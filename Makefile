@@ -17,7 +17,7 @@ export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
 # They need neither ROS nor the weights of a model.
 FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/core/depth tests/core/images \
-  tests/core/decoding/test_grammar.py tests/core/test_ambiguity.py tests/core/test_geometry.py tests/core/test_prompt.py \
+  tests/core/test_ambiguity.py tests/core/test_geometry.py tests/core/test_prompt.py \
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
@@ -51,7 +51,7 @@ house: setup
 	@$(IN_ENV) python scripts/draw_house.py
 
 fast-tests: setup
-	@$(IN_ENV) python -m pytest -q -n 2 $(FAST_TESTS)
+	@$(IN_ENV) python -m pytest -q -n 2 -k "not bundled" $(FAST_TESTS)
 
 check: lint layers words
 	@$(IN_ENV) python scripts/draw_house.py --check

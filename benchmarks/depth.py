@@ -5,7 +5,7 @@
     python -m benchmarks.depth --data data/test --scenes 100
 
 Scenes are rendered (`tabletop`), or read from folders that `worlds.tabletop.render` wrote. True
-masks are used, of objects that nothing hides and that the picture's border does not cut. True
+masks are used, of objects that nothing hides and that the image's border does not cut. True
 depth is in whole millimetres, as cameras tell it. The truth of a place is the middle of the
 object, the truth of its size the object's own extents along its own axes; both only of convex
 kinds. (A lemon's smallest box lies askew to its own axes: that counts as an error.)
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
@@ -54,8 +55,8 @@ def rendered(seed: int, count: int) -> Iterator[Shot]:
 
     with Camera() as camera:
         for index in range(count):
-            scene, picture = render_scene(camera, seed + index)
-            yield scene, picture.depth_mm, picture.instances
+            scene, image = render_scene(camera, seed + index)
+            yield scene, image.depth_mm, image.instances
 
 
 def stored(folder: Path, count: int) -> Iterator[Shot]:
@@ -65,18 +66,6 @@ def stored(folder: Path, count: int) -> Iterator[Shot]:
         yield scene, depth_mm, instances
 
 
-def rotation_of(quaternion_xyzw: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the rotation matrix of a quaternion."""
-    x, y, z, w = quaternion_xyzw
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
 def camera_of(scene: Scene) -> CameraModel:
     """Return the camera; the renderer's origin is a pixel's corner, the library's its centre."""
     fx, fy, cx, cy = (scene.intrinsics[name] for name in ("fx", "fy", "cx", "cy"))
@@ -84,10 +73,10 @@ def camera_of(scene: Scene) -> CameraModel:
     return CameraModel(k, (), scene.image_size_wh)
 
 
-def true_size(thing: SceneObject) -> NDArray[np.float64]:
+def true_size(obj: SceneObject) -> NDArray[np.float64]:
     """Return the extents as a box tells them: the longer side lying, the shorter, the height."""
-    axes = rotation_of(thing.quaternion_xyzw)
-    size = np.array(thing.size_m)
+    axes = Rotation.from_quat(obj.quaternion_xyzw).as_matrix()
+    size = np.array(obj.size_m)
     upright = int(np.abs(axes[2]).argmax())
     lying = np.sort(np.delete(size, upright))[::-1]
     return np.array([*lying, size[upright]])
@@ -97,10 +86,10 @@ def measure_scene(shot: Shot, repeats: int, grasping: GraspConfig) -> Iterator[d
     """Yield what came of each object of a scene."""
     scene, depth_mm, instances = shot
     camera, depth_m = camera_of(scene), depth_in_meters(depth_mm, "16UC1")
-    turn = rotation_of(scene.camera_quaternion_xyzw)
-    for thing in scene.objects:
-        mask = instances == thing.id
-        if thing.visible_fraction < MIN_VISIBLE or border_pixels(mask):
+    turn = Rotation.from_quat(scene.camera_quaternion_xyzw).as_matrix()
+    for obj in scene.objects:
+        mask = instances == obj.id
+        if obj.visible_fraction < MIN_VISIBLE or border_pixels(mask):
             continue
         seconds = []
         try:
@@ -109,14 +98,14 @@ def measure_scene(shot: Shot, repeats: int, grasping: GraspConfig) -> Iterator[d
                 found = measure_object(mask, depth_m, camera, grasping=grasping)
                 seconds.append(time.thread_time() - started)
         except InputError as error:
-            yield {"kind": thing.kind, "error": str(error)}
+            yield {"kind": obj.kind, "error": str(error)}
             continue
         centre = turn @ found.box.center_m + np.array(scene.camera_position_m)
-        size = true_size(thing)
+        size = true_size(obj)
         yield {
-            "kind": thing.kind,
+            "kind": obj.kind,
             "ms": 1000 * min(seconds),
-            "centre_mm": 1000 * float(np.linalg.norm(centre - np.array(thing.position_m))),
+            "centre_mm": 1000 * float(np.linalg.norm(centre - np.array(obj.position_m))),
             "axes_percent": (100 * np.abs(found.box.size_m / size - 1)).tolist(),
             "grasps": len(found.grasps),
         }

@@ -32,7 +32,7 @@ MAX_RELATIVE: Final = 1e-3
 
 
 def measure(config: str, runs: int) -> dict[str, Any]:
-    """Export the encoder, then time both on the same picture."""
+    """Export the encoder, then time both on the same image."""
     sam = random_segmenter(config)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"

@@ -23,6 +23,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks.figures import conclude, new_parser
+from segzero_cli.bench.flows import generate
 from segzero_cli.bench.roofline import (
     bytes_per_token,
     encoder_flop,
@@ -51,7 +52,7 @@ REASONERS: Final = {
 TIED: Final = ("Qwen2.5-VL-3B",)
 SAM_CONFIG: Final = "configs/sam2.1/sam2.1_hiera_l.yaml"
 REHEARSAL: Final = {"hidden": 128, "inner": 256, "layers": 2, "heads": 4, "keys": 2}
-PICTURE: Final = 840
+IMAGE: Final = 840
 IMAGE_TOKEN: Final = 151_655
 
 
@@ -124,7 +125,7 @@ def random_reasoner(config: Any, device: str, dtype: torch.dtype) -> Any:
 def measure_reasoner(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Time `generate` and our own loop on the same model and prompt."""
     shape = REHEARSAL if args.rehearse else REASONERS[name]
-    side = 112 if args.rehearse else PICTURE
+    side = 112 if args.rehearse else IMAGE
     device, dtype = args.device, torch.float32 if args.device == "cpu" else torch.bfloat16
     config = reasoner_config(shape, tied=name in TIED, rehearse=args.rehearse)
     model = random_reasoner(config, device, dtype)
@@ -164,32 +165,18 @@ def measure_reasoner(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def plain_flow(
     model: Any, ids: list[int], pixels: torch.Tensor, grid: torch.Tensor
 ) -> tuple[list[int], float, float]:
-    """Run `generate` twice; return the tokens, the second run's time, and its first token's."""
-    from transformers import StoppingCriteriaList
-
+    """Run `generate` twice; return the second run's tokens, its time and its first token's [s]."""
     prompt = torch.tensor([ids], device=pixels.device)
-    moments: list[float] = []
-
-    def note(input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
-        _ = int(input_ids[0, -1])  # waits for the GPU, as whoever reads the token must
-        moments.append(time.perf_counter())
-        return torch.zeros(1, dtype=torch.bool, device=input_ids.device)
-
+    inputs = {
+        "input_ids": prompt,
+        "attention_mask": torch.ones_like(prompt),
+        "mm_token_type_ids": (prompt == IMAGE_TOKEN).int(),
+        "pixel_values": pixels,
+        "image_grid_thw": grid,
+    }
     for _ in range(2):
-        moments.clear()
-        start = time.perf_counter()
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                mm_token_type_ids=(prompt == IMAGE_TOKEN).int(),
-                pixel_values=pixels,
-                image_grid_thw=grid,
-                do_sample=False,
-                max_new_tokens=TOKENS,
-                stopping_criteria=StoppingCriteriaList([note]),
-            )
-    return out[0, len(ids) :].tolist(), moments[-1] - start, moments[0] - start
+        tokens, times = generate(model, inputs, TOKENS)
+    return tokens, times[-1], times[0]
 
 
 def our_loop(
@@ -214,7 +201,7 @@ def our_loop(
 
 
 def second_question(language: LanguageModel, x: torch.Tensor, positions: torch.Tensor) -> float:
-    """Return the time to read a question about a picture that is remembered."""
+    """Return the time to read a question about an image that is remembered."""
     known = len(x) - QUESTION_TOKENS
     return seconds(
         lambda: language.prefill(x[known:], positions[:, known:], known), str(x.device), 3
@@ -256,23 +243,15 @@ def measure_encoder(args: argparse.Namespace) -> dict[str, Any]:
 def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     """Export, build and load an engine, with the comparison of masks that belongs to it."""
     from segzero_cli import export
-    from segzero_cli.build_engine import ProgressBar
-    from segzero_core.checkpoints.sam2_checkpoint import image_side
+    from segzero_cli.build_engine import build
     from segzero_core.encoders import tensorrt_engine
-    from segzero_core.encoders.onnx_export import onnx_path
     from segzero_core.segmenter.encoder_selection import tensorrt_encoder
     from segzero_core.segmenter.sam2 import LoadedSegmenter, Sam2Segmenter
 
     try:
-        tensorrt = tensorrt_engine.import_tensorrt()
-        side = image_side(sam.model)
-        graph = onnx_path(sam.weights_hash, side, "fp16")
-        export.write(sam, "fp16")
-        key = tensorrt_engine.engine_key(
-            tensorrt, torch.device(device), sam.weights_hash, "fp16", side
-        )
-        with ProgressBar() as progress:
-            tensorrt_engine.build_engine(tensorrt, graph, key, progress.show)
+        tensorrt_engine.import_tensorrt()
+        export.write(sam, "fp16")  # again, for all random weights share one name
+        key, _ = build(sam, "fp16", device)
         model = sam.model.to(device)
         on_gpu = LoadedSegmenter(
             TorchImageEncoder(model), Sam2Segmenter(model), sam.name, sam.weights_hash

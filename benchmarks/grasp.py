@@ -1,24 +1,24 @@
-"""How often the thing that a question means is lifted by the simulated gripper.
+"""How often the object that a question means is lifted by the simulated gripper.
 
     python -m benchmarks.grasp --trials 100 --seed 1600000 --check
     python -m benchmarks.grasp --truth --trials 100 --check
     python -m benchmarks.grasp --trials 12 --json grasp.json
 
 Without `--truth`: cluttered tables of `worlds.tabletop.render`, one question each, the six kinds
-in turn, answered by a model from the picture; its masks and the depth make the grasps, the client
-of `examples/grasp_client.py` decides and moves. Tables on which the picture's border cuts a thing
-that is meant are left out, for such a thing gets no pose (`--cut` keeps them: one in eight things
-is cut). Target: 50 % of all questions.
+in turn, answered by a model from the image; its masks and the depth make the grasps, the client
+of `examples/grasp_client.py` decides and moves. Tables on which the image's border cuts an object
+that is meant are left out, for such an object gets no pose (`--cut` keeps them: one object in
+eight is cut). Target: 50 % of all questions.
 
-With `--truth`: one thing of any kind on a table, and its true mask. Target: 85 %.
+With `--truth`: one object of any kind on a table, and its true mask. Target: 85 %.
 
-A trial succeeds if a thing that was meant is 10 cm up for 1 s, touching nothing but the gripper,
-and no other thing rose. For `many` (all the tools) any one of those that were meant will do. For
+A trial succeeds if an object that was meant is 10 cm up for 1 s, touching nothing but the gripper,
+and no other object rose. For `many` (all the tools) any one of those that were meant will do. For
 `none` it succeeds if nothing moved. A miss has one cause:
 
-    no answer      an error, nothing found, or the client asked back though one thing was meant
-    wrong object   the mask that it grasped is of another thing; for `none`, of anything
-    bad mask       the right thing, but the mask misses it (IoU under 0.5) or has no usable depth
+    no answer      an error, nothing found, or the client asked back though one object was meant
+    wrong object   the mask that it grasped is of another object; for `none`, of anything
+    bad mask       the right object, but the mask misses it (IoU under 0.5) or has no usable depth
     bad grasp      no grasp, blocked, closed on nothing, or something else rose too
     slipped        between the fingers, and lost on the way up
 """
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.depth import camera_of
 from benchmarks.figures import conclude, new_parser
 from examples.grasp_client import Answer, Found, GraspPose, Place, Step, decide, pick
 from segzero_core import SegZero, SegZeroError
@@ -47,6 +48,7 @@ from segzero_core.depth import (
     depth_in_meters,
     measure_object,
 )
+from segzero_core.geometry import MATCH_IOU, mask_iou
 from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.cell import Cell, Lift
 from worlds.tabletop.hand import GRASP_SETTINGS
@@ -56,7 +58,6 @@ from worlds.tabletop.vocabulary import QUERY_KINDS
 
 TRIALS, SEED = 100, 1_600_000
 TARGET_QUESTIONS, TARGET_TRUTH = 0.50, 0.85
-MIN_IOU: Final = 0.5
 CAUSES: Final = ("no answer", "wrong object", "bad mask", "bad grasp", "slipped")
 
 
@@ -73,20 +74,20 @@ class Masks:
 Segmenting = Callable[[RenderedImage, Query], Masks]
 
 
-def true_masks(picture: RenderedImage, query: Query) -> Masks:
+def true_masks(image: RenderedImage, query: Query) -> Masks:
     """Take the masks that the renderer knows."""
-    masks = np.array([picture.instances == each for each in query.ids], np.bool_)
+    masks = np.array([image.instances == each for each in query.ids], np.bool_)
     return Masks(masks, np.ones(len(masks), np.float32))
 
 
 def answers_of(pipeline: SegZero) -> Segmenting:
     """Let a model answer, as the node does."""
 
-    def segment(picture: RenderedImage, query: Query) -> Masks:
+    def segment(image: RenderedImage, query: Query) -> Masks:
         try:
-            result = pipeline.segment(picture.color, query.text)
+            result = pipeline.segment(image.color, query.text)
         except SegZeroError as error:
-            height, width = picture.instances.shape
+            height, width = image.instances.shape
             return Masks(np.zeros((0, height, width), np.bool_), np.zeros(0), error=str(error))
         ambiguous = is_ambiguous(result)
         found = result.segmentation
@@ -95,16 +96,9 @@ def answers_of(pipeline: SegZero) -> Segmenting:
     return segment
 
 
-def camera_of(stage: Stage) -> CameraModel:
-    """Return the camera; the renderer's origin is a pixel's corner, the library's its centre."""
-    fx, fy, cx, cy = (stage.scene.intrinsics[name] for name in ("fx", "fy", "cx", "cy"))
-    k = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
-    return CameraModel(k, (), stage.scene.image_size_wh)
-
-
-def answer_of(found: Masks, picture: RenderedImage, camera: CameraModel) -> Answer:
+def answer_of(found: Masks, image: RenderedImage, camera: CameraModel) -> Answer:
     """Find grasps for masks, as the node does; an object without depth has none."""
-    depth_m, config = depth_in_meters(picture.depth_mm, "16UC1"), GraspConfig(**GRASP_SETTINGS)
+    depth_m, config = depth_in_meters(image.depth_mm, "16UC1"), GraspConfig(**GRASP_SETTINGS)
     objects = []
     for mask, score in zip(found.masks, found.scores, strict=True):
         try:
@@ -116,13 +110,13 @@ def answer_of(found: Masks, picture: RenderedImage, camera: CameraModel) -> Answ
     return Answer(found.error, found.ambiguous, tuple(objects))
 
 
-def thing_under(mask: NDArray[np.bool_], instances: NDArray[np.uint16]) -> tuple[int, float]:
-    """Return the id of the thing that a mask fits best (0: none), and its IoU."""
+def object_under(mask: NDArray[np.bool_], instances: NDArray[np.uint16]) -> tuple[int, float]:
+    """Return the id of the object that a mask fits best (0: none), and its IoU."""
     best, overlap = 0, 0.0
     for each in np.unique(instances[mask]):
         if each:
             truth = instances == each
-            iou = float((truth & mask).sum() / (truth | mask).sum())
+            iou = float(mask_iou(truth, mask))
             if iou > overlap:
                 best, overlap = int(each), iou
     return best, overlap
@@ -131,16 +125,16 @@ def thing_under(mask: NDArray[np.bool_], instances: NDArray[np.uint16]) -> tuple
 def try_out(stage: Stage, query: Query, camera: Camera, segment: Segmenting) -> dict[str, Any]:
     """Do one trial; returns its kind, question, step, cause (empty: success) and masks' IoU."""
     cell = Cell(stage.world)
-    picture = cell.shoot(camera, stage.pose)
-    found = segment(picture, query)
-    answer = answer_of(found, picture, camera_of(stage))
+    image = cell.shoot(camera, stage.pose)
+    found = segment(image, query)
+    answer = answer_of(found, image, camera_of(stage.scene))
     decision = decide(answer)
-    step, lift, thing, overlap = decision.step, Lift((), ()), 0, 0.0
+    step, lift, object_id, overlap = decision.step, Lift((), ()), 0, 0.0
     shown = decision.index
     if step is Step.NO_GRASP:
         shown = int(np.argmax(found.scores))
     if shown >= 0:
-        thing, overlap = thing_under(found.masks[shown], picture.instances)
+        object_id, overlap = object_under(found.masks[shown], image.instances)
     if step is Step.GRASP:
         place = Place(stage.pose.rotation, stage.pose.position_m)
         step = pick(cell, [place.of(grasp) for grasp in decision.grasps])
@@ -152,19 +146,19 @@ def try_out(stage: Stage, query: Query, camera: Camera, segment: Segmenting) -> 
         "things": [stage.world.objects[each - 1].kind for each in query.ids],
         "step": step.name,
         "iou": round(overlap, 3),
-        "cause": cause_of(query, step, lift, thing, overlap),
+        "cause": cause_of(query, step, lift, object_id, overlap),
     }
 
 
-def cause_of(query: Query, step: Step, lift: Lift, thing: int, overlap: float) -> str:
+def cause_of(query: Query, step: Step, lift: Lift, object_id: int, overlap: float) -> str:
     """Name why a trial failed; empty if it did not.
 
     Args:
         query: What was asked.
         step: How the client ended.
         lift: What is up.
-        thing: Id of the thing whose mask was grasped.
-        overlap: IoU of that mask with the thing.
+        object_id: Id of the object whose mask was grasped.
+        overlap: IoU of that mask with the object.
     """
     still = step in (Step.FAILED, Step.NOTHING, Step.ASK)
     if not query.ids:
@@ -175,9 +169,9 @@ def cause_of(query: Query, step: Step, lift: Lift, thing: int, overlap: float) -
         return ""
     if still:
         return "no answer"
-    if thing not in query.ids:
+    if object_id not in query.ids:
         return "wrong object"
-    if overlap < MIN_IOU:
+    if overlap < MATCH_IOU:
         return "bad mask"
     return "slipped" if step in (Step.HELD, Step.SLIPPED) and not lift.lifted else "bad grasp"
 
@@ -188,10 +182,10 @@ def questions(
     """Yield tables with a question each, the kinds in turn; tables without one are left out.
 
     Args:
-        camera: Takes the pictures.
+        camera: Takes the images.
         seed: Of the first table.
         count: How many.
-        cut: Also those that mean a thing which the picture's border cuts.
+        cut: Also those that mean an object which the image's border cuts.
     """
     for number in range(count):
         kind = QUERY_KINDS[number % len(QUERY_KINDS)]
@@ -207,12 +201,12 @@ def questions(
         yield stage, fitting[0]
 
 
-def _is_whole(stage: Stage, thing: int) -> bool:
-    return border_pixels(stage.image.instances == thing) <= MAX_BORDER_PX
+def _is_whole(stage: Stage, object_id: int) -> bool:
+    return border_pixels(stage.image.instances == object_id) <= MAX_BORDER_PX
 
 
 def singles(camera: Camera, seed: int, count: int) -> Iterator[tuple[Stage, Query]]:
-    """Yield tables with one thing, and what stands in for a question."""
+    """Yield tables with one object, and what stands in for a question."""
     for number in range(count):
         stage = stage_single(camera, seed + number)
         kind = stage.world.objects[0].kind
@@ -262,8 +256,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the first table")
-    parser.add_argument("--truth", action="store_true", help="single things with true masks")
-    parser.add_argument("--cut", action="store_true", help="also things that the border cuts")
+    parser.add_argument("--truth", action="store_true", help="single objects with true masks")
+    parser.add_argument("--cut", action="store_true", help="also objects that the border cuts")
     parser.add_argument("--model", default="tabletop", help="that answers the questions")
     args = parser.parse_args(argv)
     if args.trials < 1 or args.seed < 0:

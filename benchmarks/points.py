@@ -4,7 +4,7 @@
     python -m benchmarks.points --count 1000 --json points.json
 
 The masks are unions of ellipses and polygons, drawn before the clock starts: most of middling
-size, some tiny, some over the border, some as large as the picture. The time counts everything
+size, some tiny, some over the border, some as large as the image. The time counts everything
 from the run-length codes on: starting the processes, decoding, both circles, the way back.
 """
 

@@ -6,7 +6,7 @@ Three processes: a camera of 640x480 rgb8 at 30 Hz, the node with a scripted rea
 bundled segmenter, and a client. Measured are
 
 - the overhead of a query: from its publication to the result, less the time spent inside the core;
-- the processor time of the node while it only receives pictures, and how many arrive: best effort
+- the processor time of the node while it only receives images, and how many arrive: best effort
   loses some on a busy machine, so it is measured with a reliable subscription too;
 - how long activation takes, and how long a cancelled goal takes to end with the bundled model.
 """
@@ -85,7 +85,7 @@ def node_main(log: str) -> None:
 
 
 def camera_main() -> None:
-    """Publish pictures until the process is ended."""
+    """Publish images until the process is ended."""
     import rclpy
     from rclpy.node import Node
     from rclpy.qos import QoSProfile
@@ -165,7 +165,7 @@ class Client:
         return (came_s - began_s) * 1e3, result
 
     def rate_hz(self) -> float:
-        """Return the rate of pictures that the node tells."""
+        """Return the rate of images that the node tells."""
         _, array_ = self.wait("/diagnostics", lambda _: True)
         values = {each.key: each.value for each in array_.status[0].values}
         return float(values["rate_hz"])
@@ -205,7 +205,7 @@ def measure_queries(client: Client, log: Path, count: int) -> dict[str, float]:
 
 
 def measure_idle(client: Client, pid: int, prefix: str) -> dict[str, float]:
-    """Let the node receive pictures and nothing else."""
+    """Let the node receive images and nothing else."""
     began_s, used_s = time.monotonic(), processor_s(pid)
     time.sleep(IDLE_S)
     percent = 100.0 * (processor_s(pid) - used_s) / (time.monotonic() - began_s)
@@ -234,7 +234,7 @@ def measure_cancel(client: Client, count: int = 10) -> dict[str, float]:
 
     took, goal = [], Segment.Goal(query="the red mug")
     while client.ask("the red mug")[1].error_code:
-        client.ask("once more")  # the first picture has not come yet
+        client.ask("once more")  # the first image has not come yet
     while len(took) < count:
         thinks = threading.Event()
         sent = client.actions.send_goal_async(

@@ -1,14 +1,14 @@
-"""How well and how fast objects are followed: clips of unseen seeds, and 1,000 pictures on end.
+"""How well and how fast objects are followed: clips of unseen seeds, and 1,000 images on end.
 
     python -m benchmarks.tracking --check
     python -m benchmarks.tracking --clips 4 --memory-frames 200 --json tracking.json
     python -m benchmarks.tracking --clips 1 --seed 1000002 --picture docs/tracking.png
 
-Each clip has 60 pictures in which the camera moves and an object is pushed, hidden by an arm, and
+Each clip has 60 images in which the camera moves and an object is pushed, hidden by an arm, and
 left by the camera. The tracker begins with the true mask of that object. IoU is the mean over all
-pictures but the first; where the object is not to be seen, an empty mask is right. Beside it stand
+images but the first; where the object is not to be seen, an empty mask is right. Beside it stand
 the first mask kept still, and the segmenter whose memory was never trained. The time counts
-everything from a picture's pixels to its mask, in a process with as many threads as asked for.
+everything from an image's pixels to its mask, in a process with as many threads as asked for.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_core.checkpoints.registry import bundled_folder
+from segzero_core.checkpoints.sam2_architecture import build_sam2
 from segzero_core.checkpoints.sam2_checkpoint import (
-    build_sam2,
     find_sam2,
     load_sam2,
     read_state,
@@ -52,7 +52,7 @@ FRAMES = 60
 MEMORY_FRAMES = 1_000
 TARGET_IOU = 0.75
 TARGET_HZ = 5.0
-MAX_GROWTH_MB = 20.0  # of the allocator's own unrest; one remembered picture is 1 MB and more
+MAX_GROWTH_MB = 20.0  # of the allocator's own unrest; one remembered image is 1 MB and more
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Scores:
         self.by_event.setdefault(event, []).append(iou)
 
     def figures(self) -> dict[str, float]:
-        """Return the means over all pictures, and over some kinds of them."""
+        """Return the means over all images, and over some kinds of them."""
         rows = {"mean": self.visible + self.hidden, "visible": self.visible, "hidden": self.hidden}
         rows |= self.by_event
         return {name: round(float(np.mean(ious)), 3) for name, ious in rows.items() if ious}
@@ -78,7 +78,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture of a clip: what the camera sees, where the target is, and what happens to it."""
+    """An image of a clip: what the camera sees, where the target is, and what happens to it."""
 
     color: RgbImage
     truth: NDArray[np.bool_]
@@ -91,12 +91,12 @@ class Frame:
 
 
 def watch(camera: Camera, seed: int, frames: int = FRAMES) -> Iterator[Frame]:
-    """Film a clip, picture by picture."""
-    clip, pictures = film(camera, seed, frames, RATE_HZ)
+    """Film a clip, image by image."""
+    clip, images = film(camera, seed, frames, RATE_HZ)
     kinds = {index: each.kind for each in clip.events for index in range(each.start, each.stop)}
-    for index, picture in enumerate(pictures):
-        truth = picture.instances == clip.target
-        yield Frame(picture.color, truth, kinds.get(index, "none"))
+    for index, image in enumerate(images):
+        truth = image.instances == clip.target
+        yield Frame(image.color, truth, kinds.get(index, "none"))
 
 
 def measure_clips(
@@ -123,12 +123,12 @@ def measure_clips(
 
 
 def draw_clip(tracker: Sam2Tracker, seed: int, frames: int = FRAMES) -> RgbImage:
-    """Follow the target of a clip, and draw eight of its pictures in two rows, in half their size.
+    """Follow the target of a clip, and draw eight of its images in two rows, in half their size.
 
     Args:
         tracker: What follows; what it followed before is forgotten.
         seed: Of the clip.
-        frames: Pictures of the clip, at least eight.
+        frames: Images of the clip, at least eight.
     """
     chosen = np.linspace(0, frames - 1, 8).round().astype(int)
     tiles = []
@@ -147,15 +147,15 @@ def draw_clip(tracker: Sam2Tracker, seed: int, frames: int = FRAMES) -> RgbImage
 
 
 def measure_memory(tracker: Sam2Tracker, frames: int, seed: int) -> dict[str, float]:
-    """Follow for long, and return how the process grew after its first 100 pictures."""
+    """Follow for long, and return how the process grew after its first 100 images."""
     with Camera() as camera:
-        pictures = list(watch(camera, seed, 20))
-    tracker.start(pictures[0].color, pictures[0].answer)
+        images = list(watch(camera, seed, 20))
+    tracker.start(images[0].color, images[0].answer)
     warm, sizes, remembered = min(100, frames // 2), [], set()
     there_and_back: Iterable[int] = [*range(20), *range(18, 0, -1)]
     order = np.resize(np.array(list(there_and_back)), frames)
-    for step, index in enumerate(tqdm(order, desc="on end", unit="picture")):
-        tracker.step(pictures[index].color)
+    for step, index in enumerate(tqdm(order, desc="on end", unit="image")):
+        tracker.step(images[index].color)
         if step >= warm:
             sizes.append(resident_mb())
             remembered.add(tracker.remembered)
@@ -219,8 +219,8 @@ def missed(figures: dict[str, Any]) -> list[str]:
     iou, on_end = figures["iou"]["tracker"]["mean"], figures["on_end"]
     faults = {
         f"mean IoU {iou} is below {TARGET_IOU}": iou < TARGET_IOU,
-        f"{figures['hz']} pictures a second are below {TARGET_HZ:g}": figures["hz"] < TARGET_HZ,
-        "the number of remembered pictures is not constant": not on_end["constant"],
+        f"{figures['hz']} images a second are below {TARGET_HZ:g}": figures["hz"] < TARGET_HZ,
+        "the number of remembered images is not constant": not on_end["constant"],
         f"the process grew by {on_end['growth_mb']} MB": on_end["growth_mb"] > MAX_GROWTH_MB,
     }
     return [fault for fault, is_so in faults.items() if is_so]
@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="draw the first clip into this file as well")
     args = parser.parse_args(argv)
     if args.clips < 1 or args.threads < 1 or args.memory_frames < 200:
-        # The memory is full when 16 pictures were well seen: here within the first 100.
+        # The memory is full when 16 images were well seen: here within the first 100.
         parser.error("--clips and --threads must be at least 1, --memory-frames at least 200")
     try:
         figures = measure(args)
@@ -250,14 +250,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name:10}", "  ".join(f"{key} {value:.3f}" for key, value in rows.items()))
     on_end, faults = figures["on_end"], missed(figures)
     print(
-        f"{on_end['frames']} pictures on end: {on_end['remembered']} remembered,"
+        f"{on_end['frames']} images on end: {on_end['remembered']} remembered,"
         f" grown by {on_end['growth_mb']} MB"
     )
     for fault in faults:
         print(f"missed: {fault}")
     print(
         f"mean IoU {figures['iou']['tracker']['mean']} over {args.clips} clips of {FRAMES}"
-        f" pictures (target {TARGET_IOU:g}), {figures['hz']} pictures a second with"
+        f" images (target {TARGET_IOU:g}), {figures['hz']} images a second with"
         f" {args.threads} threads (target {TARGET_HZ:g})"
     )
     return conclude(args, figures, missed=bool(faults))

@@ -65,8 +65,8 @@ class Film:
         if time_s < self._next_s:
             return
         self._next_s = max(time_s, self._next_s) + FRAME_S
-        picture = self._camera.shoot(world, self._pose)
-        frame = Image.fromarray(picture.color).resize(SIZE_WH, Image.Resampling.LANCZOS)
+        image = self._camera.shoot(world, self._pose)
+        frame = Image.fromarray(image.color).resize(SIZE_WH, Image.Resampling.LANCZOS)
         self._add(_written(frame, [caption]), FRAME_S)
 
     def _add(self, frame: Image.Image, seconds: float) -> None:

@@ -66,9 +66,9 @@ LOAD_TIMEOUT_S: Final = 180.0
 FRAME_TIMEOUT_S: Final = 60.0
 MAX_UNMEASURED: Final = 4
 """Answers without a place in space, after which it is believed that the object has none."""
-PICTURE_TIMEOUT_S: Final = 120.0
-"""So long a question is asked again when no picture, or none with depth, has come."""
-_NO_PICTURE: Final = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
+IMAGE_TIMEOUT_S: Final = 120.0
+"""So long a question is asked again when no image, or none with depth, has come."""
+_NO_IMAGE: Final = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
 
 
 class CellError(SegZeroError):
@@ -82,13 +82,13 @@ class CellCamera:
 
     Args:
         stage: Its calibration.
-        picture: What it sees.
+        image: What it sees.
         context: Of rclpy.
     """
 
-    def __init__(self, stage: Stage, picture: RenderedImage, context: rclpy.Context) -> None:
+    def __init__(self, stage: Stage, image: RenderedImage, context: rclpy.Context) -> None:
         self._node = Node("cell_camera", context=context)
-        self._info, self._picture = _calibration(stage), picture
+        self._info, self._image = _calibration(stage), image
         self.states: queue.SimpleQueue[Status] = queue.SimpleQueue()
         self._publishers = {
             name: self._node.create_publisher(
@@ -119,11 +119,11 @@ class CellCamera:
     def _publish(self) -> None:
         header = Header(frame_id=FRAME_ID, stamp=self._node.get_clock().now().to_msg())
         self._info.header = header
-        # Depth and calibration first: they are there when the picture comes.
-        depth = msg_from_array(self._picture.depth_mm, "16UC1", header)
+        # Depth and calibration first: they are there when the image comes.
+        depth = msg_from_array(self._image.depth_mm, "16UC1", header)
         self._publishers["depth/image"].publish(depth)
         self._publishers["camera_info"].publish(self._info)
-        self._publishers["image"].publish(msg_from_array(self._picture.color, "rgb8", header))
+        self._publishers["image"].publish(msg_from_array(self._image.color, "rgb8", header))
         with self._frames:
             listeners = min(each.get_subscription_count() for each in self._publishers.values())
             self._heard_frames += listeners > 0
@@ -177,14 +177,14 @@ def wait_until_ready(camera: CellCamera, node: NodeProcess) -> None:
 
 
 def ask(client: Client, camera: CellCamera, query: str) -> SegmentationResult:
-    """Ask until the answer is about a picture with depth.
+    """Ask until the answer is about an image with depth.
 
-    Pictures travel best effort, and on a busy machine many of them are lost.
+    Images travel best effort, and on a busy machine many of them are lost.
 
     Raises:
-        CellError: No picture with depth reached the node.
+        CellError: No image with depth reached the node.
     """
-    end_s, unmeasured = time.monotonic() + PICTURE_TIMEOUT_S, 0
+    end_s, unmeasured = time.monotonic() + IMAGE_TIMEOUT_S, 0
     while time.monotonic() < end_s:
         if not camera.show():
             break
@@ -192,14 +192,14 @@ def ask(client: Client, camera: CellCamera, query: str) -> SegmentationResult:
         result = client.ask(query, told)
         told.end()
         measured = any(each.has_pose for each in result.instances)
-        if result.error_code in _NO_PICTURE:
+        if result.error_code in _NO_IMAGE:
             continue
         unmeasured += 1
         last = unmeasured == MAX_UNMEASURED
         if result.error_code or not result.instances or measured or last:
             return result
         print("  found, but its depth did not arrive or shows no whole object; asking again")
-    raise CellError("no picture with usable depth reached the node; is the machine very busy?")
+    raise CellError("no image with usable depth reached the node; is the machine very busy?")
 
 
 class Thinking:
@@ -242,7 +242,7 @@ def meant_ids(stage: Stage, query: str) -> tuple[int, ...] | None:
 
 
 def carry_out(
-    cell: Cell, stage: Stage, picture: RenderedImage, result: SegmentationResult, film: Film | None
+    cell: Cell, stage: Stage, image: RenderedImage, result: SegmentationResult, film: Film | None
 ) -> bool:
     """Do what the answer says, and tell whether it was right."""
     decision = decide(answer_from_msg(result))
@@ -252,11 +252,11 @@ def carry_out(
         return decision.step is Step.NOTHING and meant == ()
     mask = mask_of(result.instances[decision.index], stage.scene.image_size_wh)
     if meant is None:
-        seen = picture.instances[mask]
+        seen = image.instances[mask]
         meant = (int(np.bincount(seen[seen > 0]).argmax()),) if seen.any() else ()
         print("  this question is not one of the table's own: the mask decides what it means")
     if film is not None:
-        film.title(picture.color, mask, result.query, result.thinking)
+        film.title(image.color, mask, result.query, result.thinking)
         film.start()
     place = Place(stage.pose.rotation, stage.pose.position_m)
     best = place.of(decision.grasps[0])
@@ -282,12 +282,12 @@ def run(stage: Stage, camera: Camera, arguments: argparse.Namespace, log: Path) 
     cell = Cell(stage.world)
     if film is not None:
         cell.on_step = lambda time_s: film.step(cell.world, time_s, f"“{query}”")
-    picture = cell.shoot(camera, stage.pose)
+    image = cell.shoot(camera, stage.pose)
     context = rclpy.Context()
     rclpy.init(context=context)
     node = NodeProcess(node_command(arguments.model), dict(os.environ), log)
     try:
-        with CellCamera(stage, picture, context) as eye:
+        with CellCamera(stage, image, context) as eye:
             wait_until_ready(eye, node)
             client = Client(context=context)
             try:
@@ -295,7 +295,7 @@ def run(stage: Stage, camera: Camera, arguments: argparse.Namespace, log: Path) 
                 result = ask(client, eye, query)
             finally:
                 client.close()
-        right = carry_out(cell, stage, picture, result, film)
+        right = carry_out(cell, stage, image, result, film)
     finally:
         node.end()
         rclpy.try_shutdown(context=context)

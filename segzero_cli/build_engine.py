@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from segzero_cli import export
 from segzero_cli.arguments import Parser
+
+if TYPE_CHECKING:
+    from segzero_core.encoders.tensorrt_engine import EngineKey
+    from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 
 def build_parser() -> Parser:
@@ -28,32 +34,40 @@ def main(argv: Sequence[str]) -> int:
     """Run `segzero build-engine` and return its exit code."""
     arguments = build_parser().parse_args(argv)
     # Everything that can be refused at once is refused before anything is loaded.
-    from segzero_core.checkpoints.sam2_checkpoint import image_side
     from segzero_core.encoders import tensorrt_engine
-    from segzero_core.encoders.onnx_export import onnx_path
     from segzero_core.loading import choose_device
     from segzero_core.segmenter.encoder_selection import tensorrt_encoder
 
-    tensorrt = tensorrt_engine.import_tensorrt()
+    tensorrt_engine.import_tensorrt()
     device = choose_device(arguments.device)
     sam = export.load(arguments.model, arguments.segmenter)
-    side, precision = image_side(sam.model), arguments.precision
+    key, path = build(sam, arguments.precision, device)
+    print(f"built {path} for {key.gpu} with TensorRT {key.tensorrt}")
+    on_gpu = export.load(arguments.model, arguments.segmenter, device)
+    tensorrt_encoder(on_gpu, device, arguments.precision)
+    agreement = tensorrt_engine.read_notes(key).get("agreement", [])
+    print(f"its masks agree with torch's: IoU {', '.join(f'{v:.4f}' for v in agreement)}")
+    return 0
+
+
+def build(sam: LoadedSegmenter, precision: str, device: str) -> tuple[EngineKey, Path]:
+    """Build an encoder's engine, and its ONNX file where there is none; return key and file."""
+    import torch
+
+    from segzero_core.checkpoints.sam2_checkpoint import image_side
+    from segzero_core.encoders import tensorrt_engine
+    from segzero_core.encoders.onnx_export import onnx_path
+
+    tensorrt = tensorrt_engine.import_tensorrt()
+    side = image_side(sam.model)
     graph = onnx_path(sam.weights_hash, side, precision)
     if not graph.is_file():
         export.write(sam, precision)
-    import torch
-
     key = tensorrt_engine.engine_key(
         tensorrt, torch.device(device), sam.weights_hash, precision, side
     )
     with ProgressBar() as progress:
-        path = tensorrt_engine.build_engine(tensorrt, graph, key, progress.show)
-    print(f"built {path} for {key.gpu} with TensorRT {key.tensorrt}")
-    on_gpu = export.load(arguments.model, arguments.segmenter, device)
-    tensorrt_encoder(on_gpu, device, precision)
-    agreement = tensorrt_engine.read_notes(key).get("agreement", [])
-    print(f"its masks agree with torch's: IoU {', '.join(f'{v:.4f}' for v in agreement)}")
-    return 0
+        return key, tensorrt_engine.build_engine(tensorrt, graph, key, progress.show)
 
 
 class ProgressBar:

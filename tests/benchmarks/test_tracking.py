@@ -26,7 +26,7 @@ def _figures(**changes: Any) -> dict[str, Any]:
     ("changes", "complaint"),
     [
         pytest.param({"iou": {"tracker": {"mean": 0.749}}}, "mean IoU 0.749 is below", id="iou"),
-        pytest.param({"hz": 4.9}, "4.9 pictures a second are below 5", id="speed"),
+        pytest.param({"hz": 4.9}, "4.9 images a second are below 5", id="speed"),
         pytest.param(
             {"on_end": {"constant": False, "growth_mb": 0.0}}, "is not constant", id="memory"
         ),
@@ -53,7 +53,7 @@ def test_an_empty_mask_is_right_where_the_object_is_hidden_and_wrong_elsewhere()
     }  # fmt: skip
 
 
-def test_eight_pictures_of_a_clip_are_drawn_in_two_rows() -> None:
+def test_eight_images_of_a_clip_are_drawn_in_two_rows() -> None:
     folder = bundled_folder("tabletop") / "segmenter"
     with Camera() as camera:
         first, *_ = watch(camera, 3, 8)
@@ -64,7 +64,7 @@ def test_eight_pictures_of_a_clip_are_drawn_in_two_rows() -> None:
     assert (drawn[:240] != drawn[240:]).any()
 
 
-def test_too_few_pictures_to_fill_a_memory_are_refused(
+def test_too_few_images_to_fill_a_memory_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):

@@ -89,7 +89,7 @@ TAKEN = Found(0.9, (grasp_at(0.1),))
 @pytest.mark.parametrize(
     ("answer", "step"),
     [
-        pytest.param(Answer("error 1: no picture", False, (TAKEN,)), Step.FAILED, id="error"),
+        pytest.param(Answer("error 1: no image", False, (TAKEN,)), Step.FAILED, id="error"),
         pytest.param(Answer("", False, ()), Step.NOTHING, id="nothing matches"),
         pytest.param(Answer("", True, (TAKEN, TAKEN)), Step.ASK, id="ambiguous"),
         pytest.param(Answer("", False, (Found(0.9, ()),)), Step.NO_GRASP, id="too large"),
@@ -104,7 +104,7 @@ def test_what_cannot_be_grasped_or_is_not_certain_moves_nothing(
 
 
 def test_an_error_is_told() -> None:
-    assert decide(Answer("error 1: no picture", False, ())).detail == "error 1: no picture"
+    assert decide(Answer("error 1: no image", False, ())).detail == "error 1: no image"
 
 
 def test_of_several_the_surest_that_can_be_grasped_is_taken() -> None:

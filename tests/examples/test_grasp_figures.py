@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.grasp import cause_of, summary, thing_under
+from benchmarks.grasp import cause_of, object_under, summary
 from examples.grasp_client import Step
 from worlds.tabletop.cell import Lift
 from worlds.tabletop.scene import Query
@@ -17,7 +17,7 @@ UP, FLAT = Lift((1,), ()), Lift((), ())
 
 
 @pytest.mark.parametrize(
-    ("query", "step", "lift", "thing", "overlap", "cause"),
+    ("query", "step", "lift", "object_id", "overlap", "cause"),
     [
         pytest.param(ONE, Step.HELD, UP, 2, 0.9, "", id="lifted"),
         pytest.param(ONE, Step.HELD, UP, 2, 0.3, "", id="lifted by a bad mask"),
@@ -40,19 +40,19 @@ UP, FLAT = Lift((1,), ()), Lift((), ())
     ],
 )
 def test_each_miss_has_one_cause(
-    query: Query, step: Step, lift: Lift, thing: int, overlap: float, cause: str
+    query: Query, step: Step, lift: Lift, object_id: int, overlap: float, cause: str
 ) -> None:
-    assert cause_of(query, step, lift, thing, overlap) == cause
+    assert cause_of(query, step, lift, object_id, overlap) == cause
 
 
-def test_a_mask_is_of_the_thing_that_it_fits_best() -> None:
+def test_a_mask_is_of_the_object_that_it_fits_best() -> None:
     instances = np.zeros((4, 8), np.uint16)
     instances[:, :4], instances[:, 4:] = 1, 2
     mask = np.zeros((4, 8), np.bool_)
     mask[:, 3:8] = True
-    thing, overlap = thing_under(mask, instances)
-    assert (thing, overlap) == (2, 16 / 20)
-    assert thing_under(np.zeros_like(mask), instances) == (0, 0.0)
+    object_id, overlap = object_under(mask, instances)
+    assert (object_id, overlap) == (2, 16 / 20)
+    assert object_under(np.zeros_like(mask), instances) == (0, 0.0)
 
 
 def test_the_share_counts_every_trial() -> None:

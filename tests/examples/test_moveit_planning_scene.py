@@ -66,11 +66,11 @@ def test_without_moveit_the_import_works_and_making_a_message_says_what_is_missi
 
 @pytest.mark.usefixtures("moveit")
 def test_an_object_is_a_box_with_padding_at_its_pose_and_stamp() -> None:
-    made = example.collision_object(mug(), "base", "the picture's")
+    made = example.collision_object(mug(), "base", "the image's")
     assert (made.id, made.header.frame_id, made.header.stamp) == (
         "segzero_1",
         "base",
-        "the picture's",
+        "the image's",
     )
     assert made.primitives[0].dimensions == pytest.approx([0.12, 0.09, 0.10])
     assert made.primitive_poses == [mug().pose]

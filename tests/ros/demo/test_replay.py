@@ -1,4 +1,4 @@
-"""The recorded clip, replayed raw and compressed: the same pictures give the same results."""
+"""The recorded clip, replayed raw and compressed: the same images give the same results."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def compressed(shot: Shot) -> CompressedImage:
 
 
 def replay(node: Any, client: Any, msgs: list[Any]) -> list[Any]:
-    """Ask about each picture and return what was found, and in which picture."""
+    """Ask about each image and return what was found, and in which image."""
     told = []
     for msg in msgs:
         client.send_msg(msg, node)
