@@ -37,6 +37,7 @@ EXTRAS = {
         "pycocotools>=2.0.8,<3",
         "scipy>=1.13,<2",
         "tensorboard>=2.18,<3",
+        "tokenizers>=0.21,<1",
         "trl>=1.10,<2",
     ],
     # `segzero export`, and the image encoder by ONNX Runtime.
@@ -113,7 +114,6 @@ setup(
         "pyyaml>=6,<7",
         "safetensors>=0.5,<1",
         "sam2>=1.1,<2",
-        "tokenizers>=0.21,<1",
         "torch>=2.5,<3",
         "torchvision>=0.20,<1",
         "tqdm>=4.60",

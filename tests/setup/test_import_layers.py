@@ -11,7 +11,6 @@ from tests.setup.scripts import load_script
 layers = load_script("check_layers")
 
 
-@pytest.mark.xfail(reason="the packages are still being taken apart", strict=False)
 @pytest.mark.parametrize("offence", layers.offences() or [None])
 def test_the_structure_is_as_agreed(offence: str | None) -> None:
     assert offence is None
