@@ -1,4 +1,4 @@
-"""From a question about a picture to the masks of the objects that are meant.
+"""Reasoning segmentation: from a query about an image to a mask of each object that is meant.
 
     from segzero_core import SegZero, load_image
 

@@ -1,7 +1,7 @@
-"""Says when an answer leaves open which thing was meant.
+"""Detects answers that leave open which object was meant.
 
 A reasoner gives no second choice and no probability. What can be seen is that somebody asked for
-one thing and got several that are equally good.
+one object and got several that are equally good.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOT_PLURAL: Final = frozenset({"does", "this", "lens"})
 
 
 def asks_for_one(query: str) -> bool:
-    """Whether an English query clearly speaks of a single thing.
+    """Whether an English query clearly asks for a single object.
 
     When in doubt, as with any word that may be a plural, the answer is no.
     """
@@ -39,7 +39,7 @@ def asks_for_one(query: str) -> bool:
 
 
 def is_ambiguous(result: Result, margin: float = NEAR_EQUAL) -> bool:
-    """Whether one thing was asked for and near-equal ones were found.
+    """Whether one object was asked for and near-equal ones were found.
 
     Args:
         result: The answer.

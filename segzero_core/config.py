@@ -183,7 +183,7 @@ class GraspConfig:
     )
     max_grasps: int = setting(
         8,
-        "How many grasps of an object are told at most; 0: none are looked for.",
+        "How many grasps of an object are reported at most; 0: none are looked for.",
         Bounds(minimum=0, maximum=100, read_only=False),
     )
 

@@ -1,7 +1,7 @@
-"""Shares a processor between the reasoner and the image encoder while both of them work.
+"""Divides the CPU threads between the reasoner and the image encoder while both work.
 
-Two halves that each start as many threads as there are cores wait for one another at every small
-operation. Here each has half of them, and the reasoner has all as soon as the picture is encoded.
+If each started as many threads as there are cores, they would wait for one another at every small
+operation. Each gets half of the threads, and the reasoner gets all once the image is encoded.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Cores:
 
     @contextlib.contextmanager
     def encoding(self) -> Iterator[None]:
-        """Let the calling thread encode a picture with the encoder's share."""
+        """Let the calling thread encode an image with the encoder's share."""
         with self._lock:
             self._encoders += 1
         self._set(self.encoder_share)

@@ -1,6 +1,6 @@
-"""Boxes and points between frames: pure functions, no image is touched.
+"""Geometry of boxes, points and masks; pure functions.
 
-A frame is given by its width and height. The picture the model saw is the input image squashed
+A frame is given by its width and height. The image the model sees is the input image resized
 to another size (the aspect ratio is not kept), so the map between them scales x and y apart.
 """
 
@@ -59,7 +59,7 @@ def clip_box(box: Box, size_wh: SizeWH) -> Box:
     x_min, x_max = max(box.x_min, 0.0), min(box.x_max, float(width))
     y_min, y_max = max(box.y_min, 0.0), min(box.y_max, float(height))
     if x_min >= x_max or y_min >= y_max:
-        raise InputError(f"box {list(box.xyxy)} lies outside the {width}x{height} picture")
+        raise InputError(f"box {list(box.xyxy)} lies outside the {width}x{height} image")
     return Box(x_min, y_min, x_max, y_max)
 
 

@@ -1,7 +1,7 @@
 """The prompt templates, and what may stand in a query.
 
 The texts of `single_object` and `multi_object` are those the published models were trained with,
-letter for letter: pieces of the original are joined without spaces ("points.Compare"), and a nicer
+letter for letter: parts of the original are joined without spaces ("points.Compare"), and a nicer
 text answers worse. The others are for studies: `…_direct` asks for the answer without thinking,
 `…_no_example` leaves out the example of an answer.
 
@@ -24,7 +24,7 @@ SINGLE_OBJECT_DIRECT: Final = "single_object_direct"
 SINGLE_OBJECT_NO_EXAMPLE: Final = "single_object_no_example"
 
 MAX_QUERY_CHARS: Final = 2000
-"""Longer texts are no queries, and would push the picture out of a small model's context."""
+"""Longer texts are no queries, and would push the image out of a small model's context."""
 
 _SINGLE_OBJECT_TASK = (
     "Please find '{Question}' with bbox and points."

@@ -1,8 +1,8 @@
-"""The words of the library: small frozen values that check themselves.
+"""The value types of the library: small, frozen, and checked when they are made.
 
 Pixels are continuous coordinates with the origin at the top left corner, y down. A box is half
 open: a mask with the single pixel (3, 5) has the box (3, 5, 4, 6). The frame of a box or point
-(the picture the model saw, or the input image) is said by whoever holds it.
+(the image the model sees, or the input image) is documented where it is held.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _finite(name: str, value: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in a picture, in pixels of the frame in question."""
+    """A place in an image, in pixels of the frame in question."""
 
     x: float
     y: float
@@ -230,12 +230,12 @@ class Timings:
     The encoder works while the reasoner thinks, so the parts do not add up to the total.
 
     Attributes:
-        first_token_ms: From the question to the first piece of text [ms].
+        first_token_ms: From the question to the first chunk of text [ms].
         reasoner_ms: From the question to the end of the reply [ms].
         encoder_ms: The image encoder's own working time [ms].
         decoder_ms: The mask decoder's own working time [ms].
         total_ms: From the question to the result [ms].
-        tokens: Pieces of text the reasoner gave; tokens, for a local model.
+        tokens: Chunks of text that the reasoner gave; for a local model, tokens.
         first_mask_ms: From the question to the first mask [ms]; 0 where there is none.
     """
 

@@ -1,4 +1,4 @@
-"""Where files are kept that can be made again: exported encoders and engines."""
+"""The cache folder, for files that can be made again: exported encoders and engines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What has to be known about a reasoner beside its weights: `segzero.json`.
+"""Describes a reasoner beside its weights: `segzero.json`.
 
-The prompt it was trained with, the size of the picture it sees and the coordinates it speaks in
+The prompt it was trained with, the size of the image it sees and the coordinates it answers in
 belong to the weights. Guessing them costs accuracy silently, so they are written down.
 """
 
@@ -18,7 +18,7 @@ from segzero_core.types import SizeWH
 FILE_NAME: Final = "segzero.json"
 
 ABSOLUTE: Final = "absolute"
-"""Coordinates are pixels of the picture the model saw."""
+"""Coordinates are pixels of the image the model sees."""
 NORMALIZED_1000: Final = "normalized_1000"
 """Coordinates are thousandths of width and height."""
 COORDINATES: Final = (ABSOLUTE, NORMALIZED_1000)
@@ -43,7 +43,7 @@ class ModelDescription:
         name: What results call the model.
         prompt_template: The template asked with unless the caller chooses another.
         templates: The templates the model was trained with.
-        seen_size_wh: The image is squashed to this width and height before the model sees it.
+        seen_size_wh: The image is resized to this width and height before the model sees it.
         coordinates: `absolute` or `normalized_1000`.
         segmenter: The segmenter that goes with it: a Hub id, or a folder relative to the
             reasoner's.

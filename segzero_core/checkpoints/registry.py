@@ -1,4 +1,4 @@
-"""From a model's name to the folder that holds it.
+"""Finds a model's folder by name, path or Hub id.
 
 A name is `tabletop` (comes with the package), a local folder, or a Hub id. Folders hold the
 formats in which the models are published, so a download and a folder go through the same code.

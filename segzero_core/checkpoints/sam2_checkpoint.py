@@ -103,10 +103,10 @@ def load_sam2(files: Sam2Files, device: torch.device) -> nn.Module:
 
 
 def at_side(model: nn.Module, side: int) -> nn.Module:
-    """Return a twin of a SAM2Base that takes pictures of another size; both share all weights.
+    """Return a twin of a SAM2Base that takes images of another size; both share all weights.
 
     Args:
-        model: A `SAM2Base`; no weight of it depends on the size of its pictures.
+        model: A `SAM2Base`; no weight of it depends on the size of its images.
         side: Of the square that the twin takes [px]; a multiple of the features' stride.
 
     Raises:
@@ -131,7 +131,7 @@ class TrackingFacts:
 
     Attributes:
         memory: `trained`, `untrained`, or empty where it says nothing, as published ones do.
-        side: Side of the pictures to follow objects in [px]; 0: the model's own.
+        side: Side of the images to follow objects in [px]; 0: the model's own.
         careful: What memory finds is drawn and checked again; see `ObjectMemory`.
     """
 

@@ -1,4 +1,4 @@
-"""The only reader of a reasoner's replies: node, command line, reward and evaluation use it.
+"""Parses a reasoner's completion; node, command line, rewards and evaluation use this one parser.
 
 A reply is `<think>…</think><answer>…</answer>`; the tags in any case, the thinking optional,
 other text around them ignored. The answer is the last complete one. An answer that stands in a
@@ -39,7 +39,7 @@ class _Tag:
 
 @dataclass(slots=True)
 class _Block:
-    """A piece of thinking: its text is [inner_start, inner_end)."""
+    """A block of thinking: its text is [inner_start, inner_end)."""
 
     start: int
     inner_start: int
@@ -150,18 +150,18 @@ class _State(Enum):
 
 
 class StreamReader:
-    """Reads a reply while it grows, in pieces that may be split anywhere.
+    """Parses a completion while it grows, in chunks that may be split anywhere.
 
     What `feed` returns is the live view: it takes `<answer>` within open thinking for a mention,
-    and stops telling objects when the answer breaks. `finish` has the last word; it equals
+    and yields no more objects when the answer breaks a rule. `finish` has the last word; it equals
     `parse_completion` of the whole text. Not safe for use by two threads at once.
     """
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self._chunks: list[str] = []
         self._held_back = ""
         self._state = _State.OUTSIDE
-        self._answer_pieces: list[str] = []
+        self._answer_chunks: list[str] = []
         self._answer_chars = 0
         self._reader: AnswerReader | None = None
         self._found = 0
@@ -170,7 +170,7 @@ class StreamReader:
     @property
     def text(self) -> str:
         """Everything that was fed."""
-        return "".join(self._pieces)
+        return "".join(self._chunks)
 
     @property
     def answer_closed(self) -> bool:
@@ -178,21 +178,21 @@ class StreamReader:
         return self._answer_closed
 
     def feed(self, piece: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
-        """Take the next piece of the reply and return what it tells."""
-        self._pieces.append(piece)
+        """Take the next chunk and return the events that it completes."""
+        self._chunks.append(piece)
         text = self._held_back + piece
         self._held_back = ""
         events: list[ThinkingDelta | AnswerDelta | PromptFound] = []
         position = 0
         for tag in _TAG.finditer(text):
             if self._is_boundary(tag.group().lower()):
-                events += self._tell(text[position : tag.start()])
+                events += self._events_of(text[position : tag.start()])
                 self._enter(tag.group().lower())
                 position = tag.end()
         rest = text[position:]
         kept = len(rest) - _length_of_tag_beginning(rest)
         self._held_back = rest[kept:]
-        return events + self._tell(rest[:kept])
+        return events + self._events_of(rest[:kept])
 
     def finish(self) -> Reasoning:
         """Read the whole reply, now that it has ended.
@@ -216,18 +216,18 @@ class StreamReader:
             self._state = _State.THINKING
         elif tag == ANSWER_OPEN:
             self._state = _State.ANSWERING
-            self._answer_pieces, self._answer_chars = [], 0
+            self._answer_chunks, self._answer_chars = [], 0
             self._reader, self._found = AnswerReader(), 0
         else:
             self._answer_closed |= self._state is _State.ANSWERING
             self._state = _State.OUTSIDE
 
-    def _tell(self, text: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
+    def _events_of(self, text: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
         if not text or self._state is _State.OUTSIDE:
             return []
         if self._state is _State.THINKING:
             return [ThinkingDelta(text)]
-        self._answer_pieces.append(text)
+        self._answer_chunks.append(text)
         self._answer_chars += len(text)
         return [AnswerDelta(text), *self._new_prompts(text)]
 
@@ -240,9 +240,9 @@ class StreamReader:
         before = len(self._reader.prompts)
         found = self._reader.prompts
         try:
-            self._reader.read("".join(self._answer_pieces))
+            self._reader.read("".join(self._answer_chunks))
         except AnswerRuleError:
-            self._reader = None  # `finish` tells the rule
+            self._reader = None  # `finish` names the rule
         return [PromptFound(index, found[index]) for index in range(before, len(found))]
 
 

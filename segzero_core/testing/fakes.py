@@ -28,7 +28,7 @@ from segzero_core.types import (
 
 
 def fake_description(seen_size_wh: SizeWH = (100, 100), **changes: object) -> ModelDescription:
-    """Describe a model that sees pictures of this size; any field can be changed."""
+    """Describe a model that sees images of this size; any field can be changed."""
     values: dict[str, object] = {
         "name": "scripted",
         "prompt_template": MULTI_OBJECT,
@@ -46,8 +46,8 @@ class ScriptedReasoner:
 
     Args:
         replies: What to answer. An exception is raised in its turn.
-        delay_s: How long each piece takes; a cancellation cuts it short.
-        piece_chars: Length of the pieces.
+        delay_s: How long each chunk takes; a cancellation cuts it short.
+        piece_chars: Length of the chunks.
         description: How it says it is asked.
     """
 
@@ -62,7 +62,7 @@ class ScriptedReasoner:
         self._replies = [replies] if isinstance(replies, str | BaseException) else list(replies)
         if not self._replies or piece_chars < 1:
             raise ConfigError(
-                "a ScriptedReasoner needs a reply, and pieces of 1 character or more"
+                "a ScriptedReasoner needs a reply, and chunks of 1 character or more"
             )
         self._delay_s = delay_s
         self._piece_chars = piece_chars
@@ -79,7 +79,7 @@ class ScriptedReasoner:
     def stream(
         self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
     ) -> Iterator[str]:
-        """Give the next reply in pieces; see `Reasoner`."""
+        """Give the next reply in chunks; see `Reasoner`."""
         check_rgb_image(image)
         query = clean_query(query)
         with self._lock:
@@ -87,9 +87,9 @@ class ScriptedReasoner:
             reply = self._replies[min(len(self.queries), len(self._replies)) - 1]
         if isinstance(reply, BaseException):
             raise reply
-        return self._pieces(reply, cancel)
+        return self._chunks(reply, cancel)
 
-    def _pieces(self, reply: str, cancel: threading.Event | None) -> Iterator[str]:
+    def _chunks(self, reply: str, cancel: threading.Event | None) -> Iterator[str]:
         for start in range(0, len(reply), self._piece_chars):
             if cancel is None:
                 time.sleep(self._delay_s)
