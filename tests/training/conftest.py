@@ -1,4 +1,4 @@
-"""Rendered folders without a renderer: coloured ellipses and boxes, with their true masks."""
+"""Rendered folders without a renderer: colored ellipses and boxes, with their true masks."""
 
 from __future__ import annotations
 

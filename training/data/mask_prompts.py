@@ -1,6 +1,6 @@
 """From a true mask to the prompt that a perfect reasoner would give: its box and points inside it.
 
-The points are the centres of the two largest inscribed circles, as in Seg-Zero's training data:
+The points are the centers of the two largest inscribed circles, as in Seg-Zero's training data:
 far from every edge, and apart from each other, because the second circle is sought outside the
 first.
 """
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segzero_core.geometry import box_from_mask
 from training.data.parallel import map_in_order
 from training.data.sources.rle import Rle
 
@@ -28,11 +29,11 @@ _MASKS_PER_BATCH = 32
 
 
 class MaskPrompt(NamedTuple):
-    """Box and points of one mask, in pixels of the mask's picture; unpacks as `box, points`.
+    """Box and points of one mask, in pixels of the mask's image; unpacks as `box, points`.
 
     Attributes:
         box_xyxy: Half-open corners: x_max and y_max are one past the last pixel [px].
-        points: Pixel centres inside the mask, that of the largest inscribed circle first [px].
+        points: Pixel centers inside the mask, that of the largest inscribed circle first [px].
     """
 
     box_xyxy: tuple[int, int, int, int]
@@ -42,7 +43,7 @@ class MaskPrompt(NamedTuple):
 def mask_to_prompt(
     mask: NDArray[np.bool_], max_points: int = 2, policy: str = CIRCLES
 ) -> MaskPrompt:
-    """Read the tight box and the centres of the largest inscribed circles off a mask.
+    """Read the tight box and the centers of the largest inscribed circles off a mask.
 
     Args:
         mask: bool [H, W], with at least one pixel set.
@@ -56,16 +57,14 @@ def mask_to_prompt(
     Raises:
         ValueError: The mask is not two-dimensional, or empty.
     """
-    if mask.ndim != 2 or not mask.any():
+    box = box_from_mask(mask) if mask.ndim == 2 else None
+    if box is None:
         raise ValueError(f"mask: expected a non-empty [H, W] array, got shape {mask.shape}")
-    columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
-    x_min, x_end = int(columns[0]), int(columns[-1]) + 1
-    y_min, y_end = int(rows[0]), int(rows[-1]) + 1
-    # Everything else happens inside the box. The border of zeros makes the picture's edge an edge
+    x_min, y_min, x_end, y_end = map(int, box.xyxy)
+    # Everything else happens inside the box. The border of zeros makes the image's edge an edge
     # of the object too.
     inside = np.pad(mask[y_min:y_end, x_min:x_end], 1).astype(np.uint8)
-    find = _reference_points if policy == REFERENCE else _circle_centres
+    find = _reference_points if policy == REFERENCE else _circle_centers
     points = tuple((x_min + x - 0.5, y_min + y - 0.5) for x, y in find(inside, max_points))
     return MaskPrompt((x_min, y_min, x_end, y_end), points)
 
@@ -96,8 +95,8 @@ def _prompts_of_batch(work: tuple[list[Rle], str]) -> list[MaskPrompt]:
     return [mask_to_prompt(mask.decode(), policy=policy) for mask in masks]
 
 
-def _circle_centres(rest: NDArray[np.uint8], count: int) -> Iterator[tuple[int, int]]:
-    """Give pixels x, y: each the centre of the largest circle outside the ones before."""
+def _circle_centers(rest: NDArray[np.uint8], count: int) -> Iterator[tuple[int, int]]:
+    """Give pixels x, y: each the center of the largest circle outside the ones before."""
     for _ in range(count):
         if not rest.any():
             return
@@ -111,7 +110,7 @@ def _circle_centres(rest: NDArray[np.uint8], count: int) -> Iterator[tuple[int, 
 def _reference_points(inside: NDArray[np.uint8], count: int) -> Iterator[tuple[int, int]]:
     """Give pixels x, y: the largest circle, then the best pixel of the farther half of the mask.
 
-    Source: the data notebook of Seg-Zero's public code; differs: the picture's edge counts as an
+    Source: the data notebook of Seg-Zero's public code; differs: the image's edge counts as an
     edge.
     """
     if count < 1:

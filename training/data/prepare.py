@@ -27,7 +27,7 @@ from segzero_core.errors import InputError, SegZeroError
 from segzero_core.types import SizeWH
 from training.arguments import positive
 from training.data.mask_prompts import POINT_POLICIES
-from training.data.rows import PICTURES, Row, RowOptions, make_rows
+from training.data.rows import IMAGE_ENCODINGS, Row, RowOptions, make_rows
 from training.data.shards import (
     RECORDS_PER_SHARD,
     REJECTS,
@@ -67,7 +67,7 @@ class SourceOptions:
         limit: Only the first so many samples; None is all.
         allow_partial: Accept a copy that is not whole.
         labels: The instances file of `coco`, and of no other source.
-        absent_share: Of `coco`: share of the pictures that are asked for what they lack; None is
+        absent_share: Of `coco`: share of the images that are asked for what they lack; None is
             the usual one.
     """
 
@@ -84,7 +84,7 @@ class SourceOptions:
 
 
 def open_source(options: SourceOptions) -> Source:
-    """Open a data set, for training or evaluation; its pictures are read one by one later.
+    """Open a data set, for training or evaluation; its images are read one by one later.
 
     Raises:
         InputError: It is missing, damaged, half downloaded or of another version, or a choice
@@ -203,8 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", choices=SOURCES, required=True, help="the data set")
     add("--root", type=Path, required=True, help="the folder it lies in")
     add("--out", type=Path, required=True, help="the folder to write, or to go on with")
-    add("--labels", type=Path, help="COCO instances file over the pictures, for the source coco")
-    add("--absent", type=float, help="of coco: share of the pictures asked for what they lack")
+    add("--labels", type=Path, help="COCO instances file over the images, for the source coco")
+    add("--absent", type=float, help="of coco: share of the images asked for what they lack")
     add("--split", default="train", help="the data set's split")
     add("--split-by", help="unc, umd or google; the usual one of the data set by default")
     add("--sentences", choices=SENTENCE_POLICIES, default=FIRST, help="of an annotation")
@@ -217,7 +217,12 @@ def _parser() -> argparse.ArgumentParser:
         default=(840, 840),
         help="the frame of boxes and points: a side, WxH, or original (default 840)",
     )
-    add("--picture", choices=PICTURES, default=PICTURES[0], help="as it is, or squashed to it")
+    add(
+        "--picture",
+        choices=IMAGE_ENCODINGS,
+        default=IMAGE_ENCODINGS[0],
+        help="as it is, or squashed to it",
+    )
     add("--points", choices=POINT_POLICIES, default=POINT_POLICIES[0], help="the second point")
     add("--sam", help="keep only what this SAM 2 (Hub id or folder) agrees with")
     add("--device", default="cpu", help="where that SAM 2 runs")

@@ -19,7 +19,7 @@ QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
 
 @dataclass(frozen=True, eq=False)
 class EvaluationScene:
-    """One picture with its questions and true masks.
+    """One image with its questions and true masks.
 
     Attributes:
         folder: Where it was read from.
@@ -52,9 +52,7 @@ class EvaluationScene:
         visible = set(np.unique(instances).tolist())
         for question in scene.queries:
             if missing := [index for index in question.ids if index not in visible]:
-                raise InputError(
-                    f"{folder}: {question.text!r} means {missing}, not in the picture"
-                )
+                raise InputError(f"{folder}: {question.text!r} means {missing}, not in the image")
         return cls(folder, np.ascontiguousarray(image), instances, kinds, scene.queries)
 
     @property
@@ -90,7 +88,7 @@ def open_scenes(data: Path) -> list[Path]:
 
 
 def read_record(folder: Path) -> Scene:
-    """Read what is known about a scene, without its pictures.
+    """Read what is known about a scene, without its images.
 
     Raises:
         InputError: Its scene.json is missing or damaged, or has a query of an unknown kind.

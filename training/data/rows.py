@@ -3,7 +3,7 @@
 Boxes and points are found in the original mask, moved to the seen frame and rounded to whole
 pixels, halves up, because a model writes whole numbers. A box that would lose its area is rounded
 outwards. A point takes the nearest whole pixel that still lies on the mask, and stays unrounded
-where none does (objects thinner than a pixel of the seen picture).
+where none does (objects thinner than a pixel of the seen image).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from segzero_core.types import RgbImage, SizeWH
 from training.data.errors import IMAGE_DAMAGED, IMAGE_MISSING, IMAGE_SIZE, SampleError
 from training.data.mask_prompts import CIRCLES, MaskPrompt, mask_to_prompt
 from training.data.parallel import map_in_order
-from training.data.sources.base import UNREADABLE_PICTURE, BadSample, Sample
+from training.data.sources.base import UNREADABLE_IMAGE, BadSample, Sample
 
 if TYPE_CHECKING:
     from training.data.sam_filter import SamAgreement
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 """One row by the columns of `training.data.shards.FEATURES`."""
 
 KEEP: Final = "keep"
-PICTURES: Final = (KEEP, "jpeg", "png")
+IMAGE_ENCODINGS: Final = (KEEP, "jpeg", "png")
 """The file's bytes as they are | squashed to the seen size, in this format."""
 
 POINTS_PER_OBJECT = 2
@@ -45,8 +45,8 @@ class RowOptions:
     """How rows are made.
 
     Attributes:
-        seen_size_wh: The frame of boxes and points [px]; None is the picture's own size.
-        picture: One of `PICTURES`.
+        seen_size_wh: The frame of boxes and points [px]; None is the image's own size.
+        picture: One of `IMAGE_ENCODINGS`.
         points: How the second point is found, one of `POINT_POLICIES`.
         sam: Hub id or folder of a SAM 2 that must agree with the masks; None asks none.
         device: Where that SAM 2 runs.
@@ -92,7 +92,7 @@ class RowMaker:
             return BadSample(sample.source_id, error.reason, str(error))
 
     def _row(self, sample: Sample) -> Row:
-        content, pixels = read_picture(sample)
+        content, pixels = read_image(sample)
         masks = [rle.decode() for rle in sample.masks]
         prompts = [mask_to_prompt(mask, POINTS_PER_OBJECT, self._options.points) for mask in masks]
         if self._sam is not None:
@@ -117,36 +117,36 @@ class RowMaker:
         }
 
 
-def read_picture(sample: Sample) -> tuple[bytes, RgbImage]:
-    """Read a sample's picture whole, so that a damaged one is noticed.
+def read_image(sample: Sample) -> tuple[bytes, RgbImage]:
+    """Read a sample's image whole, so that a damaged one is noticed.
 
     Returns:
         The encoded bytes, and the upright pixels uint8 [H, W, 3].
 
     Raises:
-        SampleError: The picture is missing, damaged, or not of the size that it should have.
+        SampleError: The image is missing, damaged, or not of the size that it should have.
     """
     try:
         content = sample.image if isinstance(sample.image, bytes) else sample.image.read_bytes()
-        with Image.open(BytesIO(content)) as picture:
-            pixels = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+        with Image.open(BytesIO(content)) as image:
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
-        raise SampleError(IMAGE_MISSING, f"{sample.image!s}: there is no such picture") from None
-    except UNREADABLE_PICTURE as error:
+        raise SampleError(IMAGE_MISSING, f"{sample.image!s}: there is no such image") from None
+    except UNREADABLE_IMAGE as error:
         where = sample.image if isinstance(sample.image, Path) else sample.source_id
         raise SampleError(IMAGE_DAMAGED, f"{where}: {error}") from error
     if pixels.shape[1::-1] != sample.size_wh:
         raise SampleError(
-            IMAGE_SIZE, f"the picture is {pixels.shape[1::-1]}, its masks are {sample.size_wh}"
+            IMAGE_SIZE, f"the image is {pixels.shape[1::-1]}, its masks are {sample.size_wh}"
         )
     return content, pixels
 
 
-def squash(pixels: RgbImage, size_wh: SizeWH, picture: str) -> bytes:
-    """Squash a picture as the reasoner does before it looks, and encode it as JPEG or PNG."""
+def squash(pixels: RgbImage, size_wh: SizeWH, image: str) -> bytes:
+    """Squash an image as the reasoner does before it looks, and encode it as JPEG or PNG."""
     small = Image.fromarray(pixels).resize(size_wh, Image.Resampling.BILINEAR)
     encoded = BytesIO()
-    if picture == "png":
+    if image == "png":
         small.save(encoded, "PNG")
     else:
         small.save(encoded, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
@@ -155,7 +155,7 @@ def squash(pixels: RgbImage, size_wh: SizeWH, picture: str) -> bytes:
 
 @dataclass(frozen=True)
 class SeenPrompt:
-    """Box and two points of an object, in pixels of the seen picture.
+    """Box and two points of an object, in pixels of the seen image.
 
     Attributes:
         box_xyxy: Half-open, whole pixels.
@@ -170,9 +170,9 @@ def seen_prompt(mask: NDArray[np.bool_], prompt: MaskPrompt, seen_wh: SizeWH) ->
     """Move a prompt into the seen frame and round it; the policy stands above.
 
     Args:
-        mask: bool [H, W] of the original picture.
+        mask: bool [H, W] of the original image.
         prompt: Box and points in pixels of the mask.
-        seen_wh: Width and height of the seen picture [px].
+        seen_wh: Width and height of the seen image [px].
     """
     height, width = mask.shape
     scale = (seen_wh[0] / width, seen_wh[1] / height)
@@ -210,8 +210,8 @@ def covers(
     """Say whether a point of the seen frame lies on a mask.
 
     Args:
-        mask: bool [H, W] of the original picture.
-        point: x and y in the seen picture [px].
+        mask: bool [H, W] of the original image.
+        point: x and y in the seen image [px].
         scale: Seen pixels per original pixel, along x and y.
     """
     column, row = int(point[0] / scale[0]), int(point[1] / scale[1])

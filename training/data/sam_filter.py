@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.encoders.base import ImageEncoder
+from segzero_core.geometry import mask_iou
 from segzero_core.segmenter.sam2 import Segmenter, load_segmenter
 from segzero_core.types import Box, ObjectPrompt, Point, RgbImage
 from training.data.errors import SAM_DISAGREES, SampleError
@@ -69,7 +70,7 @@ class SamAgreement:
         ]
         found = self.segmenter.segment(self.encoder.encode(image), asked).masks
         for number, (mask, guess) in enumerate(zip(masks, found, strict=True)):
-            iou = np.count_nonzero(mask & guess) / np.count_nonzero(mask | guess)
+            iou = mask_iou(mask, guess)
             if iou < MIN_IOU:
                 raise SampleError(
                     SAM_DISAGREES, f"SAM finds object {number} with IoU {iou:.2f} only"

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, IterableDataset, List, Value, load_dataset
 
 from segzero_core.errors import InputError
+from segzero_core.files import write_atomically
 from training.data.rows import Row
 from training.data.sources.base import BadSample
 
@@ -54,7 +55,7 @@ FEATURES: Final = Features(
         "points": List(List(List(Value("float32"), length=2), length=2)),
     }
 )
-"""The columns: masks in pixels of the original picture, boxes and points in those of the seen one.
+"""The columns: masks in pixels of the original image, boxes and points in those of the seen one.
 
 No object means that nothing fits. `ignore` is null where every pixel counts.
 """
@@ -135,7 +136,9 @@ class PreparedFolder:
             self._folder.mkdir(parents=True, exist_ok=True)
             if any(path.suffix != ".tmp" for path in self._folder.iterdir()):
                 raise InputError(f"{self._folder} is not empty and holds no prepared data")
-        _write_object(self._folder / UNFINISHED, {"arguments": self._arguments})
+        _write(
+            self._folder / UNFINISHED, json.dumps({"arguments": self._arguments}, indent=1) + "\n"
+        )
 
     def _compare(self, made_with: object) -> None:
         before = made_with if isinstance(made_with, dict) else {}
@@ -163,16 +166,17 @@ class PreparedFolder:
         """
         path = self._folder / _shard_name(self.shards_done)
         rejects: list[dict[str, str]] = []
-        with _replacing(path) as temporary, _writing(path):
-            writer = pq.ParquetWriter(temporary, FEATURES.arrow_schema)
-            try:
-                for group in _groups(outcomes):
-                    rejects += [asdict(bad) for bad in group if isinstance(bad, BadSample)]
+
+        def write(temporary: Path) -> None:
+            rest = iter(outcomes)
+            with pq.ParquetWriter(temporary, FEATURES.arrow_schema) as writer:
+                while group := list(islice(rest, _ROWS_PER_GROUP)):
+                    rejects.extend(asdict(bad) for bad in group if isinstance(bad, BadSample))
                     rows = [row for row in group if not isinstance(row, BadSample)]
                     writer.write_table(pa.Table.from_pylist(rows, FEATURES.arrow_schema))
                 writer.add_key_value_metadata({_REJECTS_KEY: json.dumps(rejects)})
-            finally:
-                writer.close()
+
+        _write(path, write)
 
     def finish(self) -> Manifest:
         """Write the list of bad samples and the manifest.
@@ -183,14 +187,14 @@ class PreparedFolder:
         paths = _whole_shards(self._folder)
         rejects = [bad for path in paths for bad in _rejects_of(path)]
         lines = "".join(f"{json.dumps(bad)}\n" for bad in rejects)
-        _write_text(self._folder / REJECTS, lines)
+        _write(self._folder / REJECTS, lines)
         manifest = _describe(paths, self._arguments, rejects)
         if not manifest.samples:
             raise InputError(
                 f"{self._folder}: none of {manifest.records} samples can be used:"
                 f" {in_words(manifest.rejects)}; see {REJECTS}"
             )
-        _write_object(self._folder / MANIFEST, asdict(manifest))
+        _write(self._folder / MANIFEST, json.dumps(asdict(manifest), indent=1) + "\n")
         (self._folder / UNFINISHED).unlink()
         return manifest
 
@@ -250,7 +254,7 @@ def load_prepared(
         cache_dir: Where the copy goes; the cache of `datasets` by default.
 
     Returns:
-        Rows with the columns of `FEATURES`; the picture comes decoded, unless the column is cast.
+        Rows with the columns of `FEATURES`; the image comes decoded, unless the column is cast.
 
     Raises:
         InputError: The folder is unfinished or damaged.
@@ -312,12 +316,6 @@ def _rejects_of(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: damaged: {error}; remove it and all later ones") from error
 
 
-def _groups(outcomes: Iterable[Row | BadSample]) -> Iterator[list[Row | BadSample]]:
-    rest = iter(outcomes)
-    while group := list(islice(rest, _ROWS_PER_GROUP)):
-        yield group
-
-
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Turn what the disk says into one clear error."""
@@ -330,27 +328,9 @@ def _writing(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written: {reason}{advice if full else ''}") from error
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name; the file gets its own when everything went well."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        yield temporary
-        with _writing(path):
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with _replacing(path) as temporary, _writing(path):
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _write_object(path: Path, values: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(values, indent=1) + "\n")
+def _write(path: Path, data: str | Callable[[Path], object]) -> None:
+    with _writing(path):
+        write_atomically(path, data, fsync=True)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

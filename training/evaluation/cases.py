@@ -332,10 +332,10 @@ def _by_image(asked: Iterable[tuple[Case, Callable[[], Sample]]]) -> list[ImageC
 
 
 def _read_samples(open_samples: Sequence[Callable[[], Sample]]) -> View:
-    from training.data.rows import read_picture
+    from training.data.rows import read_image
 
     samples = [open_sample() for open_sample in open_samples]
-    _, image = read_picture(samples[0])
+    _, image = read_image(samples[0])
     return View(image, tuple(_true_answer(sample) for sample in samples))
 
 

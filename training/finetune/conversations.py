@@ -1,4 +1,4 @@
-"""Prepared data as the trainers of TRL want it: a conversation, a picture, and what is right."""
+"""Prepared data as the trainers of TRL want it: a conversation, an image, and what is right."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def load_conversations(
 def grpo_columns(
     config: TrainConfig, description: ModelDescription, batch: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """Prompt, picture and truth: the columns that GRPO reads, and those its rewards read."""
+    """Prompt, image and truth: the columns that GRPO reads, and those its rewards read."""
     images = batch["image"]
     return {
         "prompt": [_asked(config, description, query) for query in batch["query"]],
         "image": [_seen(description, image) for image in images],
-        # Only the mask reward looks at the picture itself.
+        # Only the mask reward looks at the image itself.
         "original": list(images) if config.grpo.mask_weight else [None] * len(images),
         **{name: list(batch[name]) for name in TRUTH_COLUMNS},
     }
@@ -79,14 +79,14 @@ def grpo_columns(
 def conversation(row: Row) -> list[dict[str, Any]]:
     """A row of `grpo_columns` as a conversation for the processor's chat template."""
     (message,) = row["prompt"]
-    picture = {"type": "image", "image": row["image"]}
-    return [{"role": "user", "content": [picture, {"type": "text", "text": message["content"]}]}]
+    image = {"type": "image", "image": row["image"]}
+    return [{"role": "user", "content": [image, {"type": "text", "text": message["content"]}]}]
 
 
 def sft_columns(
     config: TrainConfig, description: ModelDescription, batch: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """Prompt, picture and the answer to imitate: the true boxes and points, no thinking."""
+    """Prompt, image and the answer to imitate: the true boxes and points, no thinking."""
     answers = [
         write_answer(config.template, boxes, points)
         for boxes, points in zip(batch["boxes_xyxy"], batch["points"], strict=True)
@@ -107,8 +107,8 @@ def write_answer(
 
     Args:
         template: Prompt template; decides the form.
-        boxes_xyxy: One box an object [px of the seen picture]; none: nothing fits.
-        points: Two points an object [px of the seen picture].
+        boxes_xyxy: One box an object [px of the seen image]; none: nothing fits.
+        points: Two points an object [px of the seen image].
 
     Raises:
         ConfigError: Several objects in the single-object form.
@@ -180,7 +180,7 @@ def _asked(config: TrainConfig, description: ModelDescription, query: str) -> li
 
 
 def _seen(description: ModelDescription, image: Image.Image) -> Image.Image:
-    """The very picture that the model sees when it is used."""
+    """The very image that the model sees when it is used."""
     return squash(np.asarray(image.convert("RGB")), description.seen_size_wh)
 
 

@@ -34,7 +34,7 @@ from training.finetune.conversations import (
     load_conversations,
 )
 from training.finetune.grpo import BatchScorer
-from training.finetune.shared_image_sampling import PICTURE_END, sample, unique_pictures
+from training.finetune.shared_image_sampling import IMAGE_END, sample, unique_images
 
 QUESTIONS_AT_ONCE = 8
 
@@ -100,13 +100,13 @@ def _replies(
     )
     ids = [each for each in inputs["input_ids"] for _ in range(replies)]
     with torch.inference_mode():
-        pixels, picture = unique_pictures(torch.as_tensor(inputs["pixel_values"]))
-        memory = image_cache(model, pixels, torch.tensor(ids[0][:PICTURE_END]))
-        of_row: Tensor = picture.repeat_interleave(replies)
+        pixels, image = unique_images(torch.as_tensor(inputs["pixel_values"]))
+        memory = image_cache(model, pixels, torch.tensor(ids[0][:IMAGE_END]))
+        of_row: Tensor = image.repeat_interleave(replies)
         tokens = sample(
             model,
             [pair.of_rows(of_row) for pair in memory],
-            [row[PICTURE_END:] for row in ids],
+            [row[IMAGE_END:] for row in ids],
             limit=config.grpo.max_completion_tokens,
             temperature=config.grpo.temperature,
             end_ids=[model.generation_config.eos_token_id, processor.tokenizer.eos_token_id],

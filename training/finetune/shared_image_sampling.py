@@ -1,6 +1,6 @@
-"""TRL's GRPO trainer for the small reasoner, where a picture is computed once for its whole group.
+"""TRL's GRPO trainer for the small reasoner, where an image is computed once for its whole group.
 
-The completions of a group share their picture, and for a small model the picture is most of the
+The completions of a group share their image, and for a small model the image is most of the
 work. Two methods of TRL are replaced by ones that give the same numbers, a test holds them equal;
 all the rest is TRL's.
 """
@@ -27,11 +27,11 @@ from training.bundle.reasoner.forward import (
 from training.bundle.reasoner.model import CELLS, PREFIX
 from training.bundle.reasoner.tokenizer import MERGE, PATCH
 
-PICTURE_END = len(PREFIX) + CELLS**2
+IMAGE_END = len(PREFIX) + CELLS**2
 _PATCHES = (CELLS * MERGE) ** 2
 
 
-class SharedPictureTrainer(GRPOTrainer):
+class SharedImageTrainer(GRPOTrainer):
     """See the module. For one process, and the prompts of `training.bundle.reasoner.forward`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -51,13 +51,13 @@ class SharedPictureTrainer(GRPOTrainer):
     ) -> tuple[list[list[int]], None]:
         with torch.no_grad():
             seen = multimodal_fields["pixel_values"].to(self.accelerator.device)
-            pixels, picture = unique_pictures(seen)
-            prefix = torch.tensor(prompt_ids[0][:PICTURE_END], device=pixels.device)
+            pixels, image_index = unique_images(seen)
+            prefix = torch.tensor(prompt_ids[0][:IMAGE_END], device=pixels.device)
             memory = image_cache(self.model, pixels, prefix)
-            texts = [ids[PICTURE_END:] for ids in prompt_ids]
+            texts = [ids[IMAGE_END:] for ids in prompt_ids]
             completions = sample(
                 self.model,
-                [pair.of_rows(picture) for pair in memory],
+                [pair.of_rows(image_index) for pair in memory],
                 texts,
                 limit=self.max_completion_length,
                 temperature=self.temperature,
@@ -77,18 +77,18 @@ class SharedPictureTrainer(GRPOTrainer):
         pixel_values: Tensor | None = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        pixels, picture = unique_pictures(pixel_values)
+        pixels, image_index = unique_images(pixel_values)
         logps, entropies = score_completions(
-            model, pixels, picture, input_ids, attention_mask, logits_to_keep, self.temperature
+            model, pixels, image_index, input_ids, attention_mask, logits_to_keep, self.temperature
         )
         return logps, (entropies if compute_entropy else None), None
 
 
-def unique_pictures(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the different pictures of a batch.
+def unique_images(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the different images of a batch.
 
     Args:
-        pixel_values: float32 [N * patches, 1176], as the processor makes them of N pictures.
+        pixel_values: float32 [N * patches, 1176], as the processor makes them of N images.
 
     Returns:
         float32 [U, patches, 588], the different ones without the doubled frame, and int64 [N],
@@ -96,15 +96,15 @@ def unique_pictures(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """
     each = pixel_values.view(-1, _PATCHES, 3, 2, PATCH * PATCH)[:, :, :, 0].flatten(2)
     found: dict[bytes, int] = {}
-    picture = [found.setdefault(one.numpy().tobytes(), len(found)) for one in each.cpu()]
-    firsts = [picture.index(number) for number in range(len(found))]
-    return each[firsts], torch.tensor(picture, device=each.device)
+    image_index = [found.setdefault(one.numpy().tobytes(), len(found)) for one in each.cpu()]
+    firsts = [image_index.index(number) for number in range(len(found))]
+    return each[firsts], torch.tensor(image_index, device=each.device)
 
 
 def score_completions(
     model: nn.Module,
     pixels: Tensor,
-    picture: Tensor,
+    image_index: Tensor,
     input_ids: Tensor,
     attention_mask: Tensor,
     logits_to_keep: int,
@@ -114,21 +114,21 @@ def score_completions(
 
     Args:
         model: The small reasoner.
-        pixels: The different pictures; see `unique_pictures`.
-        picture: Which one each row is about.
+        pixels: The different images; see `unique_images`.
+        image_index: Which of them each row is about.
         input_ids: int64 [N, L], prompts padded at the left, completions at the right.
         attention_mask: int64 [N, L], 0 for padding.
         logits_to_keep: Length of the completions' part.
         temperature: Divides the logits.
     """
     (count, length), device = input_ids.shape, input_ids.device
-    start = attention_mask.argmax(1) + PICTURE_END  # of the text behind the picture
+    start = attention_mask.argmax(1) + IMAGE_END  # of the text behind the image
     longest = int((length - start).max())
     columns = (start[:, None] + torch.arange(longest, device=device)).clamp(max=length - 1)
     nothing = torch.zeros((count, 0), dtype=torch.long, device=device)
     no_cells = torch.zeros((count, 0, CELLS**2), dtype=torch.bool, device=device)
-    asked = QuestionGroup(input_ids.gather(1, columns), picture, nothing, no_cells)
-    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:PICTURE_END]
+    asked = QuestionGroup(input_ids.gather(1, columns), image_index, nothing, no_cells)
+    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:IMAGE_END]
     (last,) = forward(model, Packed(pixels, first_row, [asked])).last
     # The state before a token tells it.
     kept = torch.arange(logits_to_keep, device=device)
@@ -153,8 +153,8 @@ def sample(
 
     Args:
         model: The small reasoner.
-        memory: Keys and values of every row's picture, by layer.
-        texts: The prompt behind the picture, by row.
+        memory: Keys and values of every row's image, by layer.
+        texts: The prompt behind the image, by row.
         limit: Longest completion.
         temperature: 0 takes the likeliest token.
         end_ids: Tokens that end a completion; they belong to it.

@@ -60,7 +60,7 @@ from training.finetune.conversations import (
 )
 from training.finetune.grpo import BatchScorer, reward_functions
 from training.finetune.time_budget import PROCESSOR, WALL, TimeBudget
-from training.finetune.vllm_check import PROBES, TrainerSide, VllmSide, check_rollouts
+from training.finetune.vllm_check import PROBES, check_rollouts
 
 FINAL = "model"
 
@@ -147,7 +147,7 @@ def _grpo_trainer(
     )
     if arguments.use_vllm:
         rows = [row for row, _ in zip(dataset, range(PROBES), strict=False)]
-        check_rollouts(TrainerSide(trainer), VllmSide(trainer), [conversation(r) for r in rows])
+        check_rollouts(trainer, [conversation(row) for row in rows])
     return trainer
 
 
@@ -193,10 +193,10 @@ def until_the_end(labels: torch.Tensor, end_id: int) -> torch.Tensor:
 def _trainer_class(config: TrainConfig) -> type[GRPOTrainer]:
     if not config.grpo.shared_pictures:
         return _Grpo
-    from training.finetune.shared_image_sampling import SharedPictureTrainer
+    from training.finetune.shared_image_sampling import SharedImageTrainer
 
-    class _SharedGrpo(ResumesByHubNames, SharedPictureTrainer):
-        """The same with pictures computed once."""
+    class _SharedGrpo(ResumesByHubNames, SharedImageTrainer):
+        """The same with images computed once."""
 
     return _SharedGrpo
 
@@ -209,7 +209,7 @@ def _sft_trainer(
         learning_rate=config.sft.learning_rate,
         lr_scheduler_type="constant_with_warmup" if config.sft.warmup_steps else "constant",
         warmup_steps=config.sft.warmup_steps,
-        max_length=None,  # a cut prompt would lose tokens of the picture
+        max_length=None,  # a cut prompt would lose tokens of the image
         completion_only_loss=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )

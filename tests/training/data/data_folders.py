@@ -18,7 +18,7 @@ SQUARE = [20.0, 30.0, 60.0, 30.0, 60.0, 70.0, 20.0, 70.0]
 OVERLAPPING = [40.0, 30.0, 90.0, 30.0, 90.0, 70.0, 40.0, 70.0]
 
 
-def write_picture(path: Path, size_wh: tuple[int, int] = SIZE_WH, seed: int = 0, **save: Any):
+def write_image(path: Path, size_wh: tuple[int, int] = SIZE_WH, seed: int = 0, **save: Any):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 255, (*size_wh[::-1], 3), np.uint8)
     Image.fromarray(noise).save(path, **save)
@@ -87,7 +87,7 @@ def write_refcoco(
     images: list[dict[str, Any]] | None = None,
     form: str = "p",
 ) -> Path:
-    """Write references, instances and two pictures; `form` is `p` or `json`."""
+    """Write references, instances and two images; `form` is `p` or `json`."""
     folder = root / dataset
     folder.mkdir(parents=True, exist_ok=True)
     refs = references() if refs is None else refs
@@ -107,7 +107,7 @@ def write_refcoco(
     }
     (folder / "instances.json").write_text(json.dumps(instances))
     for number, name in names.items():
-        write_picture(root / IMAGES / name, seed=number)
+        write_image(root / IMAGES / name, seed=number)
     return root
 
 
@@ -134,8 +134,8 @@ def write_reasonseg(
     is_sentence: bool = True,
     encoding: str = "utf-8",
 ) -> Path:
-    """Write one picture with its JSON into the folder of a split."""
-    write_picture(folder / f"{stem}.jpg")
+    """Write one image with its JSON into the folder of a split."""
+    write_image(folder / f"{stem}.jpg")
     values = {
         "text": list(text) if isinstance(text, tuple) else text,
         "is_sentence": is_sentence,

@@ -16,7 +16,7 @@ from tests.training.data.data_folders import (
     SQUARE,
     annotation,
     crowd,
-    write_picture,
+    write_image,
 )
 from training.data.prepare import SourceOptions, open_source, prepare
 from training.data.rows import RowOptions
@@ -26,13 +26,13 @@ from training.data.sources.coco import PHRASES
 FAR = [900.0, 900.0, 950.0, 900.0, 950.0, 950.0]
 
 
-def labels(anns: list[dict[str, Any]], pictures: int = 3) -> dict[str, Any]:
-    """Labels over pictures 1.png, 2.png, …; category 3 is never used."""
+def labels(anns: list[dict[str, Any]], images: int = 3) -> dict[str, Any]:
+    """Labels over images 1.png, 2.png, …; category 3 is never used."""
     width, height = SIZE_WH
     return {
         "images": [
             {"id": n, "file_name": f"{n}.png", "width": width, "height": height}
-            for n in range(1, pictures + 1)
+            for n in range(1, images + 1)
         ],
         "annotations": anns,
         "categories": [
@@ -58,10 +58,10 @@ def usual() -> list[dict[str, Any]]:
 
 def write(root: Path, content: Any) -> SourceOptions:
     for number in (1, 2, 3):
-        write_picture(root / "pictures" / f"{number}.png", seed=number)
+        write_image(root / "images" / f"{number}.png", seed=number)
     file = root / "labels.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
-    return SourceOptions("coco", root / "pictures", "all", labels=file)
+    return SourceOptions("coco", root / "images", "all", labels=file)
 
 
 def asked(options: SourceOptions) -> dict[tuple[str, str], Sample]:
@@ -74,7 +74,7 @@ def rejects(options: SourceOptions) -> list[BadSample]:
     return [o for o in open_source(options).read() if isinstance(o, BadSample)]
 
 
-def test_each_category_on_a_picture_is_asked_for_with_all_its_things(tmp_path: Path) -> None:
+def test_each_category_on_an_image_is_asked_for_with_all_its_things(tmp_path: Path) -> None:
     samples = asked(write(tmp_path, labels(usual())))
     kinds = {key: (sample.kind, len(sample.masks)) for key, sample in samples.items()}
     assert kinds[("1.png", "the rubber duck")] == ("many", 2)
@@ -82,7 +82,7 @@ def test_each_category_on_a_picture_is_asked_for_with_all_its_things(tmp_path: P
     assert kinds[("2.png", "the mug")] == ("single", 1)
 
 
-def test_a_picture_is_asked_for_one_thing_that_it_lacks_and_another_has(tmp_path: Path) -> None:
+def test_an_image_is_asked_for_one_thing_that_it_lacks_and_another_has(tmp_path: Path) -> None:
     samples = asked(write(tmp_path, labels(usual())))
     absent = {key for key, sample in samples.items() if sample.kind == "none"}
     assert ("1.png", "the mug") in absent
@@ -105,23 +105,23 @@ def test_all_sentences_are_the_plain_phrases(tmp_path: Path) -> None:
     assert len(samples) == len(PHRASES) * len(asked(options))
 
 
-def test_a_fifth_of_the_pictures_is_held_out_whatever_their_order(tmp_path: Path) -> None:
-    content = labels([duck(n, n, [SQUARE]) for n in range(1, 11)], pictures=10)
+def test_a_fifth_of_the_images_is_held_out_whatever_their_order(tmp_path: Path) -> None:
+    content = labels([duck(n, n, [SQUARE]) for n in range(1, 11)], images=10)
     options = write(tmp_path, content)
 
-    def pictures(split: str) -> list[str]:
+    def images(split: str) -> list[str]:
         chosen = SourceOptions(
             "coco", options.root, split, labels=options.labels, allow_partial=True
         )
         records = open_source(chosen).records
         return sorted(record.source_id.split("/")[1] for record in records)
 
-    held_out = pictures("val")
+    held_out = images("val")
     assert len(held_out) == 2
-    assert sorted(held_out + pictures("train")) == pictures("all")
+    assert sorted(held_out + images("train")) == images("all")
     content["images"].reverse()
     write(tmp_path, content)
-    assert pictures("val") == held_out
+    assert images("val") == held_out
 
 
 def test_a_crowd_is_refused_and_counted_and_is_not_taken_for_absent(tmp_path: Path) -> None:
@@ -167,24 +167,24 @@ def test_a_bad_annotation_is_rejected_by_name_and_the_others_stay(
     assert any(sample.kind == "single" for sample in good)
 
 
-def test_a_picture_of_another_size_is_rejected(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_rejected(tmp_path: Path) -> None:
     options = write(tmp_path, labels(usual()))
-    write_picture(options.root / "1.png", (10, 10))
+    write_image(options.root / "1.png", (10, 10))
     assert {bad.reason for bad in rejects(options)} == {"image_size"}
 
 
-def test_labels_over_the_upright_picture_or_the_stored_pixels_are_both_read(
+def test_labels_over_the_upright_image_or_the_stored_pixels_are_both_read(
     tmp_path: Path,
 ) -> None:
     width, height = SIZE_WH
-    options = write(tmp_path, labels([duck(1, 1, [SQUARE])], pictures=1))
+    options = write(tmp_path, labels([duck(1, 1, [SQUARE])], images=1))
     turned = {0x0112: 6}
-    write_picture(tmp_path / "new" / "1.jpg", (height, width), exif=_exif(turned))
+    write_image(tmp_path / "new" / "1.jpg", (height, width), exif=_exif(turned))
     (options.root / "1.png").write_bytes((tmp_path / "new" / "1.jpg").read_bytes())
     (upright,) = open_source(options).read()
     assert isinstance(upright, Sample)
     assert isinstance(upright.image, Path)
-    write_picture(tmp_path / "new" / "2.jpg", (width, height), exif=_exif(turned))
+    write_image(tmp_path / "new" / "2.jpg", (width, height), exif=_exif(turned))
     (options.root / "1.png").write_bytes((tmp_path / "new" / "2.jpg").read_bytes())
     (stored,) = open_source(options).read()
     assert isinstance(stored, Sample)
@@ -199,10 +199,10 @@ def _exif(tags: dict[int, int]) -> Any:
     return exif
 
 
-def test_missing_pictures_are_an_error_that_names_the_first(tmp_path: Path) -> None:
+def test_missing_images_are_an_error_that_names_the_first(tmp_path: Path) -> None:
     options = write(tmp_path, labels(usual()))
     (options.root / "2.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 3 pictures are missing, the first is .*2\.png"):
+    with pytest.raises(InputError, match=r"1 of 3 images are missing, the first is .*2\.png"):
         open_source(options)
     partial = SourceOptions("coco", options.root, "all", labels=options.labels, allow_partial=True)
     assert {bad.reason for bad in rejects(partial)} == {"image_missing"}
@@ -233,8 +233,8 @@ def without(key: str) -> dict[str, Any]:
         ),
         pytest.param(
             labels(usual()) | {"images": [{"id": n, "file_name": "1.png"} for n in (1, 2)]},
-            "picture '1.png' is there twice",
-            id="picture twice",
+            "image '1.png' is there twice",
+            id="image twice",
         ),
     ],
 )

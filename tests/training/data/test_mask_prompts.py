@@ -28,7 +28,7 @@ def test_a_single_pixel_has_a_box_with_area_and_one_point():
     assert points == ((3.5, 5.5),)
 
 
-def test_the_first_point_is_the_centre_of_the_largest_circle():
+def test_the_first_point_is_the_center_of_the_largest_circle():
     mask = np.zeros((60, 100), np.uint8)
     cv2.circle(mask, (30, 30), 20, 1, -1)
     cv2.circle(mask, (80, 30), 10, 1, -1)
@@ -37,7 +37,7 @@ def test_the_first_point_is_the_centre_of_the_largest_circle():
     assert np.hypot(second[0] - 80.5, second[1] - 30.5) < 2
 
 
-def test_the_edge_of_the_picture_is_an_edge_of_the_object():
+def test_the_edge_of_the_image_is_an_edge_of_the_object():
     (x, y), *_ = mask_to_prompt(np.ones((41, 41), bool)).points
     assert abs(x - 20.5) < 1
     assert abs(y - 20.5) < 1
@@ -128,13 +128,13 @@ def blobs(rng: np.random.Generator) -> np.ndarray:
     """A union of ellipses, some over the border: bool [80, 120]."""
     mask = np.zeros((80, 120), np.uint8)
     for _ in range(rng.integers(1, 5)):
-        centre = tuple(int(v) for v in rng.integers(0, (120, 80)))
+        center = tuple(int(v) for v in rng.integers(0, (120, 80)))
         axes = tuple(int(v) for v in rng.integers(3, 40, 2))
-        cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        cv2.ellipse(mask, center, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
     return mask > 0
 
 
 def radius(mask: np.ndarray, point: tuple[float, float]) -> float:
-    """Distance from a pixel's centre to that of the nearest pixel outside the mask."""
+    """Distance from a pixel's center to that of the nearest pixel outside the mask."""
     rows, columns = np.nonzero(~np.pad(mask, 1))
     return float(np.hypot(columns - 0.5 - point[0], rows - 0.5 - point[1]).min())

@@ -31,8 +31,8 @@ from tests.training.data.data_folders import (
     rectangle,
     reference,
     references,
+    write_image,
     write_many_refcoco,
-    write_picture,
     write_reasonseg,
     write_refcoco,
 )
@@ -96,7 +96,7 @@ def test_a_row_has_everything_that_training_needs(tmp_path: Path):
     assert (first["query"], first["kind"], first["split"]) == ("the square", "single", "train")
     assert first["size_wh"] == list(SIZE_WH)
     assert first["seen_size_wh"] == [840, 840]
-    # 20..60 of 160 and 30..70 of 120 pixels, in the picture that is seen.
+    # 20..60 of 160 and 30..70 of 120 pixels, in the image that is seen.
     assert first["boxes_xyxy"] == [[105, 210, 315, 490]]
     assert coco_mask.decode(first["masks"][0]).sum() == 40 * 40
     assert first["ignore"] is None
@@ -105,7 +105,7 @@ def test_a_row_has_everything_that_training_needs(tmp_path: Path):
     assert third["boxes_xyxy"] == [[53, 0, 158, 840]]
 
 
-def test_the_bytes_of_a_picture_are_kept_as_they_are(tmp_path: Path):
+def test_the_bytes_of_an_image_are_kept_as_they_are(tmp_path: Path):
     write_refcoco(tmp_path / "root")
     prepare(options(tmp_path / "root"), RowOptions(), tmp_path / "out")
     rows = load_prepared(tmp_path / "out", streaming=True)
@@ -117,19 +117,19 @@ def test_the_bytes_of_a_picture_are_kept_as_they_are(tmp_path: Path):
     }
 
 
-@pytest.mark.parametrize("picture", ["png", "jpeg"])
-def test_a_picture_is_squashed_to_the_seen_size_when_asked(tmp_path: Path, picture: str):
+@pytest.mark.parametrize("image", ["png", "jpeg"])
+def test_an_image_is_squashed_to_the_seen_size_when_asked(tmp_path: Path, image: str):
     write_refcoco(tmp_path / "root")
-    row, *_ = prepared(tmp_path, RowOptions((84, 56), picture))
+    row, *_ = prepared(tmp_path, RowOptions((84, 56), image))
     assert row["image"].size == (84, 56)
-    assert row["image"].format.lower() == picture
+    assert row["image"].format.lower() == image
     path = tmp_path / "root" / IMAGES / "COCO_train2014_000000000001.jpg"
     seen = Image.open(path).resize((84, 56), Image.Resampling.BILINEAR)
     difference = np.abs(np.asarray(seen, float) - np.asarray(row["image"], float)).mean()
-    assert difference < (0.01 if picture == "png" else 5)
+    assert difference < (0.01 if image == "png" else 5)
 
 
-def test_the_pictures_own_size_can_be_the_frame(tmp_path: Path):
+def test_the_images_own_size_can_be_the_frame(tmp_path: Path):
     write_refcoco(tmp_path / "root")
     row, *_ = prepared(tmp_path, RowOptions(seen_size_wh=None))
     assert row["seen_size_wh"] == list(SIZE_WH)
@@ -220,12 +220,12 @@ def test_bad_samples_are_listed_with_their_reason_and_counted(tmp_path: Path, ca
     rejects = [json.loads(line) for line in lines]
     assert [bad["source_id"].split("/")[3] for bad in rejects] == ["2", "3", "5", "6"]
     assert rejects[2]["reason"] == "outside_picture"
-    assert "outside the 160x120 picture" in rejects[2]["detail"]
+    assert "outside the 160x120 image" in rejects[2]["detail"]
     manifest = read_manifest(tmp_path / "out")
     assert (manifest.records, manifest.samples) == (5, 1)
 
 
-def test_a_picture_that_is_cut_off_is_a_bad_sample(tmp_path: Path):
+def test_an_image_that_is_cut_off_is_a_bad_sample(tmp_path: Path):
     root = write_refcoco(tmp_path / "root")
     path = root / IMAGES / "COCO_train2014_000000000002.jpg"
     path.write_bytes(path.read_bytes()[:-2000])
@@ -397,17 +397,18 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_data(tmp_path: Path):
     assert prepare(options(roots[1]), RowOptions(), tmp_path / "out") == first
 
 
-def fill_the_disk_for(path: Path) -> None:
+def fill_the_disk_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let writing this file find the disk full."""
+    monkeypatch.setattr("secrets.token_hex", lambda length: "0" * 2 * length)
     path.parent.mkdir(exist_ok=True)
-    path.with_name(f"{path.name}.tmp").symlink_to("/dev/full")
+    path.with_name(f".{path.name}.00000000.tmp").symlink_to("/dev/full")
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_no_half_file(
-    tmp_path: Path, capsys, small_shards: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys, small_shards: int
 ):
     root = write_many_refcoco(tmp_path / "root", 10)
-    fill_the_disk_for(tmp_path / "out" / "shard-00001.parquet")
+    fill_the_disk_for(tmp_path / "out" / "shard-00001.parquet", monkeypatch)
     args = ("--source", "refcoco", "--root", root, "--out", tmp_path / "out", "--allow-partial")
     line = complaint(capsys, *args, "--processes", 1)
     assert "shard-00001.parquet: cannot be written: No space left on device; make room" in line
@@ -421,9 +422,11 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_half_file(
 
 
 @pytest.mark.parametrize("name", ["rejects.jsonl", MANIFEST])
-def test_a_disk_that_is_full_at_the_very_end_leaves_no_manifest(tmp_path: Path, name: str):
+def test_a_disk_that_is_full_at_the_very_end_leaves_no_manifest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+):
     root = write_refcoco(tmp_path / "root", refs=[*references(), reference(9, 99, 1)])
-    fill_the_disk_for(tmp_path / "out" / name)
+    fill_the_disk_for(tmp_path / "out" / name, monkeypatch)
     with pytest.raises(InputError, match=rf"{name}: cannot be written: No space left"):
         prepare(options(root), RowOptions(), tmp_path / "out")
     assert not list((tmp_path / "out").glob(f"{name}*"))
@@ -564,13 +567,13 @@ def test_stopping_by_hand_says_how_to_go_on(tmp_path: Path, capsys, monkeypatch)
     assert "the same command goes on" in err
 
 
-def test_a_sample_without_a_picture_in_memory_is_read_from_its_file(tmp_path: Path):
-    write_picture(tmp_path / "a.png")
-    picture = BytesIO((tmp_path / "a.png").read_bytes())
+def test_a_sample_without_an_image_in_memory_is_read_from_its_file(tmp_path: Path):
+    write_image(tmp_path / "a.png")
+    content = BytesIO((tmp_path / "a.png").read_bytes())
     common = {"query": "q", "kind": "none", "masks": (), "ignore": None, "split": "train"}
-    for image in (tmp_path / "a.png", picture.getvalue()):
+    for image in (tmp_path / "a.png", content.getvalue()):
         row = RowMaker(RowOptions())(Sample("a/1", image, SIZE_WH, **common))
-        assert row["image"]["bytes"] == picture.getvalue()
+        assert row["image"]["bytes"] == content.getvalue()
 
 
 def test_an_error_of_a_sample_travels_between_processes():

@@ -23,7 +23,7 @@ from tests.training.data.data_folders import (
     rectangle,
     reference,
     references,
-    write_picture,
+    write_image,
     write_reasonseg,
     write_refcoco,
 )
@@ -112,8 +112,8 @@ def test_compressed_runs_of_a_crowd_mean_the_same_as_plain_ones(tmp_path: Path):
 @pytest.mark.parametrize(
     ("segmentation", "reason"),
     [
-        pytest.param([[500, 5, 520, 5, 520, 20]], "outside_picture", id="beside the picture"),
-        pytest.param([[5, -90, 20, -90, 20, -70]], "outside_picture", id="above the picture"),
+        pytest.param([[500, 5, 520, 5, 520, 20]], "outside_picture", id="beside the image"),
+        pytest.param([[5, -90, 20, -90, 20, -70]], "outside_picture", id="above the image"),
         pytest.param([[5, 5, 5, 5, 5, 5]], "empty_mask", id="no area"),
         pytest.param([], "empty_mask", id="no polygon"),
         pytest.param([[1, 2, 3, 4]], "bad_mask", id="a box for a polygon"),
@@ -213,7 +213,7 @@ def test_a_reference_to_nothing_is_a_bad_sample(tmp_path, entry, reason: str, wo
     assert words in bad.detail
 
 
-def test_an_annotation_without_its_picture_is_a_bad_sample(tmp_path: Path):
+def test_an_annotation_without_its_image_is_a_bad_sample(tmp_path: Path):
     write_refcoco(tmp_path)
     (tmp_path / IMAGES / "COCO_train2014_000000000002.jpg").unlink()
     bad = only_bad(read_refcoco(tmp_path))
@@ -221,24 +221,24 @@ def test_an_annotation_without_its_picture_is_a_bad_sample(tmp_path: Path):
     assert "COCO_train2014_000000000002.jpg" in bad.detail
 
 
-def test_a_picture_of_another_size_is_a_bad_sample(tmp_path: Path):
+def test_an_image_of_another_size_is_a_bad_sample(tmp_path: Path):
     write_refcoco(tmp_path)
-    write_picture(tmp_path / IMAGES / "COCO_train2014_000000000002.jpg", (80, 60))
+    write_image(tmp_path / IMAGES / "COCO_train2014_000000000002.jpg", (80, 60))
     assert only_bad(read_refcoco(tmp_path)).reason == "image_size"
 
 
-def test_a_file_that_is_no_picture_is_a_bad_sample(tmp_path: Path):
+def test_a_file_that_is_no_image_is_a_bad_sample(tmp_path: Path):
     write_refcoco(tmp_path)
     (tmp_path / IMAGES / "COCO_train2014_000000000002.jpg").write_bytes(b"<html>404</html>")
     assert only_bad(read_refcoco(tmp_path)).reason == "image_damaged"
 
 
-def test_the_masks_of_a_picture_with_a_turn_tag_lie_over_the_pixels_as_stored(tmp_path: Path):
+def test_the_masks_of_an_image_with_a_turn_tag_lie_over_the_pixels_as_stored(tmp_path: Path):
     write_refcoco(tmp_path, refs=[reference(1, 11, 1)])
     path = tmp_path / IMAGES / "COCO_train2014_000000000001.jpg"
     tag = Image.Exif()
     tag[0x0112] = 6
-    write_picture(path, exif=tag)
+    write_image(path, exif=tag)
     (sample,) = read_refcoco(tmp_path)
     assert isinstance(sample.image, bytes)
     assert sample.size_wh == SIZE_WH
@@ -247,7 +247,7 @@ def test_the_masks_of_a_picture_with_a_turn_tag_lie_over_the_pixels_as_stored(tm
 @pytest.mark.parametrize(
     "name", ["../../secret.jpg", "/etc/passwd", "a\\..\\b.jpg", "", "a/../../../b"]
 )
-def test_a_picture_outside_its_folder_is_never_opened(tmp_path: Path, name: str):
+def test_an_image_outside_its_folder_is_never_opened(tmp_path: Path, name: str):
     images = [{"id": 1, "file_name": name, "width": 160, "height": 120}]
     write_refcoco(tmp_path, refs=[reference(1, 11, 1)], images=images)
     assert only_bad(read_refcoco(tmp_path)).reason == "path_outside"
@@ -321,10 +321,10 @@ def test_fewer_references_than_published_are_refused_unless_allowed(tmp_path: Pa
         open_refcoco(tmp_path)
 
 
-def test_too_many_missing_pictures_are_refused_unless_allowed(tmp_path: Path):
+def test_too_many_missing_images_are_refused_unless_allowed(tmp_path: Path):
     write_refcoco(tmp_path, "grefcoco", refs=generalised(), form="json")
     (tmp_path / IMAGES / "COCO_train2014_000000000002.jpg").unlink()
-    with pytest.raises(InputError, match=r"1 of 2 pictures are missing"):
+    with pytest.raises(InputError, match=r"1 of 2 images are missing"):
         open_refcoco(tmp_path, "grefcoco")
 
 
@@ -346,10 +346,10 @@ def test_a_choice_that_does_not_exist_is_refused(tmp_path: Path, choice, words: 
         open_refcoco(write_refcoco(tmp_path), allow_partial=True, **choice)
 
 
-def test_missing_pictures_folder_is_one_clear_error(tmp_path: Path):
+def test_missing_images_folder_is_one_clear_error(tmp_path: Path):
     write_refcoco(tmp_path)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="no pictures; they belong in"):
+    with pytest.raises(InputError, match="no images; they belong in"):
         open_refcoco(tmp_path, allow_partial=True)
 
 
@@ -406,7 +406,7 @@ def test_an_annotation_in_a_windows_code_page_is_read(tmp_path: Path):
     [
         pytest.param([rectangle("ignore", 1, 1, 9, 9)], "empty_mask", id="only ignored"),
         pytest.param(
-            [rectangle("target", 900, 1, 950, 9)], "outside_picture", id="outside the picture"
+            [rectangle("target", 900, 1, 950, 9)], "outside_picture", id="outside the image"
         ),
         pytest.param(
             [rectangle("target", 5, 5, 9, 9), rectangle("ignore", 5, 5, 9, 9)],
@@ -446,9 +446,9 @@ def test_half_of_a_pair_is_a_bad_sample(tmp_path: Path, missing: str, reason: st
     assert only_bad(outcomes).reason == reason
 
 
-def test_another_number_of_pictures_than_published_is_refused(tmp_path: Path):
+def test_another_number_of_images_than_published_is_refused(tmp_path: Path):
     write_reasonseg(tmp_path / "val")
-    with pytest.raises(InputError, match=r"1 pictures, the published version has 200"):
+    with pytest.raises(InputError, match=r"1 images, the published version has 200"):
         open_reasonseg(tmp_path, "val")
 
 
@@ -460,7 +460,7 @@ def test_a_split_that_is_not_there_is_one_clear_error(tmp_path: Path, split: str
 
 def test_an_empty_folder_is_one_clear_error(tmp_path: Path):
     (tmp_path / "val").mkdir()
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         open_reasonseg(tmp_path, "val")
 
 
@@ -493,11 +493,11 @@ def test_single_object_training_leaves_out_many(tmp_path: Path, make_scene):
     ("name", "content", "reason"),
     [
         ("scene.json", b"{", "annotation_damaged"),
-        ("instances.png", b"no picture", "image_damaged"),
+        ("instances.png", b"no image", "image_damaged"),
         ("instances.png", None, "image_missing"),
         ("color.png", None, "image_missing"),
     ],
-    ids=["scene", "instances damaged", "instances missing", "colour missing"],
+    ids=["scene", "instances damaged", "instances missing", "color missing"],
 )
 def test_a_damaged_scene_is_counted_and_the_others_are_read(scenes, name, content, reason):
     path = scenes / "000001" / name

@@ -1,4 +1,4 @@
-"""One command from labelled pictures to a fine-tuned model, in small."""
+"""One command from labelled images to a fine-tuned model, in small."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ SETTINGS = ("--set", "template=single_object", "--set", "grpo.protocol=paper")
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six questions about three pictures."""
+    """Six questions about three images."""
     return write_prepared(tmp_path_factory.mktemp("held_out"))
 
 

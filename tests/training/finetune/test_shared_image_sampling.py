@@ -15,15 +15,15 @@ from segzero_core.checkpoints.registry import find_model
 from segzero_core.prompt import build_messages
 from training.bundle.reasoner.forward import image_cache
 from training.bundle.reasoner.model import CELLS, PREFIX
-from training.finetune.shared_image_sampling import sample, score_completions, unique_pictures
+from training.finetune.shared_image_sampling import sample, score_completions, unique_images
 
 QUERIES = ("the red mug", "something to drive a nail with", "all the fruit", "the red mug")
-PICTURES = (0, 1, 0, 1)
+IMAGE_ENCODINGS = (0, 1, 0, 1)
 
 
 @dataclass
 class Batch:
-    """Four prompts about two pictures, as the processor makes them, padded at the left."""
+    """Four prompts about two images, as the processor makes them, padded at the left."""
 
     model: Any
     processor: Any
@@ -37,7 +37,7 @@ def batch() -> Batch:
     processor = AutoProcessor.from_pretrained(folder, padding_side="left")
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (2, 12, 12, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(pixels).resize((336, 336)) for pixels in noise]
+    images = [Image.fromarray(pixels).resize((336, 336)) for pixels in noise]
     texts = [
         processor.apply_chat_template(
             build_messages("multi_object", query), tokenize=False, add_generation_prompt=True
@@ -45,21 +45,21 @@ def batch() -> Batch:
         for query in QUERIES
     ]
     inputs = processor(
-        text=texts, images=[pictures[i] for i in PICTURES], padding=True, return_tensors="pt"
+        text=texts, images=[images[i] for i in IMAGE_ENCODINGS], padding=True, return_tensors="pt"
     )
     return Batch(model, processor, dict(inputs))
 
 
-def test_equal_pictures_are_found(batch: Batch) -> None:
-    pixels, picture = unique_pictures(batch.inputs["pixel_values"])
+def test_equal_images_are_found(batch: Batch) -> None:
+    pixels, image_index = unique_images(batch.inputs["pixel_values"])
     assert pixels.shape == (2, (2 * CELLS) ** 2, 588)
-    assert tuple(picture.tolist()) == PICTURES
+    assert tuple(image_index.tolist()) == IMAGE_ENCODINGS
 
 
 def test_greedy_completions_are_those_of_generate(batch: Batch) -> None:
     theirs = batch.model.generate(**batch.inputs, do_sample=False, max_new_tokens=40)
     length = batch.inputs["input_ids"].shape[1]
-    pixels, picture = unique_pictures(batch.inputs["pixel_values"])
+    pixels, image_index = unique_images(batch.inputs["pixel_values"])
     rows = [
         ids[mask.bool()]
         for ids, mask in zip(
@@ -71,7 +71,7 @@ def test_greedy_completions_are_those_of_generate(batch: Batch) -> None:
         memory = image_cache(batch.model, pixels, rows[0][:end])
         ours = sample(
             batch.model,
-            [part.of_rows(picture) for part in memory],
+            [part.of_rows(image_index) for part in memory],
             [row[end:].tolist() for row in rows],
             limit=40,
             temperature=0,
@@ -90,7 +90,7 @@ def test_log_probabilities_and_entropies_are_those_of_the_model(batch: Batch) ->
     mask = torch.cat([batch.inputs["attention_mask"], torch.ones_like(tail)], dim=1)
     mask[2, -3:] = 0  # a completion that is shorter than the others
     image = (ids == batch.model.config.image_token_id).int()
-    pixels, picture = unique_pictures(batch.inputs["pixel_values"])
+    pixels, image_index = unique_images(batch.inputs["pixel_values"])
     with torch.no_grad():
         logits = batch.model(
             input_ids=ids,
@@ -101,7 +101,7 @@ def test_log_probabilities_and_entropies_are_those_of_the_model(batch: Batch) ->
         ).logits[:, -kept - 1 : -1]
         logs = (logits / temperature).log_softmax(-1)
         ours, entropy = score_completions(
-            batch.model, pixels, picture, ids, mask, kept, temperature
+            batch.model, pixels, image_index, ids, mask, kept, temperature
         )
     real = mask[:, -kept:].bool()
     expected = logs.gather(-1, tail[..., None])[..., 0]

@@ -72,7 +72,7 @@ BY_HAND_SINGLE = [
     one_of("sides 10 px off", single([110, 110, 310, 310], [150, 200], [250, 200]), 4, 4, 6),
     # 100·200 of 200·200 pixels: half is not more than half. With +1: 101·201 of 201·201 is.
     one_of("half of the box", single([100, 100, 200, 300], [150, 200], [199, 200]), 3, 4, 5),
-    one_of("the whole picture", single([0, 0, 840, 840], [150, 200], [250, 200]), 3, 3, 5),
+    one_of("the whole image", single([0, 0, 840, 840], [150, 200], [250, 200]), 3, 3, 5),
     one("empty list", reply("[]"), (), 1, 1, 2),
     one("cut off", reply(ONE)[:-9], None, 0, 4, 1),
     one("nothing at all", "", None, 0, 0, 1),

@@ -304,7 +304,7 @@ def test_a_point_in_the_hole_of_a_mask_is_outside() -> None:
     assert score_one("segzero", reply(listed((beside,))), right)["point_l1"] == 1.0
 
 
-def test_a_point_outside_the_picture_is_outside_every_mask() -> None:
+def test_a_point_outside_the_image_is_outside_every_mask() -> None:
     right = replace(truth(A), masks=np.ones((1, 840, 840), bool))
     outside = (A[0], ((-1, 50),))
 
@@ -491,7 +491,7 @@ def open_image(image_id: str) -> RgbImage:
 
 
 def masked_truth(image_id: str = "a") -> GroundTruth:
-    """A box in the left half of a picture of 200x100 that was seen as 840x840."""
+    """A box in the left half of an image of 200x100 that was seen as 840x840."""
     masks = np.zeros((1, 100, 200), bool)
     masks[0, :, :100] = True
     return replace(truth(((0, 0, 420, 840), ((200, 400),))), masks=masks, image_id=image_id)
@@ -509,7 +509,7 @@ def with_masks(encoder: Any, segmenter: Any = None) -> RewardProtocol:
         pytest.param('[{"bbox_2d": [0,0,210,840], "point_2d": [9,9]}]', 0.5, id="half of it"),
         pytest.param('[{"bbox_2d": [420,0,840,840], "point_2d": [9,9]}]', 0.0, id="other half"),
         pytest.param(
-            '[{"bbox_2d": [900,0,950,840], "point_2d": [9,9]}]', 0.0, id="outside the picture"
+            '[{"bbox_2d": [900,0,950,840], "point_2d": [9,9]}]', 0.0, id="outside the image"
         ),
         pytest.param("[]", 0.0, id="refused"),
         pytest.param("the left half", 0.0, id="unusable"),
@@ -529,7 +529,7 @@ def test_where_nothing_fits_only_an_empty_answer_has_the_right_masks() -> None:
     assert score_one(protocol, "no", truth())["mask_iou"] == 0.0
 
 
-def test_the_completions_of_one_picture_share_its_embedding() -> None:
+def test_the_completions_of_one_image_share_its_embedding() -> None:
     encoder = CountingEncoder()
     truths = [masked_truth("a")] * 8 + [masked_truth("b")] * 8
 

@@ -1,6 +1,6 @@
 """What every data set is read into: samples, and bad samples with the reason why.
 
-A `Source` knows at once how many samples it has and which annotation files it stands on; pictures
+A `Source` knows at once how many samples it has and which annotation files it stands on; images
 and masks are touched only when a sample's turn comes. Training data and evaluation read the same
 sources.
 """
@@ -28,20 +28,20 @@ JOINED: Final = "joined"
 SENTENCE_POLICIES: Final = (FIRST, ALL, JOINED)
 """The first sentence of an annotation | each one as a sample of its own | all in one query."""
 
-# A few pictures are missing here and there in anybody's copy; more is a download that broke off.
-MAX_MISSING_PICTURES = 0.02
+# A few images are missing here and there in anybody's copy; more is a download that broke off.
+MAX_MISSING_IMAGES = 0.02
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about one picture, with its true answer.
+    """One question about one image, with its true answer.
 
     Attributes:
         source_id: Data set, split and the annotation's own numbers; unique in its source.
-        image: The picture's file, or its encoded bytes where the file cannot be used as it is.
-        size_wh: Width and height of the upright picture, and of all masks [px].
+        image: The image's file, or its encoded bytes where the file cannot be used as it is.
+        size_wh: Width and height of the upright image, and of all masks [px].
         query: What is asked, as the model gets it.
         kind: The source's kind of question; `none` where nothing fits.
         masks: One per object that is meant; none where nothing fits.
@@ -91,7 +91,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that was opened: its annotations are known, its pictures still unread.
+    """A data set that was opened: its annotations are known, its images still unread.
 
     Attributes:
         name: Data set and split, for messages.
@@ -214,17 +214,17 @@ def usable_query(text: object) -> str:
         raise SampleError(QUERY_UNUSABLE, str(error)) from error
 
 
-def check_complete(pictures: Iterable[Path], name: str) -> None:
-    """Refuse a folder in which too many pictures are missing.
+def check_complete(images: Iterable[Path], name: str) -> None:
+    """Refuse a folder in which too many images are missing.
 
     Raises:
-        InputError: More than `MAX_MISSING_PICTURES` of them are.
+        InputError: More than `MAX_MISSING_IMAGE_ENCODINGS` of them are.
     """
-    files = list(dict.fromkeys(pictures))
+    files = list(dict.fromkeys(images))
     missing = [path for path in files if not path.is_file()]
-    if len(missing) > MAX_MISSING_PICTURES * len(files):
+    if len(missing) > MAX_MISSING_IMAGES * len(files):
         raise InputError(
-            f"{name}: {len(missing)} of {len(files)} pictures are missing, the first is"
+            f"{name}: {len(missing)} of {len(files)} images are missing, the first is"
             f" {missing[0]}; download the rest, or allow a partial copy (--allow-partial)"
         )
 
@@ -266,8 +266,8 @@ def fingerprint(parts: Iterable[bytes]) -> str:
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """What the head of a picture file says.
+class ImageHeader:
+    """What the head of an image file says.
 
     Attributes:
         stored_wh: Width and height of the pixels as they lie in the file [px].
@@ -279,40 +279,40 @@ class PictureHeader:
 
     @property
     def upright_wh(self) -> SizeWH:
-        """Width and height once the picture was turned as its tag says [px]."""
+        """Width and height once the image was turned as its tag says [px]."""
         width, height = self.stored_wh
         return (height, width) if self.orientation in _SIDEWAYS else (width, height)
 
 
-def read_header(path: Path) -> PictureHeader:
-    """Read size and orientation of a picture without its pixels.
+def read_header(path: Path) -> ImageHeader:
+    """Read size and orientation of an image without its pixels.
 
     Raises:
-        SampleError: The file is missing, or no picture.
+        SampleError: The file is missing, or no image.
     """
     try:
-        with Image.open(path) as picture:
-            return PictureHeader(picture.size, int(picture.getexif().get(_ORIENTATION_TAG, 1)))
+        with Image.open(path) as image:
+            return ImageHeader(image.size, int(image.getexif().get(_ORIENTATION_TAG, 1)))
     except FileNotFoundError:
-        raise SampleError(IMAGE_MISSING, f"{path}: there is no such picture") from None
-    except UNREADABLE_PICTURE as error:
+        raise SampleError(IMAGE_MISSING, f"{path}: there is no such image") from None
+    except UNREADABLE_IMAGE as error:
         raise SampleError(IMAGE_DAMAGED, f"{path}: {error}") from error
 
 
 def as_stored(path: Path) -> bytes:
-    """Return a picture as PNG, its pixels as they lie in the file, whatever its tag says.
+    """Return an image as PNG, its pixels as they lie in the file, whatever its tag says.
 
     Raises:
-        SampleError: The file is no whole picture.
+        SampleError: The file is no whole image.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path) as image:
             stored = BytesIO()
-            picture.convert("RGB").save(stored, "PNG")
-    except UNREADABLE_PICTURE as error:
+            image.convert("RGB").save(stored, "PNG")
+    except UNREADABLE_IMAGE as error:
         raise SampleError(IMAGE_DAMAGED, f"{path}: {error}") from error
     return stored.getvalue()
 
 
-UNREADABLE_PICTURE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises about a damaged picture."""
+UNREADABLE_IMAGE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises about a damaged image."""

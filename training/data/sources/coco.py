@@ -1,15 +1,15 @@
-"""Labels of one's own: a folder of pictures, and one COCO instances file over them.
+"""Labels of one's own: a folder of images, and one COCO instances file over them.
 
-    PICTURES/any/name.jpg
+    IMAGE_ENCODINGS/any/name.jpg
     labels.json                 as CVAT, Label Studio or Roboflow export it: polygons or runs
 
-Every picture is asked for each category that is on it, and all things of the category are meant.
-It is also asked for one that the labels know and this picture lacks: nothing is meant. So a
-picture must be labelled whole: a thing without its label is taught not to be there.
+Every image is asked for each category that is on it, and all things of the category are meant.
+It is also asked for one that the labels know and this image lacks: nothing is meant. So a
+image must be labelled whole: a thing without its label is taught not to be there.
 
-A category with a crowd on a picture is refused, because its things are not told apart. Where a
-picture has an orientation tag, the labels' width and height say whether they lie over the upright
-picture or over the pixels as stored; where both fit, they lie over the upright one.
+A category with a crowd on an image is refused, because its things are not told apart. Where a
+image has an orientation tag, the labels' width and height say whether they lie over the upright
+image or over the pixels as stored; where both fit, they lie over the upright one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TRAIN: Final = "train"
 HELD_OUT: Final = "val"
 EVERYTHING: Final = "all"
 SPLITS: Final = (TRAIN, HELD_OUT, EVERYTHING)
-"""Four fifths of the pictures | the other fifth | all of them."""
+"""Four fifths of the images | the other fifth | all of them."""
 
 PHRASES: Final = (
     "the {name}",
@@ -69,7 +69,7 @@ PHRASES: Final = (
 """How a category is asked for; the policy `first` takes the first one."""
 
 ABSENT_SHARE: Final = 1.0
-"""Share of the pictures, of those that lack something, that are asked for it."""
+"""Share of the images, of those that lack something, that are asked for it."""
 
 _HELD_OUT_PART = 5
 _SEED = "segzero"
@@ -77,7 +77,7 @@ _SEED = "segzero"
 
 @dataclass(frozen=True)
 class _Asked:
-    """A category on a picture, or one that it lacks."""
+    """A category on an image, or one that it lacks."""
 
     image_id: int
     category: str
@@ -100,21 +100,21 @@ def open_coco(
     *,
     allow_partial: bool = False,
 ) -> Source:
-    """Open pictures with labels of one's own.
+    """Open images with labels of one's own.
 
     Args:
-        root: The folder of the pictures.
-        labels: COCO's instances file; its names of pictures are relative to `root`.
-        split: One of `SPLITS`; a picture's part depends on its name and on the others' names.
+        root: The folder of the images.
+        labels: COCO's instances file; its names of images are relative to `root`.
+        split: One of `SPLITS`; an image's part depends on its name and on the others' names.
         sentences: `first` asks for a category once, `all` in each of `PHRASES`.
         kinds: Only these of `KINDS` (of RefCOCO).
         limit: Only the first so many samples.
         absent_share: In [0, 1]; see `ABSENT_SHARE`.
-        allow_partial: Accept missing pictures.
+        allow_partial: Accept missing images.
 
     Raises:
-        InputError: The file is missing, damaged, no instances file, or names a picture or number
-            twice; too many pictures are missing; a choice does not exist.
+        InputError: The file is missing, damaged, no instances file, or names an image or number
+            twice; too many images are missing; a choice does not exist.
     """
     name = f"coco/{split}"
     check_split(name, split, SPLITS)
@@ -125,7 +125,7 @@ def open_coco(
         raise ConfigError(f"absent: expected a share from 0 to 1, got {absent_share}")
     instances, names = _read(root, labels)
     if not allow_partial:
-        check_complete(_pictures(instances), str(root))
+        check_complete(_images(instances), str(root))
     image_ids = _image_ids(instances, split)
     asked = _asked(instances, names, image_ids, absent_share)
     records = choose(_records(asked, sentences), name, KINDS, kinds, limit)
@@ -142,7 +142,7 @@ def _read(root: Path, labels: Path) -> tuple[Instances, dict[int, str]]:
     images = _by_id(content, "images", labels)
     annotations = _by_id(content, "annotations", labels)
     categories = _by_id(content, "categories", labels)
-    _check_once([entry.get("file_name") for entry in images.values()], "picture", labels)
+    _check_once([entry.get("file_name") for entry in images.values()], "image", labels)
     names = {number: _name(entry, labels) for number, entry in categories.items()}
     _check_once(list(names.values()), "category", labels)
     return Instances(images, annotations, root, labels.name), names
@@ -182,11 +182,11 @@ def _check_once(values: Sequence[object], what: str, file: Path) -> None:
         seen.add(value if isinstance(value, str) else None)
 
 
-def _pictures(instances: Instances) -> Iterator[Path]:
+def _images(instances: Instances) -> Iterator[Path]:
     for image_id in instances.images:
-        # An entry without a picture says so itself when its turn comes.
+        # An entry without an image says so itself when its turn comes.
         with suppress(SampleError):
-            yield instances.picture(image_id)[0]
+            yield instances.image(image_id)[0]
 
 
 def _image_ids(instances: Instances, split: str) -> list[int]:
@@ -201,7 +201,7 @@ def _image_ids(instances: Instances, split: str) -> list[int]:
 
 
 def _said(instances: Instances, image_id: int) -> str:
-    """What the file calls a picture."""
+    """What the file calls an image."""
     return str(instances.images[image_id].get("file_name"))
 
 
@@ -211,21 +211,21 @@ def _asked(
     image_ids: Sequence[int],
     absent_share: float,
 ) -> Iterator[_Asked | BadSample]:
-    on_picture: dict[int, dict[int, list[int]]] = {i: {} for i in instances.images}
+    on_image: dict[int, dict[int, list[int]]] = {i: {} for i in instances.images}
     for number, entry in instances.annotations.items():
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        if type(image_id) is not int or image_id not in on_picture:
+        if type(image_id) is not int or image_id not in on_image:
             detail = f"{instances.name}: annotation {number}: there is no image {image_id!r}"
             yield BadSample(f"coco/annotation/{number}", ANNOTATION_MISSING, detail)
         elif type(category_id) is not int or category_id not in names:
             detail = f"{instances.name}: annotation {number}: no category {category_id!r}"
             yield BadSample(f"coco/annotation/{number}", ANNOTATION_DAMAGED, detail)
         else:
-            on_picture[image_id].setdefault(category_id, []).append(number)
+            on_image[image_id].setdefault(category_id, []).append(number)
     # Exporters add categories that nobody used, such as a root over all others.
-    used = sorted({number for found in on_picture.values() for number in found})
+    used = sorted({number for found in on_image.values() for number in found})
     for image_id in image_ids:
-        found = on_picture[image_id]
+        found = on_image[image_id]
         for category_id, numbers in sorted(found.items()):
             crowd = any(instances.annotations[number].get("iscrowd") for number in numbers)
             yield _Asked(image_id, names[category_id], tuple(numbers), crowd)
@@ -247,7 +247,7 @@ def _records(asked: Iterator[_Asked | BadSample], policy: str) -> Iterator[Recor
 
 
 def _sample(record: Record, asked: _Asked, text: str, instances: Instances, split: str) -> Sample:
-    path, size_wh = instances.picture(asked.image_id)
+    path, size_wh = instances.image(asked.image_id)
     if asked.is_crowd:
         raise SampleError(CROWD, f"{path.name}: {asked.category!r} is labelled as a crowd")
     image = _as_labelled(path, size_wh)
@@ -263,7 +263,7 @@ def _sample(record: Record, asked: _Asked, text: str, instances: Instances, spli
 
 
 def _as_labelled(path: Path, size_wh: SizeWH) -> Path | bytes:
-    """Give the picture the way round that the labels have."""
+    """Give the image the way round that the labels have."""
     header = read_header(path)
     if header.upright_wh == size_wh:
         return path

@@ -1,4 +1,4 @@
-"""The instances file of COCO: pictures and annotations by number, masks read when needed."""
+"""The instances file of COCO: images and annotations by number, masks read when needed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from training.data.sources.rle import Rle, rle_from_segmentation
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """COCO's pictures and annotations by their numbers, still as they were in the file.
+    """COCO's images and annotations by their numbers, still as they were in the file.
 
     Attributes:
         images: By id.
         annotations: By id.
-        folder: Where the pictures lie.
+        folder: Where the images lie.
         name: Of the file, for messages.
     """
 
@@ -31,8 +31,8 @@ class Instances:
     folder: Path
     name: str
 
-    def picture(self, image_id: int) -> tuple[Path, SizeWH]:
-        """Find a picture's file and size.
+    def image(self, image_id: int) -> tuple[Path, SizeWH]:
+        """Find an image's file and size.
 
         Raises:
             SampleError: There is none, or its entry is damaged.
@@ -46,7 +46,7 @@ class Instances:
         parts = PurePosixPath(name).parts
         if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or not parts:
             raise SampleError(
-                PATH_OUTSIDE, f"the picture {shown(name)} is not inside the images folder"
+                PATH_OUTSIDE, f"the image {shown(name)} is not inside the images folder"
             )
         return self.folder / name, (width, height)
 

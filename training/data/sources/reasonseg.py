@@ -1,4 +1,4 @@
-"""ReasonSeg: one picture, one JSON of polygons and instructions beside it, per question.
+"""ReasonSeg: one image, one JSON of polygons and instructions beside it, per question.
 
     ROOT/val/0123.jpg and ROOT/val/0123.json; ROOT may also be what holds the folder ReasonSeg
 
@@ -44,7 +44,7 @@ from training.data.sources.base import (
     read_header,
     usable_query,
 )
-from training.data.sources.rle import Rle, check_corners, is_outside, outside_picture
+from training.data.sources.rle import Rle, check_corners, is_outside, outside_image
 
 LONG: Final = "long"
 SHORT: Final = "short"
@@ -52,7 +52,7 @@ KINDS: Final = (LONG, SHORT)
 """Whole sentences, and phrases; the benchmark reports them apart."""
 
 PUBLISHED: Final[Mapping[str, int]] = {"train": 239, "val": 200, "test": 779}
-"""Pictures per split."""
+"""Images per split."""
 
 _PLACES = (".", "ReasonSeg", "reason_seg/ReasonSeg")
 _TARGET, _IGNORE = 1, 255
@@ -62,7 +62,7 @@ _TARGET, _IGNORE = 1, 255
 class _Annotation:
     """One JSON file, its types checked."""
 
-    picture: Path
+    image: Path
     kind: str
     sentences: tuple[tuple[str, str], ...]
     shapes: tuple[tuple[str, Any], ...]
@@ -85,7 +85,7 @@ def open_reasonseg(
         sentences: One of `SENTENCE_POLICIES`; only the training split has several sentences.
         kinds: Only these of `KINDS`.
         limit: Only the first so many samples.
-        allow_partial: Accept another number of pictures than published.
+        allow_partial: Accept another number of images than published.
 
     Raises:
         InputError: The folder is missing, half downloaded or of another version, or a choice does
@@ -99,10 +99,10 @@ def open_reasonseg(
         raise InputError(f"{root / split}: there is no such folder; see docs/data.md")
     stems = sorted({path.stem for pattern in ("*.json", "*.jpg") for path in folder.glob(pattern)})
     if not stems:
-        raise InputError(f"{folder}: no pictures (*.jpg) and no annotations (*.json) in it")
+        raise InputError(f"{folder}: no images (*.jpg) and no annotations (*.json) in it")
     if not allow_partial:
         check_complete((folder / f"{stem}.jpg" for stem in stems), name)
-        check_count(len(stems), PUBLISHED[split], folder, "pictures")
+        check_count(len(stems), PUBLISHED[split], folder, "images")
     contents = {stem: _read(folder / f"{stem}.json") for stem in stems}
     records = choose(_records(folder, contents, name, sentences), name, KINDS, kinds, limit)
 
@@ -132,12 +132,12 @@ def _records(
             yield Record(f"{source_id}/{number}", annotation.kind, (annotation, text))
 
 
-def _annotation(picture: Path, content: bytes | None) -> _Annotation:
-    file = picture.with_suffix(".json")
+def _annotation(image: Path, content: bytes | None) -> _Annotation:
+    file = image.with_suffix(".json")
     if content is None:
         raise SampleError(ANNOTATION_MISSING, f"{file}: there is no such annotation")
-    if not picture.is_file():
-        raise SampleError(IMAGE_MISSING, f"{picture}: there is no such picture")
+    if not image.is_file():
+        raise SampleError(IMAGE_MISSING, f"{image}: there is no such image")
     try:
         values = json.loads(_decode(content))
         texts = values["text"] if isinstance(values["text"], list) else [values["text"]]
@@ -148,7 +148,7 @@ def _annotation(picture: Path, content: bytes | None) -> _Annotation:
     if not texts or not all(isinstance(text, str) for text in texts):
         raise SampleError(ANNOTATION_DAMAGED, f"{file}: it has no text")
     sentences = tuple((str(number), text) for number, text in enumerate(texts))
-    return _Annotation(picture, kind, sentences, shapes)
+    return _Annotation(image, kind, sentences, shapes)
 
 
 def _decode(content: bytes) -> str:
@@ -160,11 +160,11 @@ def _decode(content: bytes) -> str:
 
 
 def _sample(record: Record, annotation: _Annotation, text: object, split: str) -> Sample:
-    size_wh = read_header(annotation.picture).upright_wh
+    size_wh = read_header(annotation.image).upright_wh
     target, ignore = _draw(annotation.shapes, size_wh)
     return Sample(
         source_id=record.source_id,
-        image=annotation.picture,
+        image=annotation.image,
         size_wh=size_wh,
         query=usable_query(text),
         kind=record.kind,
@@ -198,7 +198,7 @@ def _draw(shapes: Sequence[tuple[str, Any]], size_wh: SizeWH) -> tuple[Rle, Rle 
     if not outside:
         raise SampleError(EMPTY_MASK, "it has no polygon of a target")
     if all(outside):
-        raise outside_picture(size_wh)
+        raise outside_image(size_wh)
     canvas = np.zeros((height, width), np.uint8)
     for value, layer in sorted(drawn, key=lambda item: -int(np.count_nonzero(item[1]))):
         canvas[layer != 0] = value

@@ -1,11 +1,11 @@
 """RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO: references into COCO's annotations.
 
     ROOT/refcoco/refs(unc).p        or .json; grefs(unc).json for gRefCOCO
-    ROOT/refcoco/instances.json     COCO's annotations of these pictures
+    ROOT/refcoco/instances.json     COCO's annotations of these images
     ROOT/images/mscoco/images/train2014/COCO_train2014_000000000009.jpg
 
 A reference names one annotation (gRefCOCO: several, or none) and has several sentences. The
-pictures' names come from `instances.json`; those in the references have a suffix that no file has.
+images' names come from `instances.json`; those in the references have a suffix that no file has.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ def open_refcoco(
     """Open a data set of the RefCOCO family.
 
     Args:
-        root: The folder that holds the data set's folder and the pictures; see the module.
+        root: The folder that holds the data set's folder and the images; see the module.
         dataset: A key of `SPLITS`.
         split: One of its splits.
         split_by: Who split it; the usual one by default (`unc`, for RefCOCOg `umd`).
         sentences: One of `SENTENCE_POLICIES`.
         kinds: Only these of `KINDS`.
         limit: Only the first so many samples.
-        allow_partial: Accept another number of references than published, and missing pictures.
+        allow_partial: Accept another number of references than published, and missing images.
 
     Raises:
         InputError: A file is missing, damaged or of another version, or a choice does not exist.
@@ -125,7 +125,7 @@ def open_refcoco(
     instances = _read_instances(root, dataset)
     records = choose(_records(references, name, sentences), name, KINDS, kinds, limit)
     if not allow_partial:
-        check_complete(_pictures(references, instances), name)
+        check_complete(_images(references, instances), name)
 
     def make(record: Record) -> Sample:
         reference, text = record.content
@@ -180,7 +180,7 @@ def _read_instances(root: Path, dataset: str) -> Instances:
         raise InputError(f"{file}: no COCO annotations: {error!r}; another version") from error
     folder = next((root / name for name in _IMAGE_FOLDERS if (root / name).is_dir()), None)
     if folder is None:
-        raise InputError(f"{root}: no pictures; they belong in {root / _IMAGE_FOLDERS[0]}")
+        raise InputError(f"{root}: no images; they belong in {root / _IMAGE_FOLDERS[0]}")
     return Instances(images, annotations, folder, file.name)
 
 
@@ -191,11 +191,11 @@ def _records(references: Sequence[_Reference], name: str, policy: str) -> Iterat
             yield Record(source_id, reference.kind, (reference, text))
 
 
-def _pictures(references: Sequence[_Reference], instances: Instances) -> Iterator[Path]:
+def _images(references: Sequence[_Reference], instances: Instances) -> Iterator[Path]:
     for reference in references:
-        # A reference without a picture says so itself when its turn comes.
+        # A reference without an image says so itself when its turn comes.
         with suppress(SampleError):
-            yield instances.picture(reference.image_id)[0]
+            yield instances.image(reference.image_id)[0]
 
 
 def _sample(
@@ -203,7 +203,7 @@ def _sample(
 ) -> Sample:
     if reference.no_target is not None and reference.no_target != (record.kind == NONE):
         raise SampleError(ANNOTATION_DAMAGED, "its no_target and ann_id contradict each other")
-    path, size_wh = instances.picture(reference.image_id)
+    path, size_wh = instances.image(reference.image_id)
     header = read_header(path)
     if header.stored_wh != size_wh:
         raise SampleError(

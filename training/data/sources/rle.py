@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from segzero_core.types import SizeWH
 from training.data.errors import BAD_MASK, EMPTY_MASK, OUTSIDE_IMAGE, SampleError
 
-# Farther out than this many picture sides, a corner is a mistake; drawing it would take memory in
+# Farther out than this many image sides, a corner is a mistake; drawing it would take memory in
 # proportion to its distance.
 MAX_SIDES_OUTSIDE = 10
 _POLYGON_MIN_NUMBERS = 6
@@ -65,15 +65,15 @@ class Rle:
 def rle_from_segmentation(segmentation: object, size_wh: SizeWH) -> Rle:
     """Turn the `segmentation` of a COCO annotation into one mask.
 
-    Polygons are united and cut at the border of the picture. Runs (of crowds) are taken as they
+    Polygons are united and cut at the border of the image. Runs (of crowds) are taken as they
     are, compressed or not.
 
     Args:
         segmentation: A list of polygons `[x, y, x, y, …]` [px], or `{"size", "counts"}`.
-        size_wh: Width and height of the picture [px].
+        size_wh: Width and height of the image [px].
 
     Raises:
-        SampleError: It is none of these, lies outside the picture, or covers no pixel.
+        SampleError: It is none of these, lies outside the image, or covers no pixel.
     """
     if isinstance(segmentation, dict):
         rle = _from_runs(segmentation, size_wh)
@@ -90,7 +90,7 @@ def check_corners(corners: object, size_wh: SizeWH) -> NDArray[np.float64]:
     """Return the corners of a polygon as float64 [N, 2], x before y [px].
 
     Raises:
-        SampleError: They are no pairs of numbers, or absurdly far outside the picture.
+        SampleError: They are no pairs of numbers, or absurdly far outside the image.
     """
     try:
         points = np.asarray(corners, np.float64).reshape(-1, 2)
@@ -105,7 +105,7 @@ def check_corners(corners: object, size_wh: SizeWH) -> NDArray[np.float64]:
 
 
 def is_outside(points: NDArray[np.float64], size_wh: SizeWH) -> bool:
-    """Say whether a polygon, float64 [N, 2], cannot touch the picture at all."""
+    """Say whether a polygon, float64 [N, 2], cannot touch the image at all."""
     low, high = points.min(axis=0), points.max(axis=0)
     return bool((high < 0).any() or (low >= size_wh).any())
 
@@ -120,15 +120,15 @@ def _from_polygons(polygons: Sequence[object], size_wh: SizeWH) -> Rle:
     corners = [check_corners(polygon, size_wh) for polygon in polygons]
     inside = [points.ravel().tolist() for points in corners if not is_outside(points, size_wh)]
     if not inside:
-        raise outside_picture(size_wh)
+        raise outside_image(size_wh)
     width, height = size_wh
     return Rle.from_coco(coco_mask.merge(coco_mask.frPyObjects(inside, height, width)))
 
 
-def outside_picture(size_wh: SizeWH) -> SampleError:
-    """Return the error of an object whose polygons all miss the picture."""
+def outside_image(size_wh: SizeWH) -> SampleError:
+    """Return the error of an object whose polygons all miss the image."""
     width, height = size_wh
-    return SampleError(OUTSIDE_IMAGE, f"it lies outside the {width}x{height} picture")
+    return SampleError(OUTSIDE_IMAGE, f"it lies outside the {width}x{height} image")
 
 
 def _from_runs(code: dict[str, Any], size_wh: SizeWH) -> Rle:
@@ -136,7 +136,7 @@ def _from_runs(code: dict[str, Any], size_wh: SizeWH) -> Rle:
     if code.get("size") != [height, width]:
         raise SampleError(
             BAD_MASK,
-            f"its runs are of size {code.get('size')!r}, the picture is {[height, width]}",
+            f"its runs are of size {code.get('size')!r}, the image is {[height, width]}",
         )
     counts = code.get("counts")
     runs = _unpack_runs(counts) if isinstance(counts, str) else counts

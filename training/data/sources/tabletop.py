@@ -20,7 +20,7 @@ from training.data.errors import (
 )
 from training.data.rendered_scenes import QUERY_KINDS, open_scenes
 from training.data.sources.base import (
-    UNREADABLE_PICTURE,
+    UNREADABLE_IMAGE,
     BadSample,
     Record,
     Sample,
@@ -103,11 +103,11 @@ class _InstancesReader:
         """Return uint16 [H, W]: 0 is background, else an object's id."""
         if folder != self._folder:
             try:
-                with Image.open(folder / "instances.png") as picture:
-                    self._instances = np.asarray(picture).astype(np.uint16)
+                with Image.open(folder / "instances.png") as image:
+                    self._instances = np.asarray(image).astype(np.uint16)
             except FileNotFoundError as error:
                 raise SampleError(IMAGE_MISSING, f"{folder}/instances.png is missing") from error
-            except UNREADABLE_PICTURE as error:
+            except UNREADABLE_IMAGE as error:
                 raise SampleError(IMAGE_DAMAGED, f"{folder}/instances.png: {error}") from error
             self._folder = folder
         return self._instances
