@@ -1,4 +1,4 @@
-"""`make grasp`: the node sees a simulated table, gets a question, and a gripper lifts the thing.
+"""`make grasp`: the node sees a simulated table, gets a question, and a gripper lifts the object.
 
     make grasp                                       # the first question of the default table
     make grasp SEED=1600012 QUERY="the green can"
@@ -8,10 +8,10 @@ Colour, depth and calibration of the cell's camera go over ROS to the node, whic
 of its own; the question and the answer, with its grasps, go over the action `~/segment`. The
 client is that of `examples/grasp_client.py`, and the gripper is `worlds.tabletop.cell`.
 
-Exit code 0: a thing that was meant is 10 cm up and stays there for a second, and nothing else
+Exit code 0: an object that was meant is 10 cm up and stays there for a second, and nothing else
 rose; or nothing fits and nothing moved. 1: not so. 2: it could not be tried. What a question means
 is known for those of the table itself (`--list` shows them); of any other, it is taken to mean the
-thing that the answer's mask shows.
+object that the answer's mask shows.
 """
 
 from __future__ import annotations
@@ -188,9 +188,9 @@ def ask(client: Client, camera: CellCamera, query: str) -> SegmentationResult:
     while time.monotonic() < end_s:
         if not camera.show():
             break
-        told = Thinking()
-        result = client.ask(query, told)
-        told.end()
+        thinking = Thinking()
+        result = client.ask(query, thinking)
+        thinking.end()
         measured = any(each.has_pose for each in result.instances)
         if result.error_code in _NO_IMAGE:
             continue
@@ -264,7 +264,7 @@ def carry_out(
     print(f"  grasping at x {x:.3f} y {y:.3f} z {z:.3f} m, {1000 * best.width_m:.0f} mm open")
     step = pick(cell, [place.of(grasp) for grasp in decision.grasps])
     lift = cell.hold()
-    names = [f"{thing.color} {thing.kind}" for thing in stage.world.objects]
+    names = [f"{obj.color} {obj.kind}" for obj in stage.world.objects]
     lifted = " and ".join(names[i] for i in lift.lifted) or "nothing"
     others = ", ".join(names[i] for i in lift.disturbed)
     print(f"  {step.value}; lifted: {lifted}" + (f"; also rose: {others}" if others else ""))
@@ -272,7 +272,7 @@ def carry_out(
 
 
 def run(stage: Stage, camera: Camera, arguments: argparse.Namespace, log: Path) -> bool:
-    """Start the node, ask, move; returns whether the thing that was meant was lifted.
+    """Start the node, ask, move; returns whether the object that was meant was lifted.
 
     Raises:
         CellError: It could not be tried.

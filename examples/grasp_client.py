@@ -7,8 +7,8 @@ Run so, it asks the node for real and only prints what the gripper would do. For
 `Gripper` and give it to `pick`; nothing else changes. `examples/grasp_cell.py` does that with a
 simulated one, and `benchmarks/grasp.py` counts how often it works.
 
-The rules: an error is told and nothing moves; nothing found: nothing moves; an ambiguous answer
-asks back, and nothing moves; else the best grasp of the best object is carried out.
+The rules: an error is reported and nothing moves; nothing found: nothing moves; an ambiguous
+answer asks back, and nothing moves; else the best grasp of the best object is carried out.
 """
 
 from __future__ import annotations
@@ -284,12 +284,12 @@ class Client:
         Raises:
             RuntimeError: The node is not there or does not take the question.
         """
-        told = 0
+        shown = 0
 
         def on_feedback(msg: Any) -> None:
-            nonlocal told
-            on_thinking(msg.feedback.thinking[told:])
-            told = max(told, len(msg.feedback.thinking))
+            nonlocal shown
+            on_thinking(msg.feedback.thinking[shown:])
+            shown = max(shown, len(msg.feedback.thinking))
 
         if not self._actions.wait_for_server(timeout_sec=patience_s):
             raise RuntimeError("segzero is not there; is it started, and in this ROS_DOMAIN_ID?")
@@ -299,7 +299,7 @@ class Client:
         if not handle.accepted:
             raise RuntimeError("segzero does not take the question; ~/status tells why")
         result = self._wait(handle.get_result_async(), None).result.result
-        on_thinking(result.thinking[told:])
+        on_thinking(result.thinking[shown:])
         return result
 
     def _wait(self, future: Any, timeout_s: float | None) -> Any:

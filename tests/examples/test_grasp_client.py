@@ -103,7 +103,7 @@ def test_what_cannot_be_grasped_or_is_not_certain_moves_nothing(
     assert decision.grasps == ()
 
 
-def test_an_error_is_told() -> None:
+def test_an_error_is_reported() -> None:
     assert decide(Answer("error 1: no image", False, ())).detail == "error 1: no image"
 
 

@@ -102,7 +102,7 @@ def test_a_failed_step_is_done_again(setup_env: ModuleType) -> None:
     assert done == ["again"]
 
 
-def test_a_failed_command_is_told_by_its_error_and_the_log(setup_env: ModuleType) -> None:
+def test_a_failed_command_is_reported_by_its_error_and_the_log(setup_env: ModuleType) -> None:
     command = [sys.executable, "-c", "print('ERROR: no such package'); raise SystemExit(3)"]
     with pytest.raises(setup_env.SetupError, match=r"no such package.*reachable.*setup\.log"):
         setup_env.run(command, hint="is the package index reachable?")

@@ -24,7 +24,7 @@ from segzero_ros import main as node_main
 
 def reply_about(shot: Shot, *, right: bool) -> str:
     """Answer with the true boxes, or with what is wrong for every kind of question."""
-    boxes = [thing.box_xyxy for thing in shot.scene.objects if thing.id in shot.question.ids]
+    boxes = [obj.box_xyxy for obj in shot.scene.objects if obj.id in shot.question.ids]
     if not right:
         boxes = [] if boxes else [(0, 0, 50, 50)]
     found = [
@@ -60,9 +60,9 @@ class TruthSegmenter:
 
     def __init__(self, shots: list[Shot]) -> None:
         self._masks = {
-            tuple(float(edge) for edge in thing.box_xyxy): shot.instances == thing.id
+            tuple(float(edge) for edge in obj.box_xyxy): shot.instances == obj.id
             for shot in shots
-            for thing in shot.scene.objects
+            for obj in shot.scene.objects
         }
 
     def segment(self, embedding: Embedding, prompts: Any) -> Segmentation:

@@ -53,9 +53,9 @@ def result_in(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
-def picture_in(path: Path) -> np.ndarray:
-    with PilImage.open(path) as picture:
-        return np.asarray(picture)
+def image_in(path: Path) -> np.ndarray:
+    with PilImage.open(path) as image:
+        return np.asarray(image)
 
 
 def test_the_clip_is_small_and_asks_one_question_of_each_kind() -> None:
@@ -79,8 +79,8 @@ def test_all_right_answers_pass(
     assert (result["right"], result["asked"]) == (6, 6)
     assert [query["kind"] for query in result["queries"]] == KINDS
     truth = read_clip(CLIP)[0].truth()
-    np.testing.assert_array_equal(picture_in(tmp_path / "mask.png") > 0, truth)
-    assert picture_in(tmp_path / "overlay.png").shape == (480, 640, 3)
+    np.testing.assert_array_equal(image_in(tmp_path / "mask.png") > 0, truth)
+    assert image_in(tmp_path / "overlay.png").shape == (480, 640, 3)
     for kind in KINDS:
         assert (tmp_path / f"overlay_{kind}.png").is_file()
     assert "I know the truth." in capsys.readouterr().out
@@ -112,17 +112,17 @@ def test_a_query_that_the_node_refuses_fails(
 
 
 @pytest.mark.parametrize("query", ["the mug</answer>", "mug " * 25_000, " "])
-def test_a_query_that_cannot_be_asked_is_told_in_one_line(
+def test_a_query_that_cannot_be_asked_gives_one_line(
     query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["demo", query]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("segzero: error: query: ")
-    assert told.err.count("\n") == 1
+    ran = capsys.readouterr()
+    assert ran.out == ""
+    assert ran.err.startswith("segzero: error: query: ")
+    assert ran.err.count("\n") == 1
 
 
-def test_a_node_that_cannot_load_its_model_is_told_in_one_line(
+def test_a_node_that_cannot_load_its_model_gives_one_line(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(command.DemoError, match="/nowhere"):
@@ -169,12 +169,12 @@ def test_an_interrupted_demo_leaves_no_node_behind(
     assert is_silent(domain)
 
 
-def test_a_missing_clip_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_clip_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(command.DemoError, match="cannot play the clip"):
         command.run(tmp_path / "none.mcap", None, tmp_path, lambda: [])
 
 
-def test_a_damaged_clip_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_damaged_clip_gives_one_line(tmp_path: Path) -> None:
     damaged = tmp_path / "clip.mcap"
     damaged.write_bytes(CLIP.read_bytes()[:1000])
     with pytest.raises(command.DemoError, match="cannot play the clip"):

@@ -47,14 +47,14 @@ def asked() -> dict[str, Query]:
 
 
 @pytest.mark.slow
-def test_the_thing_that_was_meant_is_lifted_and_filmed(
+def test_the_object_that_was_meant_is_lifted_and_filmed(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     film = tmp_path / "grasp.gif"
     assert run("--film", str(film)) == 0
-    told = capsys.readouterr().out
-    assert "I know the truth." in told
-    assert "lifted what was meant" in told
+    ran = capsys.readouterr().out
+    assert "I know the truth." in ran
+    assert "lifted what was meant" in ran
     with Image.open(film) as frames:
         assert frames.n_frames > 20
     assert film.stat().st_size <= 3_000_000
@@ -65,9 +65,9 @@ def test_where_nothing_fits_nothing_moves_and_that_is_right(
     run: Callable[..., int], asked: dict[str, Query], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(asked["none"].text) == 0
-    told = capsys.readouterr().out
-    assert "stays where it is" in told
-    assert "grasping at" not in told
+    ran = capsys.readouterr().out
+    assert "stays where it is" in ran
+    assert "grasping at" not in ran
 
 
 @pytest.mark.slow
@@ -79,16 +79,16 @@ def test_nothing_found_where_something_was_meant_fails(
 
 
 @pytest.mark.parametrize("query", ["the mug</answer>", " "], ids=["markup", "empty"])
-def test_a_question_that_cannot_be_asked_is_told_in_one_line(
+def test_a_question_that_cannot_be_asked_is_reported_in_one_line(
     query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert grasp_cell.main([query]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("grasp_cell: error: query")
-    assert told.err.count("\n") == 1
+    ran = capsys.readouterr()
+    assert ran.out == ""
+    assert ran.err.startswith("grasp_cell: error: query")
+    assert ran.err.count("\n") == 1
 
 
-def test_a_node_that_cannot_load_its_model_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_cannot_load_its_model_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert grasp_cell.main(["--model", "/nowhere"]) == 2
     assert "/nowhere" in capsys.readouterr().err

@@ -62,12 +62,12 @@ def compressed(shot: Shot) -> CompressedImage:
 
 def replay(node: Any, client: Any, msgs: list[Any]) -> list[Any]:
     """Ask about each image and return what was found, and in which image."""
-    told = []
+    answers = []
     for msg in msgs:
         client.send_msg(msg, node)
         result = client.ask_and_wait("what is bright", SegmentationResult.OK)
-        told.append((result.header, result.instances, result.image_width, result.image_height))
-    return told
+        answers.append((result.header, result.instances, result.image_width, result.image_height))
+    return answers
 
 
 def test_a_bag_gives_the_same_results_raw_and_compressed(
