@@ -16,7 +16,7 @@ from transformers import StoppingCriteriaList
 
 from segzero_core.completion.parser import StreamReader
 from segzero_core.decoding.decoder import end_ids
-from segzero_core.decoding.token_stream import decoded, silent_ids
+from segzero_core.decoding.token_stream import decode, silent_ids
 from segzero_core.errors import InputError, OutOfMemoryError, ReasoningError, is_out_of_memory
 from segzero_core.loading import load_parts
 from segzero_core.pipeline import SegZero
@@ -103,7 +103,7 @@ class BatchReasoner(QwenReasoner):
                 max_new_tokens=max_new_tokens,
                 stopping_criteria=StoppingCriteriaList([completions]),
             )
-        return [decoded(processor.tokenizer, tokens) for tokens in completions.tokens]
+        return [decode(processor.tokenizer, tokens) for tokens in completions.tokens]
 
 
 def load_with_batches(
@@ -139,6 +139,6 @@ class _Completions:
             elif token not in self._silent:
                 self.tokens[index].append(token)
                 # Half a character is no use as text here; the tags are whole tokens.
-                self._readers[index].feed(decoded(self._tokenizer, [token]))
+                self._readers[index].feed(decode(self._tokenizer, [token]))
                 self._over[index] = self._readers[index].answer_closed
         return torch.tensor(self._over, device=input_ids.device)
