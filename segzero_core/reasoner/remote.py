@@ -14,19 +14,15 @@ import io
 import logging
 import os
 import queue
-import random
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from PIL import Image
 
 from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import (
-    ConfigError,
     ModelLoadError,
-    ReasoningError,
     SegZeroError,
     raise_if_cancelled,
     shown,
@@ -35,63 +31,31 @@ from segzero_core.prompt import build_prompt
 from segzero_core.reasoner.base import squash
 from segzero_core.reasoner.image_tokens import ImageTokens
 from segzero_core.reasoner.server_address import ServerAddress
+from segzero_core.reasoner.server_client import (
+    BackgroundLoop,
+    ServerLimits,
+    make_client,
+    retry_delay_s,
+)
+from segzero_core.reasoner.server_reply import END_TAG, ReplyText, ServerError
 from segzero_core.types import RgbImage
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 API_KEY_VARIABLE: Final = "SEGZERO_API_KEY"
 """Environment variable with the server's key; it is read when a reasoner is made."""
 
 _LOG: Final = logging.getLogger(__name__)
-# The client's own loggers print whole requests: the image, and headers.
-_CLIENT_LOGGERS: Final = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 _CANCEL_CHECK_S: Final = 0.02
 _CLOSE_TIMEOUT_S: Final = 2.0
-_RETRIED_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_FIRST_DELAY_S: Final = 0.25
 _MAX_MESSAGE_CHARS: Final = 300
-_END: Final = "</answer>"
 # What a server takes beyond the common fields, by the owner that it names in its list of models.
 _FIELDS: Final[dict[str, dict[str, Any]]] = {
     "vllm": {
-        "stop": [_END],
+        "stop": [END_TAG],
         "extra_body": {"include_stop_str_in_output": True, "repetition_penalty": 1.0},
     },
-    "sglang": {"stop": [_END], "extra_body": {"repetition_penalty": 1.0}},
-    "llamacpp": {"stop": [_END], "extra_body": {"repeat_penalty": 1.0}},
+    "sglang": {"stop": [END_TAG], "extra_body": {"repetition_penalty": 1.0}},
+    "llamacpp": {"stop": [END_TAG], "extra_body": {"repeat_penalty": 1.0}},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """How long a server may take, and how much it may say.
-
-    Attributes:
-        connect_s: Until the connection stands [s].
-        first_token_s: From the request to the first text [s].
-        stall_s: Between two pieces of text [s].
-        total_s: From the query to the end of the reply, retries included [s].
-        reply_chars: Longest reply; a longer one is an error.
-        retries: How often a request is repeated when nothing has come yet.
-    """
-
-    connect_s: float = 5.0
-    first_token_s: float = 60.0
-    stall_s: float = 20.0
-    total_s: float = 120.0
-    reply_chars: int = 100_000
-    retries: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("connect_s", "first_token_s", "stall_s", "total_s"):
-            value = getattr(self, name)
-            if not 0 < value <= 86_400:  # NaN is refused too
-                raise ConfigError(f"{name}: expected 0 to 86,400 seconds, got {value!r}")
-
-
-class ServerError(ReasoningError):
-    """The server could not be reached, refused, or broke off; another one may answer."""
 
 
 class RemoteReasoner:
@@ -118,9 +82,9 @@ class RemoteReasoner:
         self._address, self._description = address, description
         self._limits = limits or ServerLimits()
         self._key = os.environ.get(API_KEY_VARIABLE, "")
-        self._client = _make_client(address, self._key, self._limits)
+        self._client = make_client(address, self._key, self._limits)
         self._known_fields: dict[str, Any] = {}
-        self._loop = _BackgroundLoop()
+        self._loop = BackgroundLoop()
         if self._key and not address.is_private:
             _LOG.warning(
                 "the key in %s is sent to %s without encryption; use https",
@@ -226,7 +190,7 @@ class RemoteReasoner:
         put: Callable[[str | SegZeroError | None], None],
         closed: threading.Event,
     ) -> None:
-        text = _ReplyText(self._limits.reply_chars)
+        text = ReplyText(self._limits.reply_chars)
         try:
             async with asyncio.timeout(self._limits.total_s):
                 async for chunk in self._with_retries(messages, text):
@@ -244,7 +208,7 @@ class RemoteReasoner:
             closed.set()
 
     async def _with_retries(
-        self, messages: list[dict[str, Any]], text: _ReplyText
+        self, messages: list[dict[str, Any]], text: ReplyText
     ) -> AsyncGenerator[str, None]:
         give_up_at = asyncio.get_running_loop().time() + self._limits.total_s
         for attempt in range(self._limits.retries + 1):
@@ -254,7 +218,7 @@ class RemoteReasoner:
                         yield chunk
                 return
             except Exception as error:
-                delay_s = _retry_delay_s(error, attempt)
+                delay_s = retry_delay_s(error, attempt)
                 if text.so_far or delay_s is None or attempt == self._limits.retries:
                     raise
                 if asyncio.get_running_loop().time() + delay_s >= give_up_at:
@@ -263,7 +227,7 @@ class RemoteReasoner:
             await asyncio.sleep(delay_s)
 
     async def _attempt(
-        self, messages: list[dict[str, Any]], text: _ReplyText
+        self, messages: list[dict[str, Any]], text: ReplyText
     ) -> AsyncGenerator[str, None]:
         try:
             async with asyncio.timeout(self._limits.first_token_s) as patience:
@@ -365,147 +329,6 @@ class RemoteReasoner:
 
     def _redacted(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
-
-
-class _ReplyText:
-    """Puts the events of a server together to a reply that `parse_completion` reads."""
-
-    def __init__(self, max_chars: int) -> None:
-        self._max_chars = max_chars
-        self._text = ""
-        self._thinking = False
-        self._finish_reason: str | None = None
-
-    @property
-    def so_far(self) -> str:
-        return self._text
-
-    @property
-    def is_complete(self) -> bool:
-        return _END in self._text
-
-    def feed(self, event: Any) -> Iterator[str]:
-        """Yield the text of one event; thoughts that come on their own get their tags."""
-        for choice in (event.choices or ())[:1]:
-            delta = choice.delta
-            thought = getattr(delta, "reasoning_content", None) or getattr(
-                delta, "reasoning", None
-            )
-            if isinstance(thought, str) and thought:
-                yield from self._add(thought if self._thinking else f"<think>{thought}")
-                self._thinking = True
-            if isinstance(delta.content, str) and delta.content:
-                yield from self._add(
-                    f"</think>{delta.content}" if self._thinking else delta.content
-                )
-                self._thinking = False
-            self._finish_reason = choice.finish_reason or self._finish_reason
-
-    def finish(self) -> Iterator[str]:
-        """Yield what a server left out at the end.
-
-        Raises:
-            ServerError: The connection ended before the reply did.
-        """
-        if self._finish_reason is None:
-            raise ServerError("the server closed the connection within its reply", self._text)
-        if not self._text:
-            raise ServerError("the server sent an empty reply")
-        # Most servers leave out the text that stopped them.
-        opened = self._text.rfind("<answer>") > self._text.rfind(_END)
-        if opened and self._finish_reason == "stop":
-            yield from self._add(_END)
-
-    def _add(self, text: str) -> Iterator[str]:
-        before = len(self._text)
-        whole = self._text + text
-        end = whole.find(_END, max(0, before - len(_END)))
-        if end >= 0:
-            whole = whole[: end + len(_END)]
-        if len(whole) > self._max_chars:
-            raise ServerError(
-                f"the server's reply is longer than {self._max_chars} characters", self._text
-            )
-        self._text = whole
-        if chunk := whole[before:]:
-            yield chunk
-
-
-class _BackgroundLoop:
-    """An asyncio loop in a thread of its own, for clients that work beside each other."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="segzero-server", daemon=True
-        )
-        self._thread.start()
-
-    def submit(self, work: Any) -> Any:
-        """Run a coroutine in the loop; returns its `concurrent.futures.Future`."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Cancel what runs and end the thread."""
-
-        async def cancel_all() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        if self._loop.is_closed():
-            return
-        with contextlib.suppress(TimeoutError):
-            self.submit(cancel_all()).result(timeout=_CLOSE_TIMEOUT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CLOSE_TIMEOUT_S)
-        if not self._thread.is_alive():
-            self._loop.close()
-
-
-def _make_client(address: ServerAddress, key: str, limits: ServerLimits) -> AsyncOpenAI:
-    try:
-        import openai
-    except ImportError as error:
-        raise ConfigError(
-            "a reasoner on a server needs the package openai: pip install 'segzero[remote]'"
-        ) from error
-    for name in _CLIENT_LOGGERS:
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.WARNING))
-    timeout = openai.Timeout(limits.total_s, connect=limits.connect_s)
-    http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout)
-    return openai.AsyncOpenAI(
-        base_url=address.url,
-        api_key=key or "none",
-        max_retries=0,
-        timeout=timeout,
-        http_client=http_client,
-    )
-
-
-def _retry_delay_s(error: Exception, attempt: int) -> float | None:
-    """Return how long to wait before a request is repeated; None if that is of no use."""
-    status = getattr(error, "status_code", None)
-    if status is None:
-        return _backoff_s(attempt) if _is_connection_error(error) else None
-    if status not in _RETRIED_STATUS:
-        return None
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
-    with contextlib.suppress(ValueError):
-        return max(0.0, min(float(asked), 3600.0))
-    return _backoff_s(attempt)
-
-
-def _backoff_s(attempt: int) -> float:
-    return float(_FIRST_DELAY_S * 2**attempt * random.uniform(0.8, 1.2))
-
-
-def _is_connection_error(error: Exception) -> bool:
-    import openai
-
-    return isinstance(error, openai.APIConnectionError)
 
 
 def _size(size_wh: tuple[int, int]) -> str:

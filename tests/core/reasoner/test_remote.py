@@ -17,13 +17,10 @@ from PIL import Image
 from segzero_core import CancelledError, ConfigError, ModelLoadError, RgbImage, parse_completion
 from segzero_core.checkpoints.description import BUILT_IN
 from segzero_core.reasoner.image_tokens import QWEN2_5_VL, QWEN3_VL, ImageTokens
-from segzero_core.reasoner.remote import (
-    API_KEY_VARIABLE,
-    RemoteReasoner,
-    ServerError,
-    ServerLimits,
-)
+from segzero_core.reasoner.remote import API_KEY_VARIABLE, RemoteReasoner
 from segzero_core.reasoner.server_address import ServerAddress, is_server_address
+from segzero_core.reasoner.server_client import ServerLimits
+from segzero_core.reasoner.server_reply import ServerError
 from tests.core.reasoner.fault_server import (
     DONE,
     Connection,
