@@ -37,15 +37,15 @@ def draw_mask(rng: np.random.Generator) -> Rle:
     side = float(np.exp(rng.uniform(np.log(6), np.log(400))))
     middle = rng.uniform((0, 0), (WIDTH, HEIGHT))
     for _ in range(rng.integers(1, 4)):
-        centre = middle + rng.normal(0, 0.3 * side, 2)
+        center = middle + rng.normal(0, 0.3 * side, 2)
         if rng.random() < 0.5:
             axes = np.maximum(2, side * rng.uniform(0.2, 0.6, 2))
-            ellipse = (tuple(centre.tolist()), tuple((2 * axes).tolist()), rng.uniform(0, 180))
+            ellipse = (tuple(center.tolist()), tuple((2 * axes).tolist()), rng.uniform(0, 180))
             cv2.ellipse(mask, ellipse, 1, -1)
         else:
             angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(5, 30)))
             radii = side * rng.uniform(0.2, 0.6, len(angles))
-            corners = centre + radii[:, None] * np.stack((np.cos(angles), np.sin(angles)), 1)
+            corners = center + radii[:, None] * np.stack((np.cos(angles), np.sin(angles)), 1)
             cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
     return Rle.from_mask(mask > 0) if mask.any() else draw_mask(rng)
 

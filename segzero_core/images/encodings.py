@@ -1,7 +1,7 @@
-"""Pictures out of messages as ROS lays them out, wherever these come from: no ROS is needed.
+"""Decodes sensor_msgs/Image and CompressedImage without ROS.
 
-Eight encodings are known. A message is whatever has the fields of sensor_msgs/Image or
-CompressedImage, be it off the wire or out of a bag.
+cv_bridge and ros2_numpy do the same, but need ROS; bags are read without it. A message is any
+object with the fields of the ROS message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segzero_core.errors import InputError, shown
 
 
 class ImageMessage(Protocol):
-    """What is read of sensor_msgs/Image."""
+    """The fields of sensor_msgs/Image that are read."""
 
     height: int
     width: int
@@ -30,7 +30,7 @@ class ImageMessage(Protocol):
 
 
 class CompressedMessage(Protocol):
-    """What is read of sensor_msgs/CompressedImage."""
+    """The fields of sensor_msgs/CompressedImage that are read."""
 
     format: str
     data: Any
@@ -38,7 +38,7 @@ class CompressedMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How an encoding lays out a pixel.
+    """Layout of a pixel.
 
     Attributes:
         dtype: Type of a channel.
@@ -67,20 +67,19 @@ ENCODINGS: Final = {
     "32FC1": Encoding("f4", 1),
 }
 MAX_IMAGE_PIXELS: Final = 100_000_000
-"""A compressed image says its size itself; a larger one is an attack or a defect."""
+"""Limit for compressed images; a larger one is an attack or a defect."""
 
 
 def array_from_msg(msg: ImageMessage) -> NDArray[np.generic]:
-    """See a message's pixels as an array in the encoding's own type and channel order.
+    """Return a message's pixels as an array, in the encoding's type and channel order.
 
-    No copy: the array is read-only, shares the message's memory, and may have a foreign byte
-    order.
+    The array is read-only, shares the message's memory, and may have a foreign byte order.
 
     Returns:
         [H, W] or [H, W, C].
 
     Raises:
-        InputError: The encoding is none of `ENCODINGS`, or the numbers do not fit together.
+        InputError: The encoding is none of `ENCODINGS`, or size, step and data contradict.
     """
     encoding = ENCODINGS.get(msg.encoding)
     if encoding is None:
@@ -101,9 +100,8 @@ def array_from_msg(msg: ImageMessage) -> NDArray[np.generic]:
 
 
 def _check_layout(msg: ImageMessage, bytes_per_pixel: int) -> None:
-    """Refuse an image whose size, step and data contradict one another."""
     if msg.width == 0 or msg.height == 0:
-        raise InputError(f"image: {msg.width}x{msg.height} pixels; there is nothing in it")
+        raise InputError(f"image: {msg.width}x{msg.height} pixels; it is empty")
     least_step = msg.width * bytes_per_pixel
     if msg.step < least_step:
         raise InputError(
@@ -118,16 +116,16 @@ def _check_layout(msg: ImageMessage, bytes_per_pixel: int) -> None:
 
 
 def rgb_from_msg(msg: ImageMessage) -> NDArray[np.uint8]:
-    """Convert a camera picture to what a model sees.
+    """Convert an image message to RGB.
 
-    mono16 is scaled from its whole range to 8 bits. 16UC1 and 32FC1 have no fixed range (depth,
-    thermal), so their smallest and largest finite values become black and white.
+    mono16 is scaled from its whole range to 8 bits. 16UC1 and 32FC1 (depth, thermal) have no
+    fixed range, so their smallest and largest finite values become black and white.
 
     Returns:
         uint8 [H, W, 3], contiguous, read-only; shares memory with an rgb8 message without padding.
 
     Raises:
-        InputError: The picture cannot be read; the message says why and what to do.
+        InputError: The image cannot be read; the message says why and what to do.
     """
     pixels = array_from_msg(msg)
     encoding = ENCODINGS[msg.encoding]
@@ -142,7 +140,7 @@ def rgb_from_msg(msg: ImageMessage) -> NDArray[np.uint8]:
 
 
 def _fill_gray(rgb: NDArray[np.uint8], pixels: NDArray[np.generic], encoding: str) -> None:
-    """Write one channel [H, W, 1] of any depth into all three of an 8-bit picture."""
+    """Write one channel [H, W, 1] of any type into all three of an 8-bit image."""
     if encoding == "mono8":
         rgb[...] = pixels
     elif encoding == "mono16":
@@ -162,24 +160,24 @@ def rgb_from_compressed_msg(msg: CompressedMessage) -> NDArray[np.uint8]:
         uint8 [H, W, 3].
 
     Raises:
-        InputError: It is no picture, a broken one, or one of more than `MAX_IMAGE_PIXELS`.
+        InputError: It is no image, a damaged one, or has more than `MAX_IMAGE_PIXELS`.
     """
     try:
-        with PilImage.open(io.BytesIO(memoryview(msg.data)), formats=["JPEG", "PNG"]) as picture:
-            if picture.width * picture.height > MAX_IMAGE_PIXELS:
+        with PilImage.open(io.BytesIO(memoryview(msg.data)), formats=["JPEG", "PNG"]) as image:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise InputError(
-                    f"compressed image: {picture.width}x{picture.height} pixels are more than "
+                    f"compressed image: {image.width}x{image.height} pixels are more than "
                     f"{MAX_IMAGE_PIXELS}"
                 )
-            if picture.mode.startswith(("I", "F")):  # 16 bits: Pillow would clip at 255
-                gray = np.asarray(picture).astype(np.uint32) >> 8
+            if image.mode.startswith(("I", "F")):  # 16 bits: Pillow would clip at 255
+                gray = np.asarray(image).astype(np.uint32) >> 8
                 clipped = np.clip(gray, 0, 255).astype(np.uint8)
                 return np.asarray(clipped[..., np.newaxis].repeat(3, axis=2), np.uint8)
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
-        # Pillow's own words for an unknown beginning are the address of a buffer.
+        # Pillow's own message for an unknown format is the address of a buffer.
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "they begin like neither" if unknown else str(error)
         raise InputError(

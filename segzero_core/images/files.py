@@ -1,4 +1,4 @@
-"""Reads and writes picture files."""
+"""Reads and writes image files."""
 
 from __future__ import annotations
 
@@ -13,42 +13,35 @@ from segzero_core.types import RgbImage
 
 
 def load_image(path: str | Path) -> RgbImage:
-    """Read a picture file into uint8 [H, W, 3], RGB, upright.
+    """Read an image file into uint8 [H, W, 3], RGB, upright.
 
     Args:
-        path: A file in any format Pillow reads. Transparency is dropped; 16-bit grey is scaled.
+        path: In any format that Pillow reads. Transparency is dropped; 16-bit gray is scaled.
 
     Raises:
-        InputError: The file is missing, empty, damaged, too large, or no picture.
+        InputError: The file is missing, empty, damaged, too large, or no image.
     """
     path = Path(path)
     try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            return np.array(_eight_bit(upright).convert("RGB"))
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16 bits: Pillow would clip at 255
+                values = np.asarray(upright).astype(np.int64).clip(0, 65_535)
+                upright = Image.fromarray((values // 257).astype(np.uint8))
+            return np.array(upright.convert("RGB"))
     except FileNotFoundError:
         raise InputError(f"image {path}: there is no such file") from None
     except UnidentifiedImageError:
-        raise InputError(
-            f"image {path}: no picture format that is known; use PNG or JPEG"
-        ) from None
+        raise InputError(f"image {path}: unknown image format; use PNG or JPEG") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"image {path}: cannot be read: {error}") from error
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit grey down; Pillow's own conversion would cut it off at 255."""
-    if not picture.mode.startswith("I"):
-        return picture
-    values = np.asarray(picture).astype(np.int64).clip(0, 65_535)
-    return Image.fromarray((values // 257).astype(np.uint8))
-
-
 def save_image(path: str | Path, pixels: RgbImage | NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] or [H, W] to a file; the suffix says the format.
+    """Write uint8 [H, W, 3] or [H, W] to a file; the suffix selects the format.
 
     Raises:
-        InputError: The place cannot be written to, or the suffix is no format.
+        InputError: The file cannot be written, or the suffix is no image format.
     """
     check_writable(path)
     try:
@@ -58,10 +51,10 @@ def save_image(path: str | Path, pixels: RgbImage | NDArray[np.uint8]) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out before the work whether a picture can be written to this path.
+    """Check early whether an image can be written to this path.
 
     Raises:
-        InputError: Its folder is missing, it is a folder, or its suffix is no picture format.
+        InputError: The folder is missing, the path is a folder, or the suffix is no image format.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -69,4 +62,4 @@ def check_writable(path: str | Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file such as {path / 'overlay.png'}")
     if path.suffix.lower() not in Image.registered_extensions():
-        raise InputError(f"{path}: {path.suffix or 'no suffix'!r} is no picture format; use .png")
+        raise InputError(f"{path}: {path.suffix or 'no suffix'!r} is no image format; use .png")

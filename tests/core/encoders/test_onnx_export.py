@@ -60,8 +60,8 @@ def check_operators(path: Path) -> None:
         if node.op_type == "Resize":
             (mode,) = (a.s for a in node.attribute if a.name == "mode")
             assert mode in (b"nearest", b"linear")
-    (picture,) = graph.input
-    shape = [dimension.dim_value for dimension in picture.type.tensor_type.shape.dim]
+    (image,) = graph.input
+    shape = [dimension.dim_value for dimension in image.type.tensor_type.shape.dim]
     assert shape[:2] == [1, 3]
     assert all(side > 0 for side in shape), "the shape is fixed"
 

@@ -109,15 +109,15 @@ def test_the_documented_generations_are_taken(tensorrt: Fake, version: str) -> N
 
 
 def test_an_engine_is_built_once_and_found_again(tensorrt: Fake, graph: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
 
-    path = build_engine(tensorrt, graph, KEY, lambda *step: told.append(step))
+    path = build_engine(tensorrt, graph, KEY, lambda *step: steps.append(step))
     again = build_engine(tensorrt, graph, KEY, silent)
 
     assert path == again
     assert tensorrt.builds == 1
     assert read_engine(KEY) == tensorrt.plan
-    assert told == [("Building", 0, 2), ("Building", 1, 2), ("Building", 2, 2), told[-1]]
+    assert steps == [("Building", 0, 2), ("Building", 1, 2), ("Building", 2, 2), steps[-1]]
     assert tensorrt.network_flags == [1 << 1]  # strongly typed
     assert tensorrt.flags_cleared == []
 
@@ -226,7 +226,7 @@ def test_an_engine_that_the_runtime_does_not_take_is_a_mismatch(tensorrt: Fake) 
         encoder_module.TensorRtImageEncoder(tensorrt, b"x", ["image_embed"], torch.device("cuda"))
 
 
-def test_no_memory_for_the_engine_is_told(tensorrt: Fake) -> None:
+def test_no_memory_for_the_engine_is_reported(tensorrt: Fake) -> None:
     tensorrt.engine = SimpleNamespace(create_execution_context=lambda: None)
 
     with pytest.raises(OutOfMemoryError, match="GPU memory"):

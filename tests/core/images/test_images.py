@@ -1,4 +1,4 @@
-"""Reading, writing and drawing pictures."""
+"""Reading, writing and drawing images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_was_saved_is_loaded(image: RgbImage, tmp_path: Path) -> None:
         ("1", 1, (255, 255, 255)),
     ],
 )
-def test_every_kind_of_picture_becomes_rgb(
+def test_every_kind_of_image_becomes_rgb(
     tmp_path: Path, mode: str, pixel: object, expected: tuple[int, int, int]
 ) -> None:
     Image.new(mode, (3, 2), pixel).save(tmp_path / "a.png")  # type: ignore[arg-type]
@@ -60,13 +60,13 @@ def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
     ("data", "message"),
     [
         pytest.param(None, "no such file", id="missing"),
-        pytest.param(b"", "no picture format", id="empty"),
-        pytest.param(b"hello", "no picture format", id="text"),
+        pytest.param(b"", "image format", id="empty"),
+        pytest.param(b"hello", "image format", id="text"),
         pytest.param("cut", "cannot be read", id="cut off"),
-        pytest.param("bad", "cannot be read|no picture format", id="damaged"),
+        pytest.param("bad", "cannot be read|image format", id="damaged"),
     ],
 )
-def test_an_unreadable_picture_is_refused(
+def test_an_unreadable_image_is_refused(
     tmp_path: Path, image: RgbImage, data: bytes | str | None, message: str
 ) -> None:
     path = tmp_path / "a.png"
@@ -81,7 +81,7 @@ def test_an_unreadable_picture_is_refused(
         load_image(path)
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_image(tmp_path)
 
@@ -130,7 +130,7 @@ def test_an_overlay_of_any_size_is_drawn() -> None:
     assert draw_overlay(np.zeros((1, 1, 3), np.uint8), one, [prompt]).shape == (1, 1, 3)
 
 
-def test_more_objects_than_colours_are_drawn(image: RgbImage) -> None:
+def test_more_objects_than_colors_are_drawn(image: RgbImage) -> None:
     assert draw_overlay(image, some_masks(20), [PROMPT] * 20).shape == image.shape
 
 

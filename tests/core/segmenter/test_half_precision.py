@@ -46,7 +46,7 @@ def test_a_processor_stays_exact(precision: str, sam: LoadedSegmenter) -> None:
     assert choose_encoder(sam, "cpu", "torch", precision).encoder is sam.encoder
 
 
-def test_torch_on_a_gpu_is_exact_unless_told_otherwise(sam: LoadedSegmenter) -> None:
+def test_torch_on_a_gpu_is_exact_unless_fp16_is_requested(sam: LoadedSegmenter) -> None:
     assert choose_encoder(sam, "cuda", "torch").encoder is sam.encoder
     assert choose_encoder(sam, "cuda", "torch", "fp16").encoder is not sam.encoder
 

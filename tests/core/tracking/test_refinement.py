@@ -83,7 +83,7 @@ def test_what_does_not_look_like_the_object_is_not_taken(refiner: MaskRefiner) -
     assert refiner.refine(_inputs_with(LEFT, RIGHT), torch.full((1, 1, 32, 32), -5.0)) is None
 
 
-def test_what_is_left_of_an_object_in_two_colors_is_known_by_its_own_colour(
+def test_what_is_left_of_an_object_in_two_colors_is_known_by_its_own_color(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upper, lower = (slice(8, 12), slice(4, 12)), (slice(12, 16), slice(4, 12))
@@ -111,7 +111,7 @@ def test_memory_that_takes_in_a_neighbour_is_asked_again_for_what_looks_like_the
     assert not found.cells[beside].any()
 
 
-def test_an_object_is_known_by_the_picture_too_in_which_it_was_reliable_last(
+def test_an_object_is_known_by_the_image_too_in_which_it_was_reliable_last(
     refiner: MaskRefiner,
 ) -> None:
     in_the_shade = _inputs_with(LEFT, RIGHT, values=(1.6, 2.6))

@@ -198,12 +198,12 @@ def test_no_mask_is_invented_for_a_frame_of_something_else(
     for each in (tracker, undisturbed):
         each.start(frames[0], _answer(BALL, BOOK))
         each.step(frames[1])
-    spoilt = np.ascontiguousarray(spoil(frames[2]))
-    tracks = tracker.step(spoilt)
+    spoiled = np.ascontiguousarray(spoil(frames[2]))
+    tracks = tracker.step(spoiled)
     assert tracks.view is view
-    assert tracks.size_wh == (spoilt.shape[1], spoilt.shape[0])
+    assert tracks.size_wh == (spoiled.shape[1], spoiled.shape[0])
     assert [track.lost for track in tracks.tracks] == [True, True]
-    assert all(track.mask.shape == spoilt.shape[:2] for track in tracks.tracks)
+    assert all(track.mask.shape == spoiled.shape[:2] for track in tracks.tracks)
     # The memory has not heard of it: the next good frame goes on as if nothing had been.
     again, expected = tracker.step(frames[3]), undisturbed.step(frames[3])
     assert again.view is View.SAME
@@ -227,7 +227,7 @@ def test_an_object_without_a_pixel_is_lost_and_the_others_are_followed(
         pytest.param(_frame(0), Segmentation.empty(SIZE_WH), "0 objects", id="no object"),
         pytest.param(np.zeros_like(_frame(0)), _answer(BALL), "black", id="black frame"),
         pytest.param(_frame(0)[:40], _answer(BALL), "the image's size", id="another size"),
-        pytest.param(_frame(0)[..., 0], _answer(BALL), "RGB image", id="grey frame"),
+        pytest.param(_frame(0)[..., 0], _answer(BALL), "RGB image", id="gray frame"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_its_reason(
