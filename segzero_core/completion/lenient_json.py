@@ -23,13 +23,6 @@ _COMMA = re.compile(f"{_ANY_SPACE},{_ANY_SPACE}")
 _STRING = re.compile(_ANY_STRING)
 _KEY = re.compile(f"{_ANY_STRING}{_ANY_SPACE}:{_ANY_SPACE}")
 _NUMBER = re.compile(_ANY_NUMBER)
-# A member whose value is a list of numbers, with what separates it from the next: an answer is
-# made of those, and reading one at once makes it half as long. `float` drops the spaces.
-_NUMBERS_MEMBER = re.compile(
-    rf"{_ANY_STRING}{_ANY_SPACE}:{_ANY_SPACE}"
-    rf"\[(\s*+{_ANY_NUMBER}\s*+(?:,\s*+{_ANY_NUMBER}\s*+)*+)\]"
-    rf"{_ANY_SPACE}(?:,{_ANY_SPACE}|(?=\}}))"
-)
 _PLAIN = re.compile(r"[-+.0-9a-zA-Z_]++")
 
 
@@ -128,12 +121,6 @@ def _read_object(text: str, start: int, depth: int) -> tuple[Object, int]:
     members: list[tuple[str, Value]] = []
     position = skip_space(text, start + 1)
     while not text.startswith("}", position):
-        if member := _NUMBERS_MEMBER.match(text, position):
-            double_quoted, single_quoted, numbers = member.groups()
-            key = double_quoted if single_quoted is None else single_quoted
-            members.append((key.lower(), list(map(float, numbers.split(",")))))
-            position = member.end()
-            continue
         key, position = _read_key(text, position)
         value, position = read_value(text, position, depth)
         members.append((key, value))
