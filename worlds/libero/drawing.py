@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tabletop.simulator import mujoco
 from worlds.libero.stage import VISUAL_GROUP, Piece, Stage
+from worlds.tabletop.simulator import mujoco
 
 IMAGE_SIZE_WH = (640, 480)
 _NEAR_M, _FAR_M = 0.01, 20.0

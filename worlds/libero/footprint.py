@@ -44,7 +44,7 @@ class Footprint:
 
 
 def gap_m(one: Footprint, other: Footprint) -> float:
-    """How far apart two rectangles are along the axis that parts them best; negative: they overlap."""
+    """How far apart two rectangles are along the axis that parts them best; below 0: overlap."""
     best = -math.inf
     first, second = one.corners(), other.corners()
     for axis in np.concatenate([one.axes(), other.axes()]):

@@ -9,8 +9,8 @@ import numpy as np
 from worlds.libero.stage import ARENAS, Style
 
 BLOCK = 50  # scenes that share a stage, by their seeds
-POOL_SIZE = 18
-_TWIN_CHANCE = 0.3  # of each thing that fills the pool to be one more of a kind that is there
+POOL_SIZE = 20
+_TWIN_CHANCE = 0.4  # of each thing that fills the pool to be one more of a kind that is there
 
 KINDS = (
     "akita_black_bowl",

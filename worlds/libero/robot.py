@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from tabletop.simulator import mujoco
 from worlds.libero.stage import Floats, Piece, Stage
+from worlds.tabletop.simulator import mujoco
 
 _STEPS = 80
 _DAMPING = 0.05

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tabletop.simulator import mujoco
 from worlds.libero.package import quiet, require
+from worlds.tabletop.simulator import mujoco
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +38,7 @@ FIXTURES = (
 
 VISUAL_GROUP = 1  # the benchmark's models keep what is seen in group 1, what collides in group 0
 _TIME_STEP_S = 0.002
+_HULL_POINTS = 300
 _AWAY_M = np.array([0.0, 0.0, -30.0])  # where hidden things are
 
 
@@ -109,6 +110,7 @@ class Piece:
         upright_wxyz: The orientation in which the benchmark puts it down.
         low_m: Least corner of its visible extent from the body's origin, when upright [m].
         high_m: Greatest corner [m].
+        cloud_m: Points of its hull in its body's frame, [N, 3].
         boxes: Regions in or on it, by name.
         joints: Its drawers, doors and buttons: name -> (address in the state, least, greatest).
     """
@@ -122,6 +124,7 @@ class Piece:
     upright_wxyz: Floats
     low_m: Floats
     high_m: Floats
+    cloud_m: Floats
     boxes: dict[str, Box]
     joints: dict[str, tuple[int, float, float]]
 
@@ -346,7 +349,8 @@ def _piece(model: Any, name: str, thing: Any) -> Piece:
     joint = model.body_jntadr[body]
     free = joint >= 0 and model.jnt_type[joint] == 0
     upright = _upright(thing) if free else np.array([1.0, 0.0, 0.0, 0.0])
-    low, high = _extent(model, body, geoms, upright)
+    cloud = _hull_points(model, body, geoms)
+    turned = cloud @ matrix_of(upright).T
     joints = {}
     for j in range(model.njnt):
         if model.jnt_bodyid[j] in bodies and model.jnt_type[j] != 0:
@@ -361,8 +365,9 @@ def _piece(model: Any, name: str, thing: Any) -> Piece:
         geoms=geoms,
         qpos=int(model.jnt_qposadr[joint]) if free else None,
         upright_wxyz=upright,
-        low_m=low,
-        high_m=high,
+        low_m=turned.min(axis=0),
+        high_m=turned.max(axis=0),
+        cloud_m=cloud,
         boxes=_boxes(model, name, bodies),
         joints=joints,
     )
@@ -385,24 +390,28 @@ def _upright(thing: Any) -> Floats:
     return np.array([x, y, z, w])
 
 
-def _extent(
-    model: Any, body: int, geoms: NDArray[np.intp], upright: Floats
-) -> tuple[Floats, Floats]:
-    """Corners of what is seen of a thing, about its origin and upright."""
+def _hull_points(model: Any, body: int, geoms: NDArray[np.intp]) -> Floats:
+    """The outermost points of what is seen of a thing, in its body's frame."""
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     origin, axes = data.xpos[body], data.xmat[body].reshape(3, 3)
-    turn = np.zeros(9)
-    mujoco.mju_quat2Mat(turn, upright)
-    points = []
+    clouds = []
     for geom in geoms:
-        if model.geom_group[geom] != VISUAL_GROUP:
-            continue
-        corners = _geom_points(model, geom) @ data.geom_xmat[geom].reshape(3, 3).T
-        local = (corners + data.geom_xpos[geom] - origin) @ axes
-        points.append(local @ turn.reshape(3, 3).T)
-    cloud = np.concatenate(points)
-    return cloud.min(axis=0), cloud.max(axis=0)
+        if model.geom_group[geom] == VISUAL_GROUP:
+            world = _geom_points(model, geom) @ data.geom_xmat[geom].reshape(3, 3).T
+            clouds.append((world + data.geom_xpos[geom] - origin) @ axes)
+    cloud = np.concatenate(clouds)
+    return cloud[np.unique((cloud @ _directions().T).argmax(axis=0))]
+
+
+def _directions() -> Floats:
+    """Spread evenly over the sphere; the axes are among them."""
+    steps = np.arange(_HULL_POINTS) + 0.5
+    z = 1 - 2 * steps / _HULL_POINTS
+    angle = steps * math.pi * (1 + math.sqrt(5))
+    ring = np.sqrt(1 - z**2)
+    sphere = np.stack([ring * np.cos(angle), ring * np.sin(angle), z], axis=1)
+    return np.concatenate([np.eye(3), -np.eye(3), sphere])
 
 
 def _geom_points(model: Any, geom: int) -> Floats:
@@ -422,14 +431,12 @@ def _boxes(model: Any, name: str, bodies: list[int]) -> dict[str, Box]:
         is_box = model.site_type[i] == int(mujoco.mjtGeom.mjGEOM_BOX)
         if model.site_bodyid[i] not in bodies or not is_box:
             continue
-        turn = np.zeros(9)
-        mujoco.mju_quat2Mat(turn, model.site_quat[i])
         short = site.name.removeprefix(f"{name}_")
         boxes[short] = Box(
             short,
             int(model.site_bodyid[i]),
             np.array(model.site_pos[i]),
-            turn.reshape(3, 3),
+            matrix_of(model.site_quat[i]),
             np.array(model.site_size[i]),
         )
     return boxes
@@ -445,3 +452,10 @@ def product_wxyz(first: Floats, second: Floats) -> Floats:
     total = np.zeros(4)
     mujoco.mju_mulQuat(total, first, second)
     return total
+
+
+def matrix_of(quaternion_wxyz: Floats) -> Floats:
+    """The rotation matrix of a quaternion."""
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, quaternion_wxyz)
+    return matrix.reshape(3, 3)

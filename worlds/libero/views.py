@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from tabletop.simulator import mujoco
 from worlds.libero.drawing import CameraPose, model_camera
 from worlds.libero.robot import reach_above, rest_near_home, touches
 from worlds.libero.stage import Floats, Piece, Stage
+from worlds.tabletop.simulator import mujoco
 
-HAND_CHANCE = 0.25
+HAND_CHANCE = 0.2
 _AS_IN_THE_BENCHMARK = 0.35  # of the fixed cameras
 _MOVED_ARM = 0.45  # of the images by the fixed camera
 _ARM_TRIES = 6
 _TINTED = ("table_texture", "living_room_table", "desk", "floorplane", "walls_mat")
 
 
-def sample_view(rng: np.random.Generator, stage: Stage, pieces: list[Piece]) -> CameraPose | None:
+@dataclass(frozen=True, eq=False)
+class View:
+    """A camera of a scene: "agentview" or "hand"."""
+
+    name: str
+    pose: CameraPose
+
+
+def sample_view(rng: np.random.Generator, stage: Stage, pieces: list[Piece]) -> View | None:
     """Pose the robot and choose a camera; None where the robot found no free place.
 
     Args:
@@ -27,9 +36,9 @@ def sample_view(rng: np.random.Generator, stage: Stage, pieces: list[Piece]) -> 
         pieces: What stands there.
     """
     if rng.random() < HAND_CHANCE:
-        if not _arm_above(rng, stage, pieces, (0.24, 0.5)):
+        if not _arm_above(rng, stage, pieces, (0.3, 0.6)):
             return None
-        return model_camera(stage.model, stage.data, "robot0_eye_in_hand")
+        return View("hand", model_camera(stage.model, stage.data, "robot0_eye_in_hand"))
     if rng.random() < _MOVED_ARM:
         if not _arm_above(rng, stage, pieces, (0.2, 0.55)):
             return None
@@ -37,7 +46,7 @@ def sample_view(rng: np.random.Generator, stage: Stage, pieces: list[Piece]) -> 
         rest_near_home(rng, stage)
         if touches(stage, pieces):
             return None
-    return around_agentview(rng, stage)
+    return View("agentview", around_agentview(rng, stage))
 
 
 def _arm_above(
@@ -47,7 +56,7 @@ def _arm_above(
     middle = np.mean(movables, axis=0)
     surface_z = stage.arena.center_xyz_m[2]
     for _ in range(_ARM_TRIES):
-        target = middle + [*rng.normal(0, 0.1, 2), 0]
+        target = middle + np.append(rng.normal(0, 0.1, 2), 0.0)
         # The hand's camera sits before the hand, so that it sees what lies further out.
         target[0] -= 0.04
         target[2] = surface_z + rng.uniform(*heights_m)
@@ -57,54 +66,35 @@ def _arm_above(
 
 
 def around_agentview(rng: np.random.Generator, stage: Stage) -> CameraPose:
-    """The benchmark's camera, or one on a sphere about the table's middle."""
+    """The benchmark's camera, or one that went around the table's middle from there."""
     base = model_camera(stage.model, stage.data, "agentview")
     if rng.random() < _AS_IN_THE_BENCHMARK:
         nudge = rng.normal(0, 0.01, 3)
         return CameraPose(base.position_m + nudge, _wobble(rng, base.rotation), base.fov_y_rad)
-    center = _looked_at(base, stage.arena.center_xyz_m[2])
-    away = base.position_m - center
-    distance = float(np.linalg.norm(away)) * rng.uniform(0.62, 1.12)
-    azimuth = math.atan2(away[1], away[0]) + math.radians(rng.uniform(-45, 45))
-    elevation = math.asin(away[2] / np.linalg.norm(away)) + math.radians(rng.uniform(-10, 20))
-    elevation = min(elevation, math.radians(80))
-    direction = np.array(
-        [
-            math.cos(elevation) * math.cos(azimuth),
-            math.cos(elevation) * math.sin(azimuth),
-            math.sin(elevation),
-        ]
-    )
-    target = center + rng.uniform(-0.06, 0.06, 3) * [1, 1, 0.2]
-    rotation = look_at(-direction, math.radians(rng.normal(0, 2)))
+    pivot = np.array(stage.arena.center_xyz_m)
+    azimuth = math.radians(rng.uniform(-45, 45))
+    pitch = math.radians(rng.uniform(-8, 18))
+    turn = _about([0.0, 0.0, 1.0], azimuth) @ _about(base.rotation[:, 0], -pitch)
+    distance = rng.uniform(0.62, 1.12)
+    position = pivot + distance * turn @ (base.position_m - pivot)
+    position += rng.uniform(-0.05, 0.05, 3)
+    rotation = _wobble(rng, turn @ base.rotation @ _about([0, 0, 1], rng.normal(0, 0.03)))
     fov = base.fov_y_rad + math.radians(rng.uniform(-6, 10))
-    return CameraPose(target + distance * direction, rotation, fov)
-
-
-def _looked_at(pose: CameraPose, height_m: float) -> Floats:
-    """Where the camera's axis meets the table, or nearly: the middle of what it shows."""
-    forward = pose.rotation[:, 2]
-    reach = (height_m - pose.position_m[2]) / min(forward[2], -0.2)
-    return pose.position_m + reach * forward
+    return CameraPose(position, rotation, fov)
 
 
 def _wobble(rng: np.random.Generator, rotation: Floats) -> Floats:
-    quaternion, matrix = np.zeros(4), np.zeros(9)
     vector = rng.normal(0, math.radians(0.5), 3)
     angle = float(np.linalg.norm(vector))
-    mujoco.mju_axisAngle2Quat(quaternion, vector / angle, angle)
+    return _about(vector / angle, angle) @ rotation
+
+
+def _about(axis: Floats | list[float], angle_rad: float) -> Floats:
+    """The rotation about an axis through the origin."""
+    quaternion, matrix = np.zeros(4), np.zeros(9)
+    mujoco.mju_axisAngle2Quat(quaternion, np.array(axis, dtype=float), angle_rad)
     mujoco.mju_quat2Mat(matrix, quaternion)
-    return matrix.reshape(3, 3) @ rotation
-
-
-def look_at(forward: Floats, roll_rad: float = 0.0) -> Floats:
-    """Rotation whose columns are the optical axes (right, down, forward) in the world."""
-    forward = forward / np.linalg.norm(forward)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    cos, sin = math.cos(roll_rad), math.sin(roll_rad)
-    return np.stack([cos * right + sin * down, cos * down - sin * right, forward], axis=1)
+    return matrix.reshape(3, 3)
 
 
 def vary_light(rng: np.random.Generator, stage: Stage) -> None:
