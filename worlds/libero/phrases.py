@@ -14,6 +14,7 @@ from worlds.libero.vocabulary import (
     DRAWER_NAMES,
     DRAWERS,
     ENDS,
+    ENDS_OF_TWO,
     NOT_RELATIONS,
     RELATIONS,
     THINGS,
@@ -80,7 +81,10 @@ def say_picked(
     """The whole noun phrase of a thing that a relation tells apart."""
     noun = pick(rng, THINGS) if picked.noun.text in THINGS else picked.noun.text
     if picked.relation in ENDS:
-        text = words(rng, ENDS[picked.relation], wording).format(k=noun)
+        template = words(rng, ENDS[picked.relation], wording)
+        if len(picked.noun.ids) == 2 and rng.random() < 0.5:
+            template = ENDS_OF_TWO[picked.relation]
+        text = template.format(k=noun)
         return text.removeprefix("the ") if brief else text
     x = noun if brief else f"the {noun}"
     if picked.relation in ("drawer", "compartment"):

@@ -343,11 +343,18 @@ NOT_RELATIONS: dict[str, Phrasings] = {
 }
 
 ENDS: dict[str, Phrasings] = {
-    "leftmost": Phrasings(("the leftmost {k}", "the {k} on the far left", "the left {k}"), ()),
-    "rightmost": Phrasings(("the rightmost {k}", "the {k} on the far right", "the right {k}"), ()),
-    "front": Phrasings(("the {k} at the front", "the front {k}"), ("the foremost {k}",)),
-    "back": Phrasings(("the {k} at the back", "the back {k}"), ("the hindmost {k}",)),
+    "leftmost": Phrasings(("the leftmost {k}", "the {k} on the far left"), ()),
+    "rightmost": Phrasings(("the rightmost {k}", "the {k} on the far right"), ()),
+    "front": Phrasings(("the {k} at the front", "the frontmost {k}"), ("the foremost {k}",)),
+    "back": Phrasings(("the {k} at the back", "the {k} furthest back"), ("the hindmost {k}",)),
 }
+ENDS_OF_TWO = {
+    "leftmost": "the left {k}",
+    "rightmost": "the right {k}",
+    "front": "the front {k}",
+    "back": "the back {k}",
+}
+"""Said where there are two."""
 
 DRAWER_NAMES = {
     "top": ("top drawer", "upper drawer", "top layer", "top drawer"),
