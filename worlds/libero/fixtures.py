@@ -44,14 +44,18 @@ def place_fixture(work: Workbench, piece: Piece) -> None:
             continue
         lift = FIXTURE_LIFT_M.get(piece.kind, OTHER_LIFT_M)
         stage.show(piece)
-        stage.put(piece, np.array([x, y, surface_z + lift]), yaw_wxyz(yaw))
+        stage.put(
+            piece, np.array([x, y, max(surface_z + lift, stage.arena.top_xyz_m[2])]), yaw_wxyz(yaw)
+        )
         for joint, value in states.items():
             address, _, _ = piece.joints[joint]
             stage.data.qpos[address] = value
         work.taken[piece.name] = footprint
         work.blocked.extend(opening)
         work.layout.pieces.append(piece)
-        _note_states(work, piece, states)
+        work.layout.note_states(stage, piece)
+        if piece.name in work.layout.lit:
+            stage.model.site_rgba[stage.model.site(f"{piece.name}_burner").id, 3] = 1
         return
 
 
@@ -90,19 +94,6 @@ def _sample_states(work: Workbench, piece: Piece) -> dict[str, float]:
         joint = f"{DRAWERS[int(rng.integers(3))]}_level"
         states[joint] = -float(rng.uniform(0.1, 0.16))
     return states
-
-
-def _note_states(work: Workbench, piece: Piece, states: dict[str, float]) -> None:
-    if piece.kind in CABINETS:
-        work.layout.drawers[piece.name] = {
-            drawer: round(-states[f"{drawer}_level"], 3) + 0.0 for drawer in DRAWERS
-        }
-    if piece.kind == "microwave" and any(value < -0.5 for value in states.values()):
-        work.layout.open_doors.add(piece.name)
-    if piece.kind in STOVES and any(value > 0.5 for value in states.values()):
-        work.layout.lit.add(piece.name)
-        burner = work.stage.model.site(f"{piece.name}_burner").id
-        work.stage.model.site_rgba[burner, 3] = 1
 
 
 def _opening(

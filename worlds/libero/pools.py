@@ -142,7 +142,7 @@ _WALLS = (
     "cream-plaster.png",
 )
 _TABLES = (
-    "table_light_wood.png",
+    "cream-plaster.png",
     "ceramic.png",
     "gray_ceramic_tile.png",
     "brown_ceramic_tile.png",

@@ -7,7 +7,7 @@ questions are made stands in the same file under its own key.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Truth:
         drawers_m: By a cabinet's id, how far each drawer is open [m].
         open_doors: Ids of open microwaves.
         lit: Ids of stoves that are on.
-        hidden_kinds: Kinds of which something stands there unseen; nobody may say it is absent.
+        hidden_kinds: Kinds of which something stands there and is not in the image.
+        names: By id, what the package calls the thing.
     """
 
     arena: str
@@ -61,6 +62,7 @@ class Truth:
     open_doors: tuple[int, ...]
     lit: tuple[int, ...]
     hidden_kinds: tuple[str, ...] = ()
+    names: dict[int, str] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """For `scene.json`."""
@@ -90,6 +92,7 @@ class Truth:
                 open_doors=tuple(record["open_doors"]),
                 lit=tuple(record["lit"]),
                 hidden_kinds=tuple(record["hidden_kinds"]),
+                names={int(key): name for key, name in record.get("names", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no truth of format {TRUTH_FORMAT}: {error!r}") from error

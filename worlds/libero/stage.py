@@ -49,14 +49,22 @@ class Arena:
     Attributes:
         problem: The package's name for tasks in it.
         surface: What its task files call the table or floor.
-        center_xyz_m: Middle of the surface in the world frame [m].
+        center_xyz_m: Middle of the surface, at the height that the benchmark counts from [m].
         work_xy_m: Half extent of where the benchmark puts movable things [m].
+        rise_m: How far above that height the surface is that things stand on [m].
     """
 
     problem: str
     surface: str
     center_xyz_m: tuple[float, float, float]
     work_xy_m: tuple[float, float]
+    rise_m: float = 0.0
+
+    @property
+    def top_xyz_m(self) -> tuple[float, float, float]:
+        """Middle of what things stand on [m]."""
+        x, y, z = self.center_xyz_m
+        return x, y, z + self.rise_m
 
 
 ARENAS: dict[str, Arena] = {
@@ -70,9 +78,14 @@ ARENAS: dict[str, Arena] = {
         "living_room_table",
         (-0.04, 0.0, 0.41),
         (0.24, 0.34),
+        0.0265,
     ),
     "study": Arena(
-        "LIBERO_Study_Tabletop_Manipulation", "study_table", (-0.19, 0.0, 0.867), (0.22, 0.34)
+        "LIBERO_Study_Tabletop_Manipulation",
+        "study_table",
+        (-0.19, 0.0, 0.867),
+        (0.22, 0.34),
+        0.018,
     ),
 }
 
@@ -260,14 +273,28 @@ def build_stage(
     model.opt.timestep = _TIME_STEP_S
     _stiffen_robot(model)
     model.site_rgba[:, 3] = 0
+    stage = stage_of_world(world, arena, mujoco.MjData(model))
+    stage.reset()
+    return stage
+
+
+def stage_of_world(world: Any, arena: Arena, data: Any) -> Stage:
+    """What the package built, as a stage.
+
+    Args:
+        world: An environment of the package.
+        arena: Where it plays.
+        data: The state to look at; the environment's own, to see what happens in it.
+    """
+    model = world.sim.model._model
     kinds = {**world.objects_dict, **world.fixtures_dict}
     pieces = tuple(_piece(model, name, thing) for name, thing in kinds.items())
     robot = world.robots[0]
     bodies = [b for b in range(model.nbody) if _is_robot(model.body(b).name)]
-    stage = Stage(
+    return Stage(
         arena=arena,
         model=model,
-        data=mujoco.MjData(model),
+        data=data,
         pieces=pieces,
         robot_qpos=np.array(robot._ref_joint_pos_indexes),
         robot_home=np.array(robot.robot_model.init_qpos, dtype=float),
@@ -275,8 +302,6 @@ def build_stage(
         robot_bodies=frozenset(bodies),
         hand_body=model.body("robot0_right_hand").id,
     )
-    stage.reset()
-    return stage
 
 
 def _is_robot(name: str) -> bool:

@@ -75,7 +75,7 @@ def find_supports(stage: Stage, layout: Layout) -> dict[str, Support]:
         support = _inside(stage, layout, piece, extents) or _upon(
             layout, piece, extents, touching[piece.name]
         )
-        surface_z = stage.arena.center_xyz_m[2]
+        surface_z = stage.arena.top_xyz_m[2]
         if support is not None:
             found[piece.name] = support
         elif extents[piece.name].low_m[2] > surface_z + _NEAR_SURFACE_M:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from worlds.libero.footprint import Footprint, gap_m
+from worlds.libero.roles import CABINETS, DRAWERS, STOVES
 from worlds.libero.stage import Piece, Stage, product_wxyz, yaw_wxyz
 
 _MARGIN_M = 0.006
+_DOOR_OPEN_RAD, _BUTTON_ON_RAD = -0.5, 0.5
 
 
 @dataclass
@@ -24,9 +26,21 @@ class Layout:
     """
 
     pieces: list[Piece]
-    drawers: dict[str, dict[str, float]]
-    open_doors: set[str]
-    lit: set[str]
+    drawers: dict[str, dict[str, float]] = field(default_factory=dict)
+    open_doors: set[str] = field(default_factory=set)
+    lit: set[str] = field(default_factory=set)
+
+    def note_states(self, stage: Stage, piece: Piece) -> None:
+        """Write down where a fixture's drawers, door or button are."""
+        joints = {name: float(stage.data.qpos[j[0]]) for name, j in piece.joints.items()}
+        if piece.kind in CABINETS:
+            self.drawers[piece.name] = {
+                drawer: round(-joints[f"{drawer}_level"], 3) + 0.0 for drawer in DRAWERS
+            }
+        if piece.kind == "microwave" and min(joints.values()) < _DOOR_OPEN_RAD:
+            self.open_doors.add(piece.name)
+        if piece.kind in STOVES and max(joints.values()) > _BUTTON_ON_RAD:
+            self.lit.add(piece.name)
 
 
 class Workbench:
@@ -35,7 +49,7 @@ class Workbench:
     def __init__(self, rng: np.random.Generator, stage: Stage) -> None:
         self.rng = rng
         self.stage = stage
-        self.layout = Layout([], {}, set(), set())
+        self.layout = Layout([])
         self.taken: dict[str, Footprint] = {}  # what stands on the surface itself
         self.blocked: list[Footprint] = []  # where drawers and doors open
         self.full: set[tuple[str, str]] = set()  # (piece, region) that has something in it
@@ -73,7 +87,7 @@ class Workbench:
     def stand(self, piece: Piece, footprint: Footprint, x: float, y: float, yaw: float) -> None:
         """Put a movable upright on the surface."""
         self.taken[piece.name] = footprint
-        self.drop(piece, x, y, self.stage.arena.center_xyz_m[2] + 0.004, yaw)
+        self.drop(piece, x, y, self.stage.arena.top_xyz_m[2] + 0.004, yaw)
 
     def drop(self, piece: Piece, x: float, y: float, bottom_z: float, yaw: float) -> None:
         """Show a movable with its lowest point at a height."""
