@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from worlds.libero.package import benchmark_texts
-from worlds.libero.queries import ask_each_kind
+from worlds.libero.queries.generate import ask_each_kind
 from worlds.libero.scene import Truth, read_scene, with_queries, write_scene
 from worlds.tabletop.scene import Query, Scene, split_of_seed
 

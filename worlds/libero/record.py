@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worlds.libero.drawing import IMAGE_SIZE_WH, Drawing
-from worlds.libero.kinds import KINDS
+from worlds.libero.composition.workbench import Layout
+from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.scene import Rest, Truth, read_scene, write_scene
-from worlds.libero.stage import ARENAS, Piece, Stage
+from worlds.libero.simulation.arenas import ARENAS
+from worlds.libero.simulation.drawing import IMAGE_SIZE_WH, Drawing
+from worlds.libero.simulation.pool_objects import PoolObject
+from worlds.libero.simulation.stage import Stage
+from worlds.libero.simulation.views import View
 from worlds.libero.truth import Support, extent_of
-from worlds.libero.views import View
-from worlds.libero.workbench import Layout
 from worlds.tabletop.scene import Scene, SceneObject
 
 _COMPRESSION = 4  # of the PNG files: twice as fast as the usual 6, 3 % larger
@@ -46,23 +48,23 @@ class Seen:
     """What a view shows.
 
     Attributes:
-        pieces: Everything that stands there.
-        indices: uint16 [H, W]; index + 1 of the piece that a pixel shows, else 0.
-        areas_px: Pixels of each piece, [N].
+        objects: Everything that stands there.
+        indices: uint16 [H, W]; index + 1 of the object that a pixel shows, else 0.
+        areas_px: Pixels of each object, [N].
         alone_px: Pixels that each would have in the image if it stood there alone, [N].
     """
 
-    pieces: tuple[Piece, ...]
+    objects: tuple[PoolObject, ...]
     indices: NDArray[np.uint16]
     areas_px: NDArray[np.intp]
     alone_px: NDArray[np.float64]
 
 
-def look(drawing: Drawing, view: View, pieces: list[Piece] | tuple[Piece, ...]) -> Seen:
-    """See which pieces a view shows, and how much of each."""
-    indices = drawing.instances(view.pose, pieces)
-    areas = np.bincount(indices.ravel(), minlength=len(pieces) + 1)[1:]
-    return Seen(tuple(pieces), indices, areas, drawing.areas_alone(view.pose, pieces))
+def look(drawing: Drawing, view: View, objects: list[PoolObject] | tuple[PoolObject, ...]) -> Seen:
+    """See which objects a view shows, and how much of each."""
+    indices = drawing.instances(view.pose, objects)
+    areas = np.bincount(indices.ravel(), minlength=len(objects) + 1)[1:]
+    return Seen(tuple(objects), indices, areas, drawing.areas_alone(view.pose, objects))
 
 
 def record(
@@ -87,16 +89,16 @@ def record(
     """
     color, depth_mm = drawing.color_and_depth(view.pose)
     ids: dict[str, int] = {}
-    id_of_index = np.zeros(len(seen.pieces) + 1, dtype=np.uint16)
-    for index, piece in enumerate(seen.pieces):
+    id_of_index = np.zeros(len(seen.objects) + 1, dtype=np.uint16)
+    for index, obj in enumerate(seen.objects):
         if seen.areas_px[index] > 0:
-            ids[piece.name] = len(ids) + 1
-            id_of_index[index + 1] = ids[piece.name]
+            ids[obj.name] = len(ids) + 1
+            id_of_index[index + 1] = ids[obj.name]
     instances = id_of_index[seen.indices]
     objects = tuple(
-        _object(stage, piece, ids[piece.name], instances, alone)
-        for piece, alone in zip(seen.pieces, seen.alone_px, strict=True)
-        if piece.name in ids
+        _object(stage, obj, ids[obj.name], instances, alone)
+        for obj, alone in zip(seen.objects, seen.alone_px, strict=True)
+        if obj.name in ids
     )
     scene = Scene(
         seed=seed,
@@ -112,14 +114,14 @@ def record(
 
 
 def _object(
-    stage: Stage, piece: Piece, number: int, instances: NDArray[np.uint16], alone_px: float
+    stage: Stage, obj: PoolObject, number: int, instances: NDArray[np.uint16], alone_px: float
 ) -> SceneObject:
     rows, columns = np.nonzero(instances == number)
-    extent = extent_of(stage, piece)
+    extent = extent_of(stage, obj)
     return SceneObject(
         id=number,
-        kind=piece.kind,
-        color=KINDS[piece.kind].color if piece.kind in KINDS else "",
+        kind=obj.kind,
+        color=OBJECT_CLASSES[obj.kind].color if obj.kind in OBJECT_CLASSES else "",
         box_xyxy=(
             int(columns.min()),
             int(rows.min()),
@@ -141,7 +143,7 @@ def _truth(
     ids: dict[str, int],
     supports: Mapping[str, Support],
 ) -> Truth:
-    pieces = {piece.name: piece for piece in layout.pieces}
+    objects = {obj.name: obj for obj in layout.objects}
     rests = {
         ids[name]: Rest(support.relation, ids.get(support.holder, 0), support.part)
         for name, support in supports.items()
@@ -149,19 +151,19 @@ def _truth(
     }
     extents = {}
     for name, number in ids.items():
-        extent = extent_of(stage, pieces[name])
+        extent = extent_of(stage, objects[name])
         extents[number] = (_rounded(extent.low_m), _rounded(extent.high_m))
     return Truth(
         arena=arena_name(stage),
         view=view.name,
         surface_center_m=stage.arena.top_xyz_m,
-        fixtures=tuple(number for name, number in ids.items() if pieces[name].fixed),
+        fixtures=tuple(number for name, number in ids.items() if objects[name].fixed),
         rests=rests,
         extents_m=extents,
         drawers_m={ids[n]: gaps for n, gaps in layout.drawers.items() if n in ids},
         open_doors=tuple(sorted(ids[n] for n in layout.open_doors if n in ids)),
         lit=tuple(sorted(ids[n] for n in layout.lit if n in ids)),
-        hidden_kinds=tuple(sorted({p.kind for p in layout.pieces if p.name not in ids})),
+        hidden_kinds=tuple(sorted({p.kind for p in layout.objects if p.name not in ids})),
         names={number: name for name, number in ids.items()},
     )
 

@@ -18,19 +18,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from worlds.libero.compose import compose
-from worlds.libero.drawing import Drawing
+from worlds.libero.composition.compose import compose
+from worlds.libero.composition.pools import Pool, block_of_seed, sample_pool
+from worlds.libero.composition.workbench import Layout
 from worlds.libero.package import require
-from worlds.libero.pools import Pool, block_of_seed, sample_pool
 from worlds.libero.record import Rendered, Seen, is_done, look, record, save_rendered
-from worlds.libero.stage import ARENAS, Stage, build_stage
+from worlds.libero.simulation.arenas import ARENAS
+from worlds.libero.simulation.drawing import Drawing
+from worlds.libero.simulation.stage import Stage, build_stage
+from worlds.libero.simulation.views import View, sample_view, vary_light
 from worlds.libero.truth import Support, find_supports
-from worlds.libero.views import View, sample_view, vary_light
-from worlds.libero.workbench import Layout
 
 MIN_VISIBLE_FRACTION = 0.5
 MIN_AREA_PX = 150
-_MIN_SEEN = {"agentview": 3, "hand": 2}  # movable things in an image
+_MIN_SEEN = {"agentview": 3, "hand": 2}  # movable objects in an image
 _VIEWS = 4  # of a layout
 _LAYOUTS = 60  # of a seed
 _BLOCKS_PER_PROCESS = 4
@@ -57,7 +58,7 @@ def render_scene(stage: Stage, drawing: Drawing, pool: Pool, seed: int) -> Rende
         vary_light(rng, stage)
         supports = find_supports(stage, layout)
         for _ in range(_VIEWS):
-            view = sample_view(rng, stage, layout.pieces)
+            view = sample_view(rng, stage, layout.objects)
             seen = None if view is None else _see(stage, drawing, layout, view, supports)
             if view is not None and seen is not None:
                 return record(stage, drawing, layout, view, seen, supports, seed)
@@ -69,24 +70,24 @@ def _see(
 ) -> Seen | None:
     """Look, take away what is hardly seen, and look again; None where that does not do."""
     for _ in range(_ROUNDS):
-        seen = look(drawing, view, layout.pieces)
+        seen = look(drawing, view, layout.objects)
         faint = [
-            piece
-            for piece, area, whole in zip(seen.pieces, seen.areas_px, seen.alone_px, strict=True)
+            obj
+            for obj, area, whole in zip(seen.objects, seen.areas_px, seen.alone_px, strict=True)
             if whole >= 1 and (area < MIN_AREA_PX or area < MIN_VISIBLE_FRACTION * whole)
         ]
         if not faint:
             movable = [
-                area for p, area in zip(seen.pieces, seen.areas_px, strict=True) if not p.fixed
+                area for p, area in zip(seen.objects, seen.areas_px, strict=True) if not p.fixed
             ]
             return seen if np.count_nonzero(movable) >= _MIN_SEEN[view.name] else None
         holders = {support.holder for support in supports.values()}
-        if any(piece.name in holders for piece in faint):
+        if any(obj.name in holders for obj in faint):
             return None
-        for piece in faint:
-            stage.hide(piece)
-            layout.pieces.remove(piece)
-            supports.pop(piece.name, None)
+        for obj in faint:
+            stage.hide(obj)
+            layout.objects.remove(obj)
+            supports.pop(obj.name, None)
     return None
 
 

@@ -49,7 +49,7 @@ class Truth:
         open_doors: Ids of open microwaves.
         lit: Ids of stoves that are on.
         hidden_kinds: Kinds of which something stands there and is not in the image.
-        names: By id, what the package calls the thing.
+        names: By id, what the package calls the object.
     """
 
     arena: str

@@ -1,6 +1,6 @@
-"""Takes a benchmark's instruction apart: the thing to be moved, and where it goes.
+"""Takes a benchmark's instruction apart: the object to be moved, and where it goes.
 
-This is what a client of the node does that picks and places: it asks for the thing, then for the
+This is what a client of the node does that picks and places: it asks for the object, then for the
 place. The words stay the instruction's own.
 """
 
@@ -32,18 +32,18 @@ class Asked:
     """An instruction's parts.
 
     Attributes:
-        thing: What is to be moved or worked.
+        object: What is to be moved or worked.
         place: Where it goes; empty where it goes nowhere.
     """
 
-    thing: str
+    obj: str
     place: str
 
 
 def take_apart(instruction: str) -> Asked | None:
     """The parts of an instruction; None where it is of no form that is known here.
 
-    Instructions that move several things, one after the other, are of none.
+    Instructions that move several objects, one after the other, are of none.
     """
     text = " ".join(instruction.strip().rstrip(".").split())
     text = text[:1].lower() + text[1:]

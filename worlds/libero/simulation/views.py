@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worlds.libero.drawing import CameraPose, model_camera
-from worlds.libero.robot import reach_above, rest_near_home, touches
-from worlds.libero.stage import Floats, Piece, Stage
+from worlds.libero.simulation.drawing import CameraPose, model_camera
+from worlds.libero.simulation.pool_objects import PoolObject
+from worlds.libero.simulation.robot import reach_above, rest_near_home, touches
+from worlds.libero.simulation.rotations import Floats
+from worlds.libero.simulation.stage import Stage
 from worlds.tabletop.simulator import mujoco
 
 HAND_CHANCE = 0.2
@@ -27,32 +29,35 @@ class View:
     pose: CameraPose
 
 
-def sample_view(rng: np.random.Generator, stage: Stage, pieces: list[Piece]) -> View | None:
+def sample_view(rng: np.random.Generator, stage: Stage, objects: list[PoolObject]) -> View | None:
     """Pose the robot and choose a camera; None where the robot found no free place.
 
     Args:
         rng: Where chance comes from.
         stage: With a settled scene; its robot is moved.
-        pieces: What stands there.
+        objects: What stands there.
     """
     if rng.random() < HAND_CHANCE:
-        if not _arm_above(rng, stage, pieces, (0.3, 0.6)):
+        if not _arm_above(rng, stage, objects, (0.3, 0.6)):
             return None
         return View("hand", model_camera(stage.model, stage.data, "robot0_eye_in_hand"))
     if rng.random() < _MOVED_ARM:
-        if not _arm_above(rng, stage, pieces, (0.2, 0.55)):
+        if not _arm_above(rng, stage, objects, (0.2, 0.55)):
             return None
     else:
         rest_near_home(rng, stage)
-        if touches(stage, pieces):
+        if touches(stage, objects):
             return None
     return View("agentview", around_agentview(rng, stage))
 
 
 def _arm_above(
-    rng: np.random.Generator, stage: Stage, pieces: list[Piece], heights_m: tuple[float, float]
+    rng: np.random.Generator,
+    stage: Stage,
+    objects: list[PoolObject],
+    heights_m: tuple[float, float],
 ) -> bool:
-    movables = [stage.data.xpos[piece.body] for piece in pieces if not piece.fixed]
+    movables = [stage.data.xpos[obj.body] for obj in objects if not obj.fixed]
     middle = np.mean(movables, axis=0)
     surface_z = stage.arena.center_xyz_m[2]
     for _ in range(_ARM_TRIES):
@@ -60,7 +65,7 @@ def _arm_above(
         # The hand's camera sits before the hand, so that it sees what lies further out.
         target[0] -= 0.04
         target[2] = surface_z + rng.uniform(*heights_m)
-        if reach_above(rng, stage, target) and not touches(stage, pieces):
+        if reach_above(rng, stage, target) and not touches(stage, objects):
             return True
     return False
 

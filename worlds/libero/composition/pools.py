@@ -1,4 +1,4 @@
-"""What a stage holds: an arena, a pool of things to choose from, and how the room looks."""
+"""What a stage holds: an arena, a pool of objects to choose from, and how the room looks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worlds.libero.stage import ARENAS, Style
+from worlds.libero.simulation.arenas import ARENAS
+from worlds.libero.simulation.stage import Style
 
 BLOCK = 50  # scenes that share a stage, by their seeds
 POOL_SIZE = 20
-_TWIN_CHANCE = 0.4  # of each thing that fills the pool to be one more of a kind that is there
+_TWIN_CHANCE = 0.4  # of each object that fills the pool to be one more of a kind that is there
 
-KINDS = (
+MOVABLE_CLASSES = (
     "akita_black_bowl",
     "alphabet_soup",
     "basket",
@@ -160,7 +161,7 @@ class Pool:
 
     Attributes:
         arena: A key of `ARENAS`.
-        movables: Kinds, one for each thing.
+        movables: Kinds, one for each object.
         core: How many of the first movables make the pool's theme; they are chosen more often.
         fixtures: Kinds.
         style: Textures of the room.
@@ -191,7 +192,7 @@ def sample_pool(block: int) -> Pool:
             if movables.count(kind) >= 3 or "basket" in kind:
                 continue
         else:
-            kind = str(rng.choice(KINDS))
+            kind = str(rng.choice(MOVABLE_CLASSES))
         movables.append(kind)
     weights = np.array(list(_FIXTURES[arena].values()), dtype=float)
     count = min(_FIXTURES_OF_A_STAGE, len(weights))

@@ -1,4 +1,4 @@
-"""A scene as a person sees it: what its things may be called, and where they are to one another.
+"""A scene as a person sees it: what its objects may be called, and where they are to one another.
 
 A relation holds, does not hold, or is unclear; questions are only asked where it is clear for
 every candidate. It is judged on the table in metres and in the image in pixels, and both must
@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.libero.kinds import KINDS
+from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.scene import Truth
 from worlds.tabletop.scene import Scene, SceneObject
 
@@ -44,16 +44,16 @@ class Noun:
     ids: tuple[int, ...]
 
 
-class Look:
+class SceneFacts:
     """One scene."""
 
     def __init__(self, scene: Scene, truth: Truth) -> None:
         self.objects = scene.objects
         self.truth = truth
-        self.by_id = {thing.id: thing for thing in scene.objects}
+        self.by_id = {obj.id: obj for obj in scene.objects}
         self._scene = scene
 
-    # --- what things are called
+    # --- what objects are called
 
     @cached_property
     def movables(self) -> tuple[SceneObject, ...]:
@@ -62,14 +62,14 @@ class Look:
 
     def called(self, name: str) -> tuple[int, ...]:
         """Ids of everything that a name may mean."""
-        return tuple(o.id for o in self.objects if name in KINDS[o.kind].names)
+        return tuple(o.id for o in self.objects if name in OBJECT_CLASSES[o.kind].names)
 
     @cached_property
     def nouns(self) -> tuple[Noun, ...]:
         """Every noun phrase that means something here."""
         found: dict[str, tuple[int, ...]] = {}
-        for thing in self.objects:
-            kind = KINDS[thing.kind]
+        for obj in self.objects:
+            kind = OBJECT_CLASSES[obj.kind]
             for name in kind.names:
                 ids = self.called(name)
                 found[name] = ids
@@ -81,28 +81,28 @@ class Look:
 
     def _colored(self, color: str, ids: Sequence[int]) -> tuple[int, ...]:
         """Those of a colour; empty where somebody might see it otherwise."""
-        surely = tuple(i for i in ids if KINDS[self.by_id[i].kind].color == color)
-        perhaps = [i for i in ids if color in KINDS[self.by_id[i].kind].maybe]
+        surely = tuple(i for i in ids if OBJECT_CLASSES[self.by_id[i].kind].color == color)
+        perhaps = [i for i in ids if color in OBJECT_CLASSES[self.by_id[i].kind].maybe]
         return () if perhaps else surely
 
-    def nouns_of(self, thing: SceneObject, *, unique: bool) -> list[Noun]:
-        """Noun phrases that mean a thing, alone or among others."""
-        return [n for n in self.nouns if thing.id in n.ids and (len(n.ids) == 1) == unique]
+    def nouns_of(self, obj: SceneObject, *, unique: bool) -> list[Noun]:
+        """Noun phrases that mean an object, alone or among others."""
+        return [n for n in self.nouns if obj.id in n.ids and (len(n.ids) == 1) == unique]
 
     @cached_property
     def absent_names(self) -> tuple[str, ...]:
         """Names of the world's kinds that nothing here, nor the surroundings, can be called."""
         around = _SURROUNDINGS.get(self.truth.arena, ())
-        names = sorted({name for kind in KINDS.values() for name in kind.names})
+        names = sorted({name for kind in OBJECT_CLASSES.values() for name in kind.names})
         return tuple(
             n for n in names if not self.called(n) and not any(word in n for word in around)
         )
 
-    # --- where things are
+    # --- where objects are
 
-    def center_px(self, thing: SceneObject) -> tuple[float, float]:
+    def center_px(self, obj: SceneObject) -> tuple[float, float]:
         """Middle of its box [px]."""
-        x0, y0, x1, y1 = thing.box_xyxy
+        x0, y0, x1, y1 = obj.box_xyxy
         return (x0 + x1) / 2, (y0 + y1) / 2
 
     def distance_px(self, one: SceneObject, other: SceneObject) -> float:
@@ -110,9 +110,9 @@ class Look:
         (x0, y0), (x1, y1) = self.center_px(one), self.center_px(other)
         return math.hypot(x1 - x0, (y1 - y0) * _SLANT)
 
-    def middle_m(self, thing: SceneObject) -> NDArray[np.float64]:
+    def middle_m(self, obj: SceneObject) -> NDArray[np.float64]:
         """Middle of its extent on the table, [x, y] [m]."""
-        low, high = self.truth.extents_m[thing.id]
+        low, high = self.truth.extents_m[obj.id]
         return (np.array(low[:2]) + np.array(high[:2])) / 2
 
     def distance_m(self, one: SceneObject, other: SceneObject) -> float:
@@ -136,39 +136,39 @@ class Look:
 
     # --- relations: YES, NO or UNCLEAR
 
-    def is_next(self, thing: SceneObject, anchor: SceneObject) -> bool | None:
+    def is_next(self, obj: SceneObject, anchor: SceneObject) -> bool | None:
         """Beside one another, neither on the other."""
-        if self.is_stacked(thing, anchor):
+        if self.is_stacked(obj, anchor):
             return NO
-        gap = self.gap_m(thing, anchor)
+        gap = self.gap_m(obj, anchor)
         if gap <= NEXT_M:
             return YES
         return NO if gap >= NOT_NEXT_M else UNCLEAR
 
     def is_stacked(self, one: SceneObject, other: SceneObject) -> bool:
-        """Whether one is on or in the other, or over things that are."""
+        """Whether one is on or in the other, or over objects that are."""
         return other.id in self.holders(one) or one.id in self.holders(other)
 
-    def holders(self, thing: SceneObject) -> list[int]:
+    def holders(self, obj: SceneObject) -> list[int]:
         """What it rests on, what that rests on, and so on."""
         chain: list[int] = []
-        rest = self.truth.rests.get(thing.id)
+        rest = self.truth.rests.get(obj.id)
         while rest is not None and rest.holder and rest.holder not in chain:
             chain.append(rest.holder)
             rest = self.truth.rests.get(rest.holder)
         return chain
 
     def rests(
-        self, thing: SceneObject, anchor: SceneObject, relation: str, part: str | None = None
+        self, obj: SceneObject, anchor: SceneObject, relation: str, part: str | None = None
     ) -> bool | None:
-        """Whether it is on or in another thing, directly; of a part where one is named."""
-        rest = self.truth.rests.get(thing.id)
+        """Whether it is on or in another object, directly; of a part where one is named."""
+        rest = self.truth.rests.get(obj.id)
         if rest is None:
             return NO
         if rest.relation == "leaning" or not rest.holder:
             return UNCLEAR
         if rest.holder != anchor.id:
-            return UNCLEAR if anchor.id in self.holders(thing) else NO
+            return UNCLEAR if anchor.id in self.holders(obj) else NO
         if part is not None:
             return rest.part == part and rest.relation == relation
         if rest.relation == relation:
@@ -176,23 +176,23 @@ class Look:
         # What sits in a bowl may be said to be on it; what is in a drawer is not on the cabinet.
         return NO if rest.part else UNCLEAR
 
-    def is_between(self, thing: SceneObject, one: SceneObject, other: SceneObject) -> bool | None:
-        """Near the middle of the line between two things, on the table and in the image."""
-        if self.is_stacked(thing, one) or self.is_stacked(thing, other):
+    def is_between(self, obj: SceneObject, one: SceneObject, other: SceneObject) -> bool | None:
+        """Near the middle of the line between two objects, on the table and in the image."""
+        if self.is_stacked(obj, one) or self.is_stacked(obj, other):
             return NO
-        table = _between(self.middle_m(thing), self.middle_m(one), self.middle_m(other))
-        image = _between(*(self._slanted_px(o) for o in (thing, one, other)))
+        table = _between(self.middle_m(obj), self.middle_m(one), self.middle_m(other))
+        image = _between(*(self._slanted_px(o) for o in (obj, one, other)))
         return table if table == image else UNCLEAR
 
-    def _slanted_px(self, thing: SceneObject) -> NDArray[np.float64]:
-        x, y = self.center_px(thing)
+    def _slanted_px(self, obj: SceneObject) -> NDArray[np.float64]:
+        x, y = self.center_px(obj)
         return np.array([x, y * _SLANT])
 
-    def side_of(self, thing: SceneObject, anchor: SceneObject) -> str:
+    def side_of(self, obj: SceneObject, anchor: SceneObject) -> str:
         """Left, right, front or behind, as the camera sees it; empty where it is none clearly."""
-        (x, y), (ax, ay) = self.center_px(thing), self.center_px(anchor)
+        (x, y), (ax, ay) = self.center_px(obj), self.center_px(anchor)
         right, down = x - ax, (y - ay) * _SLANT
-        if max(abs(right), abs(down)) < CLEAR_STEP_PX or self.is_stacked(thing, anchor):
+        if max(abs(right), abs(down)) < CLEAR_STEP_PX or self.is_stacked(obj, anchor):
             return ""
         if abs(right) > 1.15 * abs(down):
             return "right" if right > 0 else "left"
@@ -200,11 +200,11 @@ class Look:
             return "front" if down > 0 else "behind"
         return ""
 
-    def is_center(self, thing: SceneObject) -> bool | None:
+    def is_center(self, obj: SceneObject) -> bool | None:
         """In the middle of the table."""
-        offset = self.middle_m(thing) - np.array(self.truth.surface_center_m[:2])
+        offset = self.middle_m(obj) - np.array(self.truth.surface_center_m[:2])
         distance = float(np.linalg.norm(offset))
-        if self.truth.rests.get(thing.id) is not None:
+        if self.truth.rests.get(obj.id) is not None:
             return NO if distance >= NOT_CENTER_M else UNCLEAR
         if distance <= CENTER_M:
             return YES

@@ -1,4 +1,4 @@
-"""Draws a stage off screen: colour, depth, and which thing each pixel shows."""
+"""Draws a stage off screen: colour, depth, and which object each pixel shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.libero.stage import VISUAL_GROUP, Piece, Stage
+from worlds.libero.simulation.pool_objects import VISUAL_GROUP, PoolObject
+from worlds.libero.simulation.stage import Stage
 from worlds.tabletop.simulator import mujoco
 
 IMAGE_SIZE_WH = (640, 480)
@@ -86,31 +87,31 @@ class Drawing:
         return color, np.where(millimetres < 65535, millimetres, 0).astype(np.uint16)
 
     def instances(
-        self, pose: CameraPose, pieces: Sequence[Piece], scale: int = 1
+        self, pose: CameraPose, objects: Sequence[PoolObject], scale: int = 1
     ) -> NDArray[np.uint16]:
-        """Which piece each pixel shows: uint16 [H, W], its index + 1, else 0."""
-        piece_of_geom = np.zeros(self._stage.model.ngeom, dtype=np.uint16)
-        for i, piece in enumerate(pieces):
-            piece_of_geom[piece.geoms] = i + 1
+        """Which object each pixel shows: uint16 [H, W], its index + 1, else 0."""
+        object_of_geom = np.zeros(self._stage.model.ngeom, dtype=np.uint16)
+        for i, obj in enumerate(objects):
+            object_of_geom[obj.geoms] = i + 1
         self._fill(pose)
-        return self._segment(piece_of_geom, scale)
+        return self._segment(object_of_geom, scale)
 
     def areas_alone(
-        self, pose: CameraPose, pieces: Sequence[Piece], scale: int = 2
+        self, pose: CameraPose, objects: Sequence[PoolObject], scale: int = 2
     ) -> NDArray[np.float64]:
-        """Pixels of the image that each piece would cover if it stood there alone."""
+        """Pixels of the image that each object would cover if it stood there alone."""
         rgba = self._stage.model.geom_rgba
         kept = rgba[:, 3].copy()
-        areas = np.zeros(len(pieces))
-        for i, piece in enumerate(pieces):
+        areas = np.zeros(len(objects))
+        for i, obj in enumerate(objects):
             rgba[:, 3] = 0
-            rgba[piece.geoms, 3] = kept[piece.geoms]
-            seen = self.instances(pose, [piece], scale)
+            rgba[obj.geoms, 3] = kept[obj.geoms]
+            seen = self.instances(pose, [obj], scale)
             areas[i] = np.count_nonzero(seen) * scale**2
         rgba[:, 3] = kept
         return areas
 
-    def _segment(self, piece_of_geom: NDArray[np.uint16], scale: int) -> NDArray[np.uint16]:
+    def _segment(self, object_of_geom: NDArray[np.uint16], scale: int) -> NDArray[np.uint16]:
         width, height = IMAGE_SIZE_WH
         flags = self._scene.flags
         chosen = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
@@ -124,7 +125,7 @@ class Drawing:
         value_of = np.zeros(self._scene.ngeom + 1, dtype=np.uint16)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
-                value_of[geom.segid + 1] = piece_of_geom[geom.objid]
+                value_of[geom.segid + 1] = object_of_geom[geom.objid]
         return value_of[np.minimum(drawn, self._scene.ngeom)]
 
     def _fill(self, pose: CameraPose) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from worlds.libero.footprint import Footprint, gap_m
-from worlds.libero.roles import CABINETS, DRAWERS, STOVES
-from worlds.libero.stage import Piece, Stage, product_wxyz, yaw_wxyz
+from worlds.libero.composition.footprint import Footprint, gap_m
+from worlds.libero.composition.roles import CABINETS, DRAWERS, STOVES
+from worlds.libero.simulation.pool_objects import PoolObject
+from worlds.libero.simulation.rotations import product_wxyz, yaw_wxyz
+from worlds.libero.simulation.stage import Stage
 
 _MARGIN_M = 0.006
 _DOOR_OPEN_RAD, _BUTTON_ON_RAD = -0.5, 0.5
@@ -19,28 +21,28 @@ class Layout:
     """What stands on the stage.
 
     Attributes:
-        pieces: What is shown, fixtures first.
+        objects: What is shown, fixtures first.
         drawers: Of each cabinet, how far each drawer is open [m].
         open_doors: Names of microwaves with the door open.
         lit: Names of stoves that are on.
     """
 
-    pieces: list[Piece]
+    objects: list[PoolObject]
     drawers: dict[str, dict[str, float]] = field(default_factory=dict)
     open_doors: set[str] = field(default_factory=set)
     lit: set[str] = field(default_factory=set)
 
-    def note_states(self, stage: Stage, piece: Piece) -> None:
+    def note_states(self, stage: Stage, obj: PoolObject) -> None:
         """Write down where a fixture's drawers, door or button are."""
-        joints = {name: float(stage.data.qpos[j[0]]) for name, j in piece.joints.items()}
-        if piece.kind in CABINETS:
-            self.drawers[piece.name] = {
+        joints = {name: float(stage.data.qpos[j[0]]) for name, j in obj.joints.items()}
+        if obj.kind in CABINETS:
+            self.drawers[obj.name] = {
                 drawer: round(-joints[f"{drawer}_level"], 3) + 0.0 for drawer in DRAWERS
             }
-        if piece.kind == "microwave" and min(joints.values()) < _DOOR_OPEN_RAD:
-            self.open_doors.add(piece.name)
-        if piece.kind in STOVES and max(joints.values()) > _BUTTON_ON_RAD:
-            self.lit.add(piece.name)
+        if obj.kind == "microwave" and min(joints.values()) < _DOOR_OPEN_RAD:
+            self.open_doors.add(obj.name)
+        if obj.kind in STOVES and max(joints.values()) > _BUTTON_ON_RAD:
+            self.lit.add(obj.name)
 
 
 class Workbench:
@@ -52,7 +54,7 @@ class Workbench:
         self.layout = Layout([])
         self.taken: dict[str, Footprint] = {}  # what stands on the surface itself
         self.blocked: list[Footprint] = []  # where drawers and doors open
-        self.full: set[tuple[str, str]] = set()  # (piece, region) that has something in it
+        self.full: set[tuple[str, str]] = set()  # (object, region) that has something in it
         self.load: set[str] = set()  # movables that carry something
 
     def chance(self, probability: float) -> bool:
@@ -84,14 +86,14 @@ class Workbench:
         """A yaw: often the benchmark's own."""
         return float(self.rng.normal(0, 0.08) if self.chance(0.5) else self.rng.uniform(0, 6.283))
 
-    def stand(self, piece: Piece, footprint: Footprint, x: float, y: float, yaw: float) -> None:
+    def stand(self, obj: PoolObject, footprint: Footprint, x: float, y: float, yaw: float) -> None:
         """Put a movable upright on the surface."""
-        self.taken[piece.name] = footprint
-        self.drop(piece, x, y, self.stage.arena.top_xyz_m[2] + 0.004, yaw)
+        self.taken[obj.name] = footprint
+        self.drop(obj, x, y, self.stage.arena.top_xyz_m[2] + 0.004, yaw)
 
-    def drop(self, piece: Piece, x: float, y: float, bottom_z: float, yaw: float) -> None:
+    def drop(self, obj: PoolObject, x: float, y: float, bottom_z: float, yaw: float) -> None:
         """Show a movable with its lowest point at a height."""
-        turn = product_wxyz(yaw_wxyz(yaw), piece.upright_wxyz)
-        self.stage.show(piece)
-        self.stage.put(piece, np.array([x, y, bottom_z - piece.low_m[2]]), turn)
-        self.layout.pieces.append(piece)
+        turn = product_wxyz(yaw_wxyz(yaw), obj.upright_wxyz)
+        self.stage.show(obj)
+        self.stage.put(obj, np.array([x, y, bottom_z - obj.low_m[2]]), turn)
+        self.layout.objects.append(obj)

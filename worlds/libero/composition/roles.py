@@ -1,4 +1,4 @@
-"""What the kinds of things are good for when a scene is composed: carrying, holding, opening."""
+"""What the kinds of objects are good for when a scene is composed: carrying, holding, opening."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is asked about a benchmark's task, and what is right.
 
-An instruction is asked as it stands, then by the thing alone, as a client of the node would ask;
+An instruction is asked as it stands, then by the object alone, as a client of the node would ask;
 likewise the place where it goes. What the scene lacks is asked for, too.
 """
 
@@ -11,21 +11,21 @@ from typing import Protocol
 
 import numpy as np
 
-from worlds.libero.instructions import take_apart
-from worlds.libero.kinds import FIXTURE_KINDS, KINDS
-from worlds.libero.looking import Look
+from worlds.libero.benchmark.instructions import take_apart
+from worlds.libero.object_classes import FIXTURE_KINDS, OBJECT_CLASSES
+from worlds.libero.queries.facts import SceneFacts
+from worlds.libero.queries.vocabulary import UNKNOWN
 from worlds.libero.scene import Truth
-from worlds.libero.vocabulary import UNKNOWN
 from worlds.tabletop.scene import Query, Scene
 
-KINDS_ASKED = ("instruction", "thing", "fixture", "place", "target", "none")
-"""The whole order; the thing alone; a fixture that is worked, either way; where the order puts it;
-the place alone; what is not there."""
+KINDS_ASKED = ("instruction", "object", "fixture", "place", "target", "none")
+"""The order; the object alone; a fixture that is worked, either way; where the order puts the
+object; the place alone; what is not there."""
 
 PLACE_FRAME = "where does it go: {order}"
 ABSENT_FRAMES = ("the {x}", "pick up the {x}")
 _ABSENT_COUNT = 2
-_SINGLE_PLACE_AT = 1  # where the second of two things of interest is the place
+_SINGLE_PLACE_AT = 1  # where the second of two objects of interest is the place
 
 
 class TaskOfInterest(Protocol):
@@ -65,7 +65,7 @@ def ask_task(
         task: What the benchmark wants.
         state: Number of the initial state.
         scene: The image.
-        truth: With the names of its things.
+        truth: With the names of its objects.
     """
     queries: list[Query] = []
     omitted: list[Omission] = []
@@ -78,15 +78,15 @@ def ask_task(
     if not interest or len(interest) > _SINGLE_PLACE_AT + 1:
         omit("instruction", "the task moves several things, or names none")
     else:
-        _ask_for_thing(queries, omit, task, asked.thing if asked else "", truth)
+        _ask_for_object(queries, omit, task, asked.obj if asked else "", truth)
         if len(interest) > _SINGLE_PLACE_AT:
             _ask_for_place(queries, omit, task, asked.place if asked else "", truth)
-    queries += _absent(task, state, Look(scene, truth))
+    queries += _absent(task, state, SceneFacts(scene, truth))
     return tuple(queries), omitted
 
 
 def id_of(name: str, truth: Truth) -> int:
-    """The id of a thing of interest; a region belongs to the thing that its name begins with.
+    """The id of an object of interest; a region belongs to the object that its name begins with.
 
     0 where it is not seen.
     """
@@ -94,7 +94,7 @@ def id_of(name: str, truth: Truth) -> int:
     return found[0] if found else 0
 
 
-def _ask_for_thing(
+def _ask_for_object(
     queries: list[Query], omit: object, task: TaskOfInterest, alone: str, truth: Truth
 ) -> None:
     number = id_of(task.of_interest[0], truth)
@@ -105,9 +105,9 @@ def _ask_for_thing(
     kind = "fixture" if fixed else "instruction"
     queries.append(_query(kind, task.instruction, number))
     if alone:
-        queries.append(_query("fixture" if fixed else "thing", alone, number))
+        queries.append(_query("fixture" if fixed else "object", alone, number))
     else:
-        omit("thing", "the instruction is of no known form")  # type: ignore[operator]
+        omit("object", "the instruction is of no known form")  # type: ignore[operator]
 
 
 def _ask_for_place(
@@ -116,7 +116,7 @@ def _ask_for_place(
     name = task.of_interest[_SINGLE_PLACE_AT]
     number = id_of(name, truth)
     if not number:
-        omit("place", f"{name} is no visible thing")  # type: ignore[operator]
+        omit("place", f"{name} is no visible object")  # type: ignore[operator]
         return
     queries.append(_query("place", PLACE_FRAME.format(order=task.instruction), number))
     if alone:
@@ -125,15 +125,20 @@ def _ask_for_place(
         omit("target", "the instruction is of no known form")  # type: ignore[operator]
 
 
-def _absent(task: TaskOfInterest, state: int, look: Look) -> list[Query]:
-    """Two things that the scene lacks: one of the benchmark's, one of nowhere."""
+def _absent(task: TaskOfInterest, state: int, facts: SceneFacts) -> list[Query]:
+    """Two objects that the scene lacks: one of the benchmark's, one of nowhere."""
     rng = np.random.default_rng((task.index, state, _ABSENT_COUNT))
-    hidden = {n for kind in look.truth.hidden_kinds if kind in KINDS for n in KINDS[kind].names}
-    plain = {KINDS[kind].names[0] for kind in KINDS if kind not in FIXTURE_KINDS}
-    words = {word for kind in _kinds(look) for word in kind.split("_")}
+    hidden = {
+        n
+        for kind in facts.truth.hidden_kinds
+        if kind in OBJECT_CLASSES
+        for n in OBJECT_CLASSES[kind].names
+    }
+    plain = {OBJECT_CLASSES[kind].names[0] for kind in OBJECT_CLASSES if kind not in FIXTURE_KINDS}
+    words = {word for kind in _kinds(facts) for word in kind.split("_")}
     names = [
         name
-        for name in look.absent_names
+        for name in facts.absent_names
         if name in plain and name not in hidden and not set(name.split()) & words
     ]
     nouns = (str(rng.choice(names)), str(rng.choice(UNKNOWN.test)))
@@ -144,8 +149,8 @@ def _absent(task: TaskOfInterest, state: int, look: Look) -> list[Query]:
     ]
 
 
-def _kinds(look: Look) -> list[str]:
-    return [*(thing.kind for thing in look.objects), *look.truth.hidden_kinds]
+def _kinds(facts: SceneFacts) -> list[str]:
+    return [*(obj.kind for obj in facts.objects), *facts.truth.hidden_kinds]
 
 
 def _query(kind: str, text: str, number: int) -> Query:

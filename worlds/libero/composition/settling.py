@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worlds.libero.stage import Piece, Stage
-from worlds.libero.workbench import Layout
+from worlds.libero.composition.workbench import Layout
+from worlds.libero.simulation.pool_objects import PoolObject
+from worlds.libero.simulation.stage import Stage
 from worlds.tabletop.simulator import mujoco
 
 _SETTLE_S, _SETTLE_MORE_S = 0.9, 1.2
 _CHECK_STEPS = 50
 _AT_REST = 0.03  # fastest speed that counts as at rest [m/s, rad/s mixed]
 _ROLLING = 0.25  # what is faster in the end is taken away
-_DEEPEST_M = 0.006  # how far two things may be in one another
+_DEEPEST_M = 0.006  # how far two objects may be in one another
 
 
 def settle(stage: Stage) -> None:
-    """Let things fall until all that is shown rests, or time is up."""
+    """Let objects fall until all that is shown rests, or time is up."""
     limit = int((_SETTLE_S + _SETTLE_MORE_S) / stage.model.opt.timestep)
     least = int(_SETTLE_S / stage.model.opt.timestep / 3)
     shown = _shown_dofs(stage)
@@ -35,44 +36,44 @@ def settle(stage: Stage) -> None:
 
 def _shown_dofs(stage: Stage) -> list[int]:
     dofs: list[int] = []
-    for piece in stage.pieces:
-        if not piece.fixed and stage.model.geom_rgba[piece.geoms, 3].any():
-            first = int(stage.model.body_dofadr[piece.body])
+    for obj in stage.objects:
+        if not obj.fixed and stage.model.geom_rgba[obj.geoms, 3].any():
+            first = int(stage.model.body_dofadr[obj.body])
             dofs.extend(range(first, first + 6))
     return dofs
 
 
 def take_away_what_failed(stage: Stage, layout: Layout) -> None:
     """Hide what fell off the surface, still rolls, or is stuck in something."""
-    stuck = deep_contacts(stage, layout.pieces)
+    stuck = deep_contacts(stage, layout.objects)
     x, y, z = stage.arena.center_xyz_m
     half_x, half_y = stage.arena.work_xy_m
     gone = []
-    for piece in layout.pieces:
-        if piece.fixed:
+    for obj in layout.objects:
+        if obj.fixed:
             continue
-        px, py, pz = stage.data.xpos[piece.body]
-        dof = stage.model.body_dofadr[piece.body]
+        px, py, pz = stage.data.xpos[obj.body]
+        dof = stage.model.body_dofadr[obj.body]
         fast = np.abs(stage.data.qvel[dof : dof + 6]).max() > _ROLLING
         off = abs(px - x) > half_x + 0.2 or abs(py - y) > half_y + 0.15 or pz < z - 0.02
-        if fast or off or piece.name in stuck:
-            gone.append(piece)
-    for piece in gone:
-        stage.hide(piece)
-        layout.pieces.remove(piece)
+        if fast or off or obj.name in stuck:
+            gone.append(obj)
+    for obj in gone:
+        stage.hide(obj)
+        layout.objects.remove(obj)
     if gone:
         settle(stage)
 
 
-def deep_contacts(stage: Stage, pieces: Sequence[Piece]) -> set[str]:
-    """Names of movables that are further in another thing than they may be."""
-    owner = {geom: piece for piece in pieces for geom in piece.geoms}
+def deep_contacts(stage: Stage, objects: Sequence[PoolObject]) -> set[str]:
+    """Names of movables that are further in another object than they may be."""
+    owner = {geom: obj for obj in objects for geom in obj.geoms}
     names = set()
     for contact in stage.data.contact[: stage.data.ncon]:
         if contact.dist > -_DEEPEST_M:
             continue
         for geom in contact.geom:
-            piece = owner.get(int(geom))
-            if piece is not None and not piece.fixed:
-                names.add(piece.name)
+            obj = owner.get(int(geom))
+            if obj is not None and not obj.fixed:
+                names.add(obj.name)
     return names

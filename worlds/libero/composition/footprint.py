@@ -56,7 +56,7 @@ def gap_m(one: Footprint, other: Footprint) -> float:
 def placed(
     low_m: NDArray[np.float64], high_m: NDArray[np.float64], x_m: float, y_m: float, yaw_rad: float
 ) -> Footprint:
-    """The footprint of a thing whose origin stands at (x, y), from its extent about the origin."""
+    """The footprint of an object whose origin is at (x, y), from its extent about the origin."""
     cos, sin = math.cos(yaw_rad), math.sin(yaw_rad)
     cx, cy = (low_m[:2] + high_m[:2]) / 2
     half = (high_m[:2] - low_m[:2]) / 2

@@ -1,4 +1,4 @@
-"""Poses of the Panda: at home, or with the hand somewhere above the things."""
+"""Poses of the Panda: at home, or with the hand somewhere above the objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from worlds.libero.stage import Floats, Piece, Stage
+from worlds.libero.simulation.pool_objects import PoolObject
+from worlds.libero.simulation.rotations import Floats
+from worlds.libero.simulation.stage import Stage
 from worlds.tabletop.simulator import mujoco
 
 _STEPS = 80
@@ -44,9 +46,9 @@ def reach_above(rng: np.random.Generator, stage: Stage, target_m: Floats) -> boo
     return reached
 
 
-def touches(stage: Stage, pieces: list[Piece]) -> bool:
-    """Whether the robot is in one of the things."""
-    owned = {int(geom) for piece in pieces for geom in piece.geoms}
+def touches(stage: Stage, objects: list[PoolObject]) -> bool:
+    """Whether the robot is in one of the objects."""
+    owned = {int(geom) for obj in objects for geom in obj.geoms}
     bodies = stage.model.geom_bodyid
     for contact in stage.data.contact[: stage.data.ncon]:
         one, other = (int(geom) for geom in contact.geom)

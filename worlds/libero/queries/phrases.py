@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from worlds.libero.choices import pick
-from worlds.libero.looking import Look, Noun
-from worlds.libero.relations import Picked
-from worlds.libero.vocabulary import (
+from worlds.libero.queries.choices import pick
+from worlds.libero.queries.facts import Noun, SceneFacts
+from worlds.libero.queries.relations import Picked
+from worlds.libero.queries.vocabulary import (
     COMPARTMENTS,
     DRAWER_NAMES,
     DRAWERS,
@@ -18,9 +18,9 @@ from worlds.libero.vocabulary import (
     NOT_RELATIONS,
     RELATIONS,
     THINGS,
-    Phrasings,
 )
 from worlds.tabletop.scene import SceneObject
+from worlds.tabletop.vocabulary import Phrasings
 
 Wording = Literal["train", "test"]
 
@@ -42,7 +42,7 @@ def say_noun(rng: np.random.Generator, noun: Noun, *, brief: bool = False) -> st
 
     Args:
         rng: Decides on the article.
-        noun: One that means a single thing.
+        noun: One that means a single object.
         brief: Whether the speaker clips words.
     """
     text = pick(rng, THINGS) if noun.text in THINGS else noun.text
@@ -62,23 +62,23 @@ _MASS = {
 
 
 def say_anchor(
-    rng: np.random.Generator, look: Look, thing: SceneObject, *, brief: bool = False
+    rng: np.random.Generator, facts: SceneFacts, obj: SceneObject, *, brief: bool = False
 ) -> str:
-    """What a thing is called that something is compared with; mostly by its plainest name."""
-    nouns = look.nouns_of(thing, unique=True)
+    """What an object is called that something is compared with; mostly by its plainest name."""
+    nouns = facts.nouns_of(obj, unique=True)
     noun = nouns[0] if rng.random() < 0.6 else pick(rng, nouns)
     return noun.text if brief else f"the {noun.text}"
 
 
 def say_picked(
     rng: np.random.Generator,
-    look: Look,
+    facts: SceneFacts,
     picked: Picked,
     wording: Wording,
     *,
     brief: bool = False,
 ) -> str:
-    """The whole noun phrase of a thing that a relation tells apart."""
+    """The whole noun phrase of an object that a relation tells apart."""
     noun = pick(rng, THINGS) if picked.noun.text in THINGS else picked.noun.text
     if picked.relation in ENDS:
         template = words(rng, ENDS[picked.relation], wording)
@@ -89,23 +89,23 @@ def say_picked(
     x = noun if brief else f"the {noun}"
     if picked.relation in ("drawer", "compartment"):
         inside = words(rng, RELATIONS["in"], wording)
-        return inside.format(x=x, a=say_part(rng, look, picked, wording))
+        return inside.format(x=x, a=say_part(rng, facts, picked, wording))
     table = NOT_RELATIONS if picked.negated else RELATIONS
-    said = [say_anchor(rng, look, anchor, brief=brief) for anchor in picked.anchors]
+    said = [say_anchor(rng, facts, anchor, brief=brief) for anchor in picked.anchors]
     if len(said) == 2 and rng.random() < 0.5:
         said.reverse()
     a, b = (*said, "", "")[:2]
-    surface = "floor" if look.truth.arena == "floor" else "table"
+    surface = "floor" if facts.truth.arena == "floor" else "table"
     return words(rng, table[picked.relation], wording).format(x=x, a=a, b=b, s=surface)
 
 
-def say_part(rng: np.random.Generator, look: Look, picked: Picked, wording: Wording) -> str:
+def say_part(rng: np.random.Generator, facts: SceneFacts, picked: Picked, wording: Wording) -> str:
     """A drawer or compartment of the anchor."""
-    anchor = say_anchor(rng, look, picked.anchors[0])
+    anchor = say_anchor(rng, facts, picked.anchors[0])
     if picked.relation == "compartment":
         return words(rng, COMPARTMENTS, wording).format(d=picked.part, a=anchor)
     drawer = pick(rng, DRAWER_NAMES[picked.part])
     text = words(rng, DRAWERS, wording)
-    if "{a}" not in text and len(look.called("cabinet")) > 1:
+    if "{a}" not in text and len(facts.called("cabinet")) > 1:
         text = DRAWERS.train[0]
     return text.format(d=drawer, a=anchor)
