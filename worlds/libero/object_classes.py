@@ -29,7 +29,7 @@ _BOWL_USES = ("cereal",)
 _BOWL_GROUPS = ("bowls", "tableware")
 _SAUCE_GROUPS = ("bottles", "groceries", "sauces")
 _CAN_GROUPS = ("cans", "groceries")
-_BOX_GROUPS = ("boxes", "groceries")
+_BOX_GROUPS = ("groceries",)
 _CARTON_GROUPS = ("cartons", "groceries", "drinks")
 _MUG_GROUPS = ("mugs", "tableware")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,21 @@ def render_suite(name: str, states: int, out: Path) -> Iterator[int]:
         RuntimeError: There is no renderer.
     """
     tasks, omitted = open_suite(name, states)
+    yield from render_tasks(tasks, omitted, states, out)
+
+
+def render_tasks(
+    tasks: Sequence[Task], omitted: Sequence[Omission], states: int, out: Path
+) -> Iterator[int]:
+    """Render what `out` lacks of some tasks, and write all that is asked.
+
+    Args:
+        tasks: Of one suite.
+        omitted: What is left out already.
+        states: How many initial states of each.
+        out: A folder for this suite alone.
+    """
+    left_out = list(omitted)
     for task in tasks:
         folders = [_folder(out, task, state) for state in range(states)]
         seeds = [_seed(task, state) for state in range(states)]
@@ -73,8 +88,8 @@ def render_suite(name: str, states: int, out: Path) -> Iterator[int]:
         if missing:
             yield from _render_task(task, missing, out)
         for state, folder in enumerate(folders):
-            omitted += _ask(task, state, folder)
-    kept = [asdict(omission) for omission in omitted]
+            left_out += _ask(task, state, folder)
+    kept = [asdict(omission) for omission in left_out]
     (out / OMITTED).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
