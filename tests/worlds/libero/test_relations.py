@@ -31,7 +31,7 @@ def picked(facts, noun: str) -> dict[tuple, int]:
         pytest.param(("front", False, ""), (), BOWL, id="at the front"),
     ],
 )
-def test_one_of_three_bowls_is_told_apart(dinner, relation, anchors, meant) -> None:
+def test_one_of_three_bowls_stands_apart(dinner, relation, anchors, meant) -> None:
     assert picked(dinner.facts(), "bowl")[(*relation, anchors)] == meant
 
 

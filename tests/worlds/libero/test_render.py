@@ -124,25 +124,25 @@ def test_a_task_becomes_an_image_with_questions(task: Task, tmp_path: Path) -> N
     assert (tmp_path / "omitted.json").read_text().strip() == "[]"
 
 
-def test_an_unknown_suite_is_told_with_the_list() -> None:
+def test_an_unknown_suite_is_reported_with_the_list() -> None:
     with pytest.raises(BenchmarkError, match="unknown suite 'libero_moon'; there are: libero_10,"):
         open_suite("libero_moon", 1)
     assert len(suite_names()) > 80
 
 
-def test_an_initial_state_out_of_range_is_told() -> None:
+def test_an_initial_state_out_of_range_is_reported() -> None:
     with pytest.raises(BenchmarkError, match="task 0 has 50 initial states, 51 are wanted"):
         open_suite("libero_goal", 51)
     with pytest.raises(BenchmarkError, match="--states is 0"):
         open_suite("libero_goal", 0)
 
 
-def test_a_suite_without_files_is_told() -> None:
+def test_a_suite_without_files_is_reported() -> None:
     with pytest.raises(BenchmarkError, match=r"libero_goal_env: .*no task file"):
         open_suite("libero_goal_env", 1)
 
 
-def test_a_task_file_that_names_a_missing_model_is_told(task: Task, tmp_path: Path) -> None:
+def test_a_task_file_that_names_a_missing_model_is_reported(task: Task, tmp_path: Path) -> None:
     path = tmp_path / "moon.bddl"
     text = task.path.read_text()
     path.write_text(text.replace("wine_bottle_1 - wine_bottle", "wine_bottle_1 - moon_rock"))
