@@ -137,5 +137,6 @@ def _ask(task: Task, state: int, folder: Path) -> list[Omission]:
     """Write the questions anew, so that they follow the code and not what was cached."""
     scene, truth = read_scene(folder / "scene.json")
     queries, omitted = ask_task(task, state, scene, truth)
-    write_scene(folder / "scene.json", with_queries(scene, queries), truth)
+    if queries != scene.queries:
+        write_scene(folder / "scene.json", with_queries(scene, queries), truth)
     return omitted
