@@ -13,16 +13,19 @@ import argparse
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from worlds.libero.ask import queries_of
 from worlds.libero.composition.compose import compose
 from worlds.libero.composition.pools import Pool, block_of_seed, sample_pool
 from worlds.libero.composition.workbench import Layout
-from worlds.libero.package import require
+from worlds.libero.package import benchmark_texts, require
 from worlds.libero.record import Rendered, Seen, is_done, look, record, save_rendered
+from worlds.libero.scene import with_queries
 from worlds.libero.simulation.arenas import ARENAS
 from worlds.libero.simulation.drawing import Drawing
 from worlds.libero.simulation.stage import Stage, build_stage
@@ -105,9 +108,13 @@ def render_block(first_seed: int, seeds: Sequence[int], out: Path) -> Iterator[i
         return
     pool = sample_pool(block_of_seed(missing[0]))
     stage = build_stage(ARENAS[pool.arena], pool.movables, pool.fixtures, pool.style)
+    forbidden = benchmark_texts()
     with Drawing(stage) as drawing:
         for seed in missing:
-            save_rendered(_folder(out, first_seed, seed), render_scene(stage, drawing, pool, seed))
+            rendered = render_scene(stage, drawing, pool, seed)
+            queries = queries_of(rendered.scene, rendered.truth, forbidden)
+            rendered = replace(rendered, scene=with_queries(rendered.scene, queries))
+            save_rendered(_folder(out, first_seed, seed), rendered)
             yield seed
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from worlds.libero.queries.facts import Noun
 from worlds.libero.queries.relations import choose_picked, pick_by_relation
+from worlds.libero.scene import Rest
 
 PLATE, BOWL, RAMEKIN, CABINET, IN_DRAWER, STOVE, ON_STOVE, MILK = range(1, 9)
 
@@ -75,3 +76,21 @@ def test_every_relation_is_chosen_now_and_then_and_only_of_what_can_be_moved(din
     relations = Counter(p.relation for p in chosen)
     assert {"next", "on", "drawer", "between", "left", "nearest"} <= set(relations)
     assert all(p.obj.id not in (CABINET, STOVE) for p in chosen)
+
+
+def test_of_two_that_stand_in_one_another_no_place_is_said(builder) -> None:
+    plate = builder.add("plate", 0.0, 0.0, 0.14)
+    outer = builder.add("akita_black_bowl", 0.0, 0.13, 0.11)
+    inner = builder.add("white_bowl", 0.0, 0.13, 0.08, rest=Rest("in", outer, ""))
+
+    found = picked(builder.facts(), "bowl")
+
+    assert ("next", False, "", (plate,)) not in found
+    assert inner not in found.values()
+
+
+def test_what_leans_over_something_is_not_said_to_be_beside_it(builder) -> None:
+    builder.add("plate", 0.0, 0.0, 0.14)
+    builder.add("milk", 0.05, 0.05, 0.05, rest=Rest("leaning", 0, ""))
+
+    assert not picked(builder.facts(), "milk").keys() & {("next", False, "", (1,))}

@@ -146,8 +146,12 @@ class SceneFacts:
         return NO if gap >= NOT_NEXT_M else UNCLEAR
 
     def is_stacked(self, one: SceneObject, other: SceneObject) -> bool:
-        """Whether one is on or in the other, or over objects that are."""
-        return other.id in self.holders(one) or one.id in self.holders(other)
+        """Whether one is on or in the other, or over objects that are, or may be."""
+        if other.id in self.holders(one) or one.id in self.holders(other):
+            return True
+        rests = (self.truth.rests.get(item.id) for item in (one, other))
+        leans = any(rest is not None and rest.relation == "leaning" for rest in rests)
+        return leans and self.gap_m(one, other) == 0
 
     def holders(self, obj: SceneObject) -> list[int]:
         """What it rests on, what that rests on, and so on."""

@@ -52,7 +52,6 @@ def pick_by_relation(facts: SceneFacts, noun: Noun) -> list[Picked]:
     anchors = [o for o in facts.objects if o.id not in noun.ids and unique_noun(facts, o)]
     found = [*_center(facts, noun, candidates), *_ends(facts, noun, candidates)]
     for anchor in anchors:
-        found += _resting(facts, noun, candidates, anchor)
         found += _beside(facts, noun, candidates, anchor)
         found += _sides(facts, noun, candidates, anchor)
     for one, other in combinations(anchors, 2):
@@ -64,6 +63,10 @@ def pick_by_relation(facts: SceneFacts, noun: Noun) -> list[Picked]:
                 (one, other),
                 lambda obj, a=one, b=other: facts.is_between(obj, a, b),
             )
+    # Where one candidate stands in another, both are in the same place.
+    found = [p for p in found if not any(facts.is_stacked(p.obj, c) for c in candidates)]
+    for anchor in anchors:
+        found += _resting(facts, noun, candidates, anchor)
     return found
 
 
