@@ -13,6 +13,7 @@ from worlds.libero.composition.pools import (
     BLOCK,
     MOVABLE_CLASSES,
     POOL_SIZE,
+    TEST_BLOCK,
     block_of_seed,
     sample_pool,
 )
@@ -26,6 +27,14 @@ def test_a_block_never_crosses_a_split() -> None:
         assert end % BLOCK == 0
         assert block_of_seed(end - 1) != block_of_seed(end)
         assert split_of_seed(end - 1) != split_of_seed(end)
+
+
+def test_blocks_of_the_splits_are_not_the_same() -> None:
+    last = block_of_seed(TRAINING_SEEDS_END - 1)
+
+    assert last < block_of_seed(TRAINING_SEEDS_END)
+    blocks = {block_of_seed(VALIDATION_SEEDS_END + i) for i in range(300)}
+    assert len(blocks) == 300 / TEST_BLOCK
 
 
 def test_a_pool_depends_on_its_block_alone() -> None:

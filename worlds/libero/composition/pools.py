@@ -8,8 +8,10 @@ import numpy as np
 
 from worlds.libero.simulation.arenas import ARENAS
 from worlds.libero.simulation.stage import Style
+from worlds.tabletop.scene import split_of_seed
 
-BLOCK = 50  # scenes that share a stage, by their seeds
+BLOCK = 50  # training scenes that share a stage, by their seeds
+TEST_BLOCK = 10  # fewer of validation and test: a few hundred scenes are to show many pools
 POOL_SIZE = 20
 _TWIN_CHANCE = 0.4  # of each object that fills the pool to be one more of a kind that is there
 
@@ -176,7 +178,7 @@ class Pool:
 
 def block_of_seed(seed: int) -> int:
     """Scenes of one block share a stage."""
-    return seed // BLOCK
+    return seed // (BLOCK if split_of_seed(seed) == "train" else TEST_BLOCK)
 
 
 def sample_pool(block: int) -> Pool:
