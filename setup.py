@@ -25,8 +25,8 @@ def bundled_files() -> list[str]:
 EXTRAS = {
     # The synthetic tabletop and its camera (needs libosmesa6 or EGL of the system).
     "tabletop": ["mujoco>=3.3,<5"],
-    # LIBERO's world: what its package needs besides. `make libero-setup` installs this and then the
-    # package itself without its dependencies, because it asks for an older mujoco and for
+    # LIBERO's world: what its package needs besides. `make libero-setup` installs this and then
+    # the package itself without its dependencies, because it asks for an older mujoco and for
     # opencv-python, which must not stand beside opencv-python-headless.
     "libero": [
         "cloudpickle>=3,<4",
