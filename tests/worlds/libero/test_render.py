@@ -12,11 +12,14 @@ from worlds.libero.ask import queries_of
 from worlds.libero.benchmark.grounding import KINDS_ASKED
 from worlds.libero.benchmark.rendering import build_world, render_tasks
 from worlds.libero.benchmark.suites import BenchmarkError, Task, open_suite, suite_names
+from worlds.libero.composition.pools import sample_pool
 from worlds.libero.package import benchmark_texts, normalized
 from worlds.libero.queries.generate import says_any
 from worlds.libero.render import MIN_AREA_PX, MIN_VISIBLE_FRACTION
 from worlds.libero.render import main as render
 from worlds.libero.scene import read_scene
+from worlds.libero.simulation.arenas import ARENAS
+from worlds.libero.simulation.stage import build_stage
 from worlds.tabletop.scene import load_scene
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
@@ -162,3 +165,14 @@ def test_without_a_renderer_one_line_tells_what_to_install(
 
     assert render(["--seed", str(SEED), "--count", "1", "--out", str(tmp_path)]) == 2
     assert "no off-screen renderer (no OSMesa)" in capsys.readouterr().err
+
+
+def test_a_stage_has_every_object_of_its_pool() -> None:
+    pool = sample_pool(next(b for b in range(99) if sample_pool(b).arena == "floor"))
+
+    stage = build_stage(ARENAS[pool.arena], pool.movables, pool.fixtures, pool.style)
+
+    kinds = [obj.kind for obj in stage.objects if not obj.fixed]
+    assert sorted(kinds) == sorted(pool.movables)
+    assert len({obj.name for obj in stage.objects}) == len(stage.objects)
+    assert sorted(obj.kind for obj in stage.objects if obj.fixed) == sorted(pool.fixtures)

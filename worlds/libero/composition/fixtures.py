@@ -14,7 +14,7 @@ from worlds.libero.simulation.rotations import yaw_wxyz
 from worlds.libero.simulation.stage import Stage
 
 _COUNT_CHANCES = (0.12, 0.33, 0.4, 0.15)
-_OPEN_CHANCE = 0.45  # of a cabinet to have a drawer open, of a microwave to be open
+_OPEN_CHANCE = 0.5  # of a cabinet to have a drawer open, of a microwave to be open
 _ON_CHANCE = 0.25  # of a stove to be on
 _TRIES = 40
 

@@ -36,7 +36,8 @@ def choose_movables(rng: np.random.Generator, stage: Stage, pool: Pool) -> list[
     movables = [obj for obj in stage.objects if not obj.fixed]
     kinds = [obj.kind for obj in movables]
     count = int(rng.integers(MIN_MOVABLES, MAX_MOVABLES + 1))
-    weights = np.array([3.0] * pool.core + [1.0] * (len(movables) - pool.core))
+    core = pool.movables[: pool.core]
+    weights = np.array([3.0 if kind in core else 1.0 for kind in kinds])
     order = rng.choice(len(movables), size=len(movables), replace=False, p=weights / weights.sum())
     ordered = [movables[int(i)] for i in order]
     chosen: list[PoolObject] = []
@@ -58,7 +59,7 @@ def _placing_order(obj: PoolObject) -> tuple[int, float]:
 def place_movable(work: Workbench, obj: PoolObject) -> None:
     """Put a movable somewhere; it stays hidden where there is no room."""
     ways = [_inside, _on_top, _between, _beside, _anywhere]
-    chances = np.array([0.2, 0.22, 0.12, 0.16, 0.3])
+    chances = np.array([0.25, 0.22, 0.13, 0.17, 0.23])
     if obj.kind in (*BASKETS, TRAY, PAN):
         chances = np.array([0.0, 0.0, 0.05, 0.05, 0.9])
     first = int(work.rng.choice(len(ways), p=chances))

@@ -194,7 +194,12 @@ def _task_file(arena: Arena, movables: Sequence[str], fixtures: Sequence[str]) -
     """A task file of our own: the pool, and no task."""
 
     def listed(kinds: Sequence[str]) -> str:
-        return "\n".join(f"    {kind}_{i} - {kind}" for i, kind in enumerate(kinds, start=1))
+        # All of a kind in one line: the package keeps only a kind's last one.
+        lines = []
+        for kind in dict.fromkeys(kinds):
+            names = (f"{kind}_{i + 1}" for i in range(kinds.count(kind)))
+            lines.append(f"    {' '.join(names)} - {kind}")
+        return "\n".join(lines)
 
     text = f"""(define (problem {arena.problem})
   (:domain robosuite)
