@@ -37,7 +37,7 @@ MIN_AREA_PX = 150
 _MIN_SEEN = {"agentview": 3, "hand": 2}  # movable objects in an image
 _VIEWS = 4  # of a layout
 _LAYOUTS = 60  # of a seed
-_BLOCKS_PER_PROCESS = 4
+_BLOCKS_PER_PROCESS = 2
 _ROUNDS = 4  # of taking away what is hardly seen
 
 
