@@ -22,6 +22,8 @@ from worlds.libero.queries.vocabulary import ENDS, THINGS
 from worlds.tabletop.scene import SceneObject
 
 BESIDE_M = 0.08  # a gap up to which the nearest candidate may be said to be next to something
+_WANTED = {"next": 4.0, "between": 4.0, "on": 6.0, "in": 6.0, "center": 4.0, "nearest": 3.0}
+_WANTED |= {"drawer": 9.0, "compartment": 6.0}  # rare, so that they are asked where they can be
 _AHEAD_M = 0.05  # by how much the next candidate must be further
 
 
@@ -115,9 +117,7 @@ def _wanted(relation: str, negated: bool) -> float:  # noqa: FBT001 - a key of t
         return 0.35
     if negated:
         return 1.5
-    return {"left": 2.0, "right": 2.0, "front": 2.0, "behind": 2.0, "nearest": 3.0}.get(
-        relation, 4.0
-    )
+    return _WANTED.get(relation, 2.0)
 
 
 def topic_of(picked: Picked) -> tuple[str, ...]:
