@@ -1,12 +1,13 @@
 # Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
 #   make demo [QUERY="the red mug"]    ask the running node about a recorded clip
 #   make grasp [QUERY="the red mug"] [SEED=1600000] [GRASP_ARGS="--film F.gif"]  lift it in simulation
+#   make libero-setup                  add LIBERO's world to the environment (1 GB)
 #   make test [PYTEST_ARGS="-k name"]  run the tests
 #   make check                         format, lint, types, structure, words and the fast tests
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo grasp check test fast-tests lint layers words house format study clean
+.PHONY: help setup libero-setup demo grasp check test fast-tests lint layers words house format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -21,10 +22,13 @@ FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/cor
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
-	@echo 'make setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
+	@echo 'make setup | libero-setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
+
+libero-setup: setup
+	@$(IN_ENV) python scripts/libero_setup.py
 
 demo: setup
 	@$(IN_ENV) python -m segzero_cli demo

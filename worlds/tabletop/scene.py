@@ -62,6 +62,8 @@ class Query:
         ids: The objects that are meant; empty where nothing fits.
         split: "test" where the phrasing is one that training never sees.
         topic: How the question picks its objects, for the writer of the training texts.
+        anchors: The objects that it compares the meant ones with.
+        candidates: The objects that it chooses from, the meant ones among them.
     """
 
     kind: str
@@ -69,6 +71,8 @@ class Query:
     ids: tuple[int, ...]
     split: str = "train"
     topic: tuple[str, ...] = ()
+    anchors: tuple[int, ...] = ()
+    candidates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Scene:
                 "quaternion_xyzw": self.camera_quaternion_xyzw,
             },
             "objects": [asdict(item) for item in self.objects],
-            "queries": [asdict(query) for query in self.queries],
+            "queries": [_query_record(query) for query in self.queries],
         }
         return json.dumps(record, indent=1)
 
@@ -175,6 +179,14 @@ def _numbers(values: Any) -> Any:
 
 def _object_from(item: dict[str, Any]) -> SceneObject:
     return SceneObject(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
+
+
+def _query_record(query: Query) -> dict[str, Any]:
+    record = asdict(query)
+    for name in ("anchors", "candidates"):
+        if not record[name]:  # most worlds do not tell them
+            del record[name]
+    return record
 
 
 def _query_from(item: dict[str, Any]) -> Query:

@@ -1,0 +1,1 @@
+"""Random scenes: what stands where, settled by physics."""

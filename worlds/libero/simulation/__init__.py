@@ -1,0 +1,1 @@
+"""The benchmark's arenas and models in MuJoCo: built, posed, seen."""
