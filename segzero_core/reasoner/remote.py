@@ -312,8 +312,8 @@ class RemoteReasoner:
         status = getattr(error, "status_code", None)
         cause = error.__cause__ or error
         body = getattr(error, "body", None)
-        told = str(body) if body else str(cause) or repr(cause)
-        text = str(getattr(error, "message", "") or error) if status else told
+        reason = str(body) if body else str(cause) or repr(cause)
+        text = str(getattr(error, "message", "") or error) if status else reason
         line = " ".join(text.split())[:_MAX_MESSAGE_CHARS]
         if status in (301, 302, 303, 307, 308):
             return f"redirects elsewhere ({status}); redirects are not followed, name the address"
