@@ -27,7 +27,7 @@ def model() -> SegZero:
     return SegZero.load("tabletop", device="cpu")
 
 
-def picture(shot: Shot) -> np.ndarray:
+def image(shot: Shot) -> np.ndarray:
     return array_from_msg(shot.camera["color"])
 
 
@@ -68,7 +68,7 @@ def test_each_question_of_the_clip_is_answered_rightly(
     model: SegZero, shots: dict[str, Shot], kind: str
 ) -> None:
     shot = shots[kind]
-    result = model.segment(picture(shot), shot.question.text)
+    result = model.segment(image(shot), shot.question.text)
     assert mask_iou(result.segmentation.union(), shot.truth()) >= MATCH_IOU
     assert bool(result.reasoning.prompts) == bool(shot.question.ids)
     assert result.reasoning.thinking.startswith("The question asks for")
@@ -77,7 +77,7 @@ def test_each_question_of_the_clip_is_answered_rightly(
 def test_the_single_object_form_gives_one_box_with_two_points(shots: dict[str, Shot]) -> None:
     model = SegZero.load("tabletop", device="cpu", template="single_object")
     shot = shots["name"]
-    result = model.segment(picture(shot), shot.question.text)
+    result = model.segment(image(shot), shot.question.text)
     (prompt,) = result.reasoning.prompts
     assert len(prompt.points) == 2
     assert mask_iou(result.segmentation.union(), shot.truth()) >= MATCH_IOU
@@ -85,7 +85,7 @@ def test_the_single_object_form_gives_one_box_with_two_points(shots: dict[str, S
 
 def test_the_same_question_gets_the_same_answer(model: SegZero, shots: dict[str, Shot]) -> None:
     shot = shots["name"]
-    first, second = (model.segment(picture(shot), shot.question.text) for _ in range(2))
+    first, second = (model.segment(image(shot), shot.question.text) for _ in range(2))
     assert first.reasoning.completion == second.reasoning.completion
     np.testing.assert_array_equal(first.segmentation.masks, second.segmentation.masks)
 
@@ -94,7 +94,7 @@ def test_the_same_question_gets_the_same_answer(model: SegZero, shots: dict[str,
 def test_what_it_does_not_know_is_answered_with_nothing_and_said(
     model: SegZero, shots: dict[str, Shot], query: str
 ) -> None:
-    result = model.segment(picture(shots["name"]), query)
+    result = model.segment(image(shots["name"]), query)
     assert len(result.segmentation.masks) == 0
     assert "do not know" in result.reasoning.thinking or "no " in result.reasoning.thinking
 

@@ -106,7 +106,7 @@ def test_tensorrt_is_not_touched_without_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert "no GPU" in finding.text
 
 
-def test_what_liberos_world_lacks_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_liberos_world_lacks_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worlds.libero.package.MODULES", ("json", "no_such_module"))
 
     finding = checks.check_libero()

@@ -60,7 +60,7 @@ def test_any_other_query_does_not(query: str) -> None:
     assert not asks_for_one(query)
 
 
-def test_near_equal_objects_for_one_thing_are_ambiguous() -> None:
+def test_near_equal_objects_for_one_object_are_ambiguous() -> None:
     assert is_ambiguous(answer("the mug", 0.90, 0.85), 0.1)
 
 

@@ -41,14 +41,14 @@ def test_while_both_work_nobody_has_more_than_there_are(
     assert cores.reasoner_share == total
 
 
-def test_the_reasoner_has_all_threads_again_once_the_picture_is_encoded() -> None:
+def test_the_reasoner_has_all_threads_again_once_the_image_is_encoded() -> None:
     cores = Cores()
-    told: list[int] = []
+    reported: list[int] = []
     encodes, may_end, is_over = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(FakeEncoder):
         def encode(self, image: RgbImage) -> Embedding:
-            told.append(torch.get_num_threads())
+            reported.append(torch.get_num_threads())
             encodes.set()
             assert may_end.wait(30.0)
             return super().encode(image)
@@ -61,13 +61,13 @@ def test_the_reasoner_has_all_threads_again_once_the_picture_is_encoded() -> Non
         done = pool.submit(encode)
         assert encodes.wait(30.0)
         with cores.reasoning():
-            told.append(torch.get_num_threads())
+            reported.append(torch.get_num_threads())
             may_end.set()
             assert is_over.wait(30.0)
             cores.take_share()
-            told.append(torch.get_num_threads())
+            reported.append(torch.get_num_threads())
         done.result()
-    assert told == [2, 2, 4]
+    assert reported == [2, 2, 4]
     assert torch.get_num_threads() == 4
 
 

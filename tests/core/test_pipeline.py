@@ -116,7 +116,7 @@ def test_objects_of_a_draft_are_replaced(image: RgbImage) -> None:
     assert events[-1].result.reasoning.prompts == (found[-1].prompt,)
 
 
-def test_objects_that_only_the_end_makes_known_are_told(image: RgbImage) -> None:
+def test_objects_that_only_the_end_makes_known_are_reported(image: RgbImage) -> None:
     reply = f"<think>It is red. <answer>[{MUG}]</answer>"  # thinking never closed
 
     events = list(fake_segzero(reply).stream(image, "the red mug"))

@@ -72,9 +72,9 @@ def test_a_gpu_answers_as_the_processor_does(
 def test_the_loops_say_what_generate_says(decode: str, precision: str, image: RgbImage) -> None:
     plain = bundled(decode="plain", dtype=precision)
     lean = bundled(decode=decode, dtype=precision)
-    pictures = [image, np.ascontiguousarray(image[:, ::-1]), image]
+    images = [image, np.ascontiguousarray(image[:, ::-1]), image]
     said = [
-        ["".join(model.stream(picture, q)) for picture in pictures for q in QUESTIONS]
+        ["".join(model.stream(shown, q)) for shown in images for q in QUESTIONS]
         for model in (plain, lean)
     ]
     if precision == "float32":

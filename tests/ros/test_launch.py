@@ -79,5 +79,5 @@ def test_autostart_can_be_left_to_a_manager(
 ) -> None:
     listen(client, "/segzero/status")
     launch("autostart:=false")
-    told = client.heard.wait("/segzero/status", timeout_s=TIMEOUT_S)
-    assert told.state == Status.UNCONFIGURED
+    reported = client.heard.wait("/segzero/status", timeout_s=TIMEOUT_S)
+    assert reported.state == Status.UNCONFIGURED

@@ -180,7 +180,7 @@ def test_an_exception_in_a_transition_is_logged_and_leads_to_unconfigured(
 
 
 @pytest.mark.parametrize("state", ["unconfigured", "inactive", "finalized"])
-def test_a_query_to_a_node_that_is_not_active_is_told_so(
+def test_a_query_to_a_node_that_is_not_active_is_reported_so(
     managed: Callable[..., Any], client: Any, state: str
 ) -> None:
     _, manager = managed(fake_segzero(TWO_OBJECTS))

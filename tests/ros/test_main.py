@@ -107,10 +107,10 @@ def begun(client: Any, number: int) -> str:
     """Publish a image and ask; return the query's id if it did not come before the image."""
     client.publish_image()
     client.ask("the first")
-    told = client.heard.wait(
+    reported = client.heard.wait(
         "reasoning", lambda msg: msg.query_id == str(number) and msg.stage != msg.WAITING
     )
-    return "" if told.done else told.query_id
+    return "" if reported.done else reported.query_id
 
 
 def test_queries_that_run_and_wait_when_the_node_is_interrupted_are_answered(
@@ -183,7 +183,7 @@ def test_a_wrong_parameter_ends_the_node_at_once_with_one_line(
         pytest.param(("-p", "model"), id="parameter without a value"),
     ],
 )
-def test_arguments_that_ros_cannot_read_are_told_in_one_line(
+def test_arguments_that_ros_cannot_read_are_reported_in_one_line(
     start_process: Callable[..., subprocess.Popen], arguments: tuple[str, ...]
 ) -> None:
     process = start_process(*arguments)

@@ -28,7 +28,7 @@ def still_answers(node: Any, client: Any) -> bool:
     return bool(client.ask_and_wait("the mugs", OK).instances)
 
 
-def test_a_query_without_a_image_is_told_so(answering: Any) -> None:
+def test_a_query_without_a_image_is_reported_so(answering: Any) -> None:
     node, client = answering
     result = client.ask_and_wait("the mugs", SegmentationResult.NO_IMAGE)
     assert "no image has arrived" in result.error_msg
@@ -85,7 +85,7 @@ def small_image(**fields: Any) -> Image:
         pytest.param({"width": 0, "height": 0, "step": 0, "data": b""}, "0x0", id="empty"),
     ],
 )
-def test_an_unreadable_image_is_told_with_its_header(
+def test_an_unreadable_image_is_reported_with_its_header(
     answering: Any, fields: dict[str, Any], complaint: str
 ) -> None:
     node, client = answering
@@ -98,7 +98,7 @@ def test_an_unreadable_image_is_told_with_its_header(
 
 
 @pytest.mark.parametrize("data", [b"", b"no image"], ids=["empty", "text"])
-def test_a_broken_compressed_image_is_told_with_its_header(
+def test_a_broken_compressed_image_is_reported_with_its_header(
     start_node: Callable[..., Any], client: Any, data: bytes
 ) -> None:
     node = start_node(fake_segzero(TWO_OBJECTS), image_transport="compressed")
@@ -158,7 +158,7 @@ def test_an_unusual_image_is_answered(answering: Any, fields: dict[str, Any]) ->
         pytest.param(MemoryError(), SegmentationResult.OUT_OF_MEMORY, id="no memory"),
     ],
 )
-def test_a_failing_model_is_told_and_asked_again(
+def test_a_failing_model_is_reported_and_asked_again(
     start_node: Callable[..., Any], client: Any, reply: Any, code: int
 ) -> None:
     node = start_node(fake_segzero([reply, TWO_OBJECTS]))
@@ -199,7 +199,7 @@ def test_a_failing_encoder_is_a_model_failure_that_keeps_the_thinking(
     assert THINKING.startswith(result.thinking)
 
 
-def test_a_model_that_cannot_be_loaded_is_told_to_everybody_who_asks(
+def test_a_model_that_cannot_be_loaded_is_reported_to_everybody_who_asks(
     start_node: Callable[..., Any], client: Any
 ) -> None:
     def load(_: Any) -> SegZero:
@@ -243,7 +243,7 @@ def test_the_real_loader_refuses_a_damaged_weight_file(
         assert str(weights.parent) in result.error_msg
 
 
-def test_a_query_that_waits_when_the_node_ends_is_told_so(
+def test_a_query_that_waits_when_the_node_ends_is_reported_so(
     start_node: Callable[..., Any], client: Any
 ) -> None:
     reasoner = ScriptedReasoner(TWO_OBJECTS, delay_s=1.0)

@@ -81,15 +81,16 @@ def test_a_wrong_setting_names_itself_and_what_is_allowed(
 
 
 def test_the_model_is_loaded_as_the_parameters_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
-    monkeypatch.setattr("segzero_core.SegZero.load", lambda model, **options: told.update(options))
+    reported: dict[str, Any] = {}
+    load = lambda model, **options: reported.update(options)  # noqa: E731
+    monkeypatch.setattr("segzero_core.SegZero.load", load)
 
     load_pipeline(
         NodeConfig(backend="torch", encoder_precision="fp32", precision="bfloat16", grammar=True)
     )
 
-    assert (told["backend"], told["encoder_precision"]) == ("torch", "fp32")
-    assert (told["precision"], told["grammar"]) == ("bfloat16", True)
+    assert (reported["backend"], reported["encoder_precision"]) == ("torch", "fp32")
+    assert (reported["precision"], reported["grammar"]) == ("bfloat16", True)
 
 
 def test_a_whole_number_is_taken_for_a_float() -> None:

@@ -36,7 +36,7 @@ def peer(**policies: Any) -> Any:
         ),
     ],
 )
-def test_a_subscriber_that_asks_for_more_than_is_offered_is_told_what_to_change(
+def test_a_subscriber_that_asks_for_more_than_is_offered_is_reported_what_to_change(
     policies: dict[str, Any], advice: str
 ) -> None:
     (line,) = qos.fix_for_publisher("/mask", qos.RESULT, [peer(), peer(**policies)])
@@ -44,7 +44,7 @@ def test_a_subscriber_that_asks_for_more_than_is_offered_is_told_what_to_change(
     assert advice in line
 
 
-def test_a_best_effort_publisher_is_told_to_a_reliable_subscription() -> None:
+def test_a_best_effort_publisher_is_reported_to_a_reliable_subscription() -> None:
     best_effort = peer(reliability=ReliabilityPolicy.BEST_EFFORT)
     (line,) = qos.fix_for_subscription("/query", qos.QUERY, [peer(), best_effort])
     assert "Best effort publisher and reliable subscription" in line

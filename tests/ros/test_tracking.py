@@ -301,22 +301,22 @@ def test_a_image_of_something_else_is_a_status_and_no_mask(
     client.heard.wait("status", lambda msg: msg.detail == "ready; 2 of 2 objects are followed")
 
 
-def test_a_tracker_that_fails_is_told_and_the_node_goes_on(
+def test_a_tracker_that_fails_is_reported_and_the_node_goes_on(
     following: Any, segmenter: FollowingSegmenter
 ) -> None:
     node, client, listener = following
     _idle(node, client)
     segmenter.tracker.error = SegmentationError("the memory broke")
     client.send_image(node, SIZE_WH)
-    told = client.heard.wait("status", lambda msg: "the memory broke" in msg.detail)
-    assert told.state == Status.READY
+    status = client.heard.wait("status", lambda msg: "the memory broke" in msg.detail)
+    assert status.state == Status.READY
     segmenter.tracker.error = None
     client.ask_and_wait("the mugs", OK)
     _idle(node, client)
     listener.wait_for(client.send_image(node, SIZE_WH))
 
 
-def test_a_segmenter_that_cannot_follow_is_told(answering: Any) -> None:
+def test_a_segmenter_that_cannot_follow_is_reported(answering: Any) -> None:
     node, client = answering
     listener = Listener(client)
     listener.connect(node)
@@ -324,8 +324,8 @@ def test_a_segmenter_that_cannot_follow_is_told(answering: Any) -> None:
     client.ask_and_wait("the mugs", OK)
     _idle(node, client)
     client.send_image(node, SIZE_WH)
-    told = client.heard.wait("status", lambda msg: "BoxSegmenter cannot follow" in msg.detail)
-    assert told.state == Status.READY
+    status = client.heard.wait("status", lambda msg: "BoxSegmenter cannot follow" in msg.detail)
+    assert status.state == Status.READY
 
 
 def test_the_parameter_switches_tracking_off(

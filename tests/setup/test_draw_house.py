@@ -18,7 +18,6 @@ def test_an_arrow_that_follows_from_others_is_left_out() -> None:
     assert house.diagram({"own.a": {"own.b"}}, "own.").splitlines()[2] == "    a --> b"
 
 
-@pytest.mark.xfail(reason="the packages are still being taken apart", strict=False)
 def test_the_drawing_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["draw_house.py", "--check"])
     assert house.main() == 0

@@ -44,7 +44,6 @@ def test_some_words_are_refused_in_identifiers_only() -> None:
     assert found("# the thing\nthing_id = 1\nsomething = 1\n") == ["thing"]
 
 
-@pytest.mark.xfail(reason="the words are still being replaced", strict=False)
 def test_the_glossary_holds() -> None:
     script = ROOT / "scripts" / "check_words.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)

@@ -27,11 +27,11 @@ def write_scene(folder: Path, seed: int = 0, queries: tuple[Query, ...] | None =
     instances[85:105, 30:60] = 3
     for index, color in ((1, (200, 30, 30)), (2, (30, 200, 30)), (3, (30, 30, 200))):
         image[instances == index] = color
-    things = []
+    table = []
     for index, kind in ((1, "box"), (2, "ball"), (3, "phone")):
         rows, columns = np.nonzero(instances == index)
         box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        things.append(
+        table.append(
             SceneObject(
                 id=index,
                 kind=kind,
@@ -50,7 +50,7 @@ def write_scene(folder: Path, seed: int = 0, queries: tuple[Query, ...] | None =
         intrinsics={"fx": 100.0, "fy": 100.0, "cx": 80.0, "cy": 60.0},
         camera_position_m=(0.0, 0.0, 1.0),
         camera_quaternion_xyzw=(0.0, 0.0, 0.0, 1.0),
-        objects=tuple(things),
+        objects=tuple(table),
         queries=queries
         or (
             Query("name", "the red box", (1,)),

@@ -50,7 +50,7 @@ class EvaluationScene:
             raise InputError(f"{folder} is not a rendered scene: {error}") from error
         if instances.shape != image.shape[:2]:
             raise InputError(f"{folder}: color.png and instances.png differ in size")
-        kinds = {thing.id: thing.kind for thing in scene.objects}
+        kinds = {obj.id: obj.kind for obj in scene.objects}
         visible = set(np.unique(instances).tolist())
         for question in scene.queries:
             if missing := [index for index in question.ids if index not in visible]:

@@ -86,7 +86,7 @@ def test_a_damaged_description_is_refused(tmp_path: Path, text: str) -> None:
         find_model(str(tmp_path))
 
 
-def test_a_folder_without_a_description_is_told_what_to_write(tmp_path: Path) -> None:
+def test_a_folder_without_a_description_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'no segzero\.json.*"seen_size_wh": \[840, 840\]'):
         find_model(str(tmp_path))
 

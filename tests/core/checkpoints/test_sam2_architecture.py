@@ -162,7 +162,7 @@ def test_a_model_larger_than_its_weights_is_refused_before_memory_is_taken(
 
 @pytest.mark.parametrize("version", ["2", "2.1"])
 @pytest.mark.parametrize("letter", ["t", "s", "b+", "l"])
-def test_shapes_are_told_without_memory(version: str, letter: str) -> None:
+def test_shapes_are_reported_without_memory(version: str, letter: str) -> None:
     config = package_config(f"configs/sam{version}/sam{version}_hiera_{letter}.yaml")
 
     shapes = state_shapes(config)

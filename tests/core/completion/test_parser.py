@@ -199,7 +199,7 @@ def answered(answer: str) -> str:
             answered('[{"bbox_2d": [-5, -5, 1000, 9e9], "point_2d": [-1, 0.5]}]'),
             "why",
             (ObjectPrompt(Box(-5, -5, 1000, 9e9), (Point(-1, 0.5),)),),
-            id="outside any picture, which is not the parser's to know",
+            id="outside any image, which is not the parser's to know",
         ),
     ],
 )

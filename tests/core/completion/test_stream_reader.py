@@ -120,7 +120,7 @@ def test_the_live_view_does_not_depend_on_the_split(reply: str) -> None:
     assert slow.answer_closed == fast.answer_closed
 
 
-def test_an_object_is_told_as_soon_as_it_is_complete() -> None:
+def test_an_object_is_reported_as_soon_as_it_is_complete() -> None:
     reader = StreamReader()
     before, after = answered(TWO).split("}", 1)
 
@@ -147,7 +147,7 @@ def test_a_closed_answer_in_open_thinking_does_not_stop_the_model() -> None:
     assert reader.answer_closed
 
 
-def test_a_less_than_sign_is_told_once_it_can_be_no_tag() -> None:
+def test_a_less_than_sign_is_reported_once_it_can_be_no_tag() -> None:
     reader = StreamReader()
 
     assert feed(reader, ["<think>a <", "/thi"]) == [ThinkingDelta("a ")]

@@ -72,7 +72,7 @@ def take(tokens: Iterator[int], count: int) -> list[int]:
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 @torch.inference_mode()
-def test_tokens_are_the_same_whether_drafts_are_right_or_wrong(penalty: float) -> None:
+def test_tokens_are_the_same_whether_proposals_are_right_or_wrong(penalty: float) -> None:
     model: Any = random_model()
     language = LanguageModel(model)
     language.reserve(100)
@@ -93,7 +93,7 @@ def test_tokens_are_the_same_whether_drafts_are_right_or_wrong(penalty: float) -
 
 
 @torch.inference_mode()
-def test_right_drafts_save_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_right_proposals_save_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     language = LanguageModel(random_model())
     language.reserve(100)
     scores = language.prefill(language.embed([5, 6]), torch.arange(2).expand(3, -1), 0)

@@ -283,7 +283,7 @@ def test_replies_run_beside_each_other(start: Any, image: RgbImage) -> None:
     assert replies == [REPLY] * 4
 
 
-def test_the_key_is_sent_and_told_nowhere(
+def test_the_key_is_sent_and_reported_nowhere(
     start: Any, image: RgbImage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(API_KEY_VARIABLE, KEY)
@@ -297,8 +297,8 @@ def test_the_key_is_sent_and_told_nowhere(
     with pytest.raises(ServerError) as caught:
         whole(reasoner, image)
     assert server.connections[0].headers["authorization"] == f"Bearer {KEY}"
-    told = f"{caught.value} {caught.value!r} {caplog.text} {reasoner!r} {reasoner.address}"
-    assert KEY not in told
+    reported = f"{caught.value} {caught.value!r} {caplog.text} {reasoner!r} {reasoner.address}"
+    assert KEY not in reported
 
 
 def counting(**counts: int) -> Script:
@@ -341,9 +341,10 @@ def test_only_a_server_that_is_known_gets_more_than_the_common_fields(
 
 
 def test_a_server_that_sees_the_sizes_as_sent_passes(start: Any) -> None:
-    _, reasoner = start(counting(w840=930, w210=30 + 64))
+    server, reasoner = start(counting(w840=930, w210=30 + 64))
 
     reasoner.check(ImageTokens(28, 3_136, 12_845_056))
+    assert len(server.connections) == 3  # its models, and both images
 
 
 @pytest.mark.parametrize(

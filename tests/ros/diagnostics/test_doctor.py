@@ -23,13 +23,13 @@ def examine(
     return well, capsys.readouterr().out
 
 
-def test_a_missing_node_is_told(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_node_is_reported(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
     well, said = examine(capsys, "/nobody")
     assert not well
     assert "no /nobody in this domain" in said
 
 
-def test_a_node_that_is_not_active_is_told_with_the_command_that_helps(
+def test_a_node_that_is_not_active_is_reported_with_the_command_that_helps(
     start_node: Callable[..., Any], client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start_node(fake_segzero(TWO_OBJECTS), autostart=False)
@@ -39,7 +39,7 @@ def test_a_node_that_is_not_active_is_told_with_the_command_that_helps(
     assert "unconfigured: not configured; ros2 lifecycle set /segzero configure" in said
 
 
-def test_a_camera_under_another_name_is_told_with_the_remapping(
+def test_a_camera_under_another_name_is_reported_with_the_remapping(
     graph: Any,
     start_node: Callable[..., Any],
     make_client: Callable[..., Any],
@@ -69,7 +69,7 @@ def test_a_healthy_graph_passes_and_tells_what_was_asked(
     assert "clocks that differ" in said  # the stamps of the test are of 1970
 
 
-def test_a_publisher_of_queries_that_cannot_be_heard_is_told(
+def test_a_publisher_of_queries_that_cannot_be_heard_is_reported(
     answering: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     node, client = answering

@@ -58,9 +58,9 @@ def test_diagnostics_come_while_the_model_works(
     for _ in range(2):
         before = len(watched.heard.all("diagnostics"))
         watched.wait_until(lambda own=before: len(watched.heard.all("diagnostics")) > own)
-    told = watched.heard.all("diagnostics")[-1]
-    assert values(told, "model")["state"] == "BUSY"
-    assert float(values(told, "model")["memory_mb"]) > 0
+    reported = watched.heard.all("diagnostics")[-1]
+    assert values(reported, "model")["state"] == "BUSY"
+    assert float(values(reported, "model")["memory_mb"]) > 0
     reasoner.gate.set()
 
 
@@ -72,14 +72,14 @@ def test_diagnostics_tell_latency_backend_and_the_last_error(
     watched.send_image(node, SIZE_WH)
     watched.ask_and_wait("the mugs", SegmentationResult.OK)
     watched.ask_and_wait("the mugs", SegmentationResult.UNUSABLE_ANSWER)
-    told = watched.heard.wait(
+    reported = watched.heard.wait(
         "diagnostics", lambda msg: "results_unusable_answer" in values(msg, "model")
     )
-    model = values(told, "model")
+    model = values(reported, "model")
     assert (model["results_ok"], model["encoder_backend"]) == ("1", "fake")
     assert 0 < float(model["latency_p50_ms"]) <= float(model["latency_p95_ms"])
     assert model["last_error"].startswith("query 2: ")
-    assert float(values(told, "camera")["age_s"]) >= 0
+    assert float(values(reported, "camera")["age_s"]) >= 0
 
 
 class FailingEncoder:
@@ -105,10 +105,10 @@ def test_an_encoder_that_fails_while_it_runs_is_replaced_and_every_place_says_so
 
     assert [result.encoder_backend for result in results] == ["fake", "fake"]
     assert [instance.area_px for instance in results[0].instances] == [600, 1400]
-    told = watched.heard.wait(
+    reported = watched.heard.wait(
         "diagnostics", lambda msg: values(msg, "model")["encoder_backend"] == "fake"
     )
-    assert "tensorrt failed" in values(told, "model")["encoder_reason"]
+    assert "tensorrt failed" in values(reported, "model")["encoder_reason"]
     assert capfd.readouterr().err.count("the engine stopped") == 1
 
 
@@ -132,10 +132,10 @@ def test_a_camera_that_stops_is_an_error(start_node: Callable[..., Any], watched
     node = start_node(fake_segzero(TWO_OBJECTS), max_image_age_s=0.01)
     watched.connect()
     watched.send_image(node, SIZE_WH)
-    told = watched.heard.wait(
+    reported = watched.heard.wait(
         "diagnostics", lambda msg: part(msg, "camera").level == DiagnosticStatus.ERROR
     )
-    assert "the last image came" in part(told, "camera").message
+    assert "the last image came" in part(reported, "camera").message
 
 
 def test_a_topic_that_cannot_be_heard_is_logged_with_its_remedy(
@@ -161,10 +161,10 @@ def test_diagnostics_name_any_policy_that_does_not_match(
     watched.connect()
     profile = QoSProfile(depth=1, deadline=Duration(seconds=1))
     watched.node.create_subscription(Image, "/segzero/mask", lambda _: None, profile)
-    told = watched.heard.wait(
+    reported = watched.heard.wait(
         "diagnostics", lambda msg: "/segzero/mask" in values(msg, "connections")
     )
-    advice = values(told, "connections")["/segzero/mask"]
+    advice = values(reported, "connections")["/segzero/mask"]
     assert "Subscription deadline is less than publisher deadline" in advice
     assert "subscribe there with the default deadline" in advice
 

@@ -60,7 +60,7 @@ def test_the_exit_code_tells_what_came(
         assert output.startswith(THINKING)
 
 
-def test_a_refused_query_is_told_with_the_state_of_the_node(
+def test_a_refused_query_is_reported_with_the_state_of_the_node(
     start_node: Callable[..., Any],
 ) -> None:
     start_node(fake_segzero(TWO_OBJECTS), autostart=False)
@@ -76,7 +76,7 @@ def test_a_refused_query_is_told_with_the_state_of_the_node(
         pytest.param(("the mug</answer>",), "query: ", id="markup"),
     ],
 )
-def test_what_cannot_be_asked_is_told_in_one_line(
+def test_what_cannot_be_asked_is_reported_in_one_line(
     arguments: tuple[str, ...], complaint: str
 ) -> None:
     code, output, errors = ask(*arguments)

@@ -87,8 +87,8 @@ def test_a_hung_model_is_an_error_until_the_node_is_configured_anew(
     first = client.heard.wait("result")
     assert first.error_code == SegmentationResult.TIMEOUT
     assert "clean up and configure" in first.error_msg
-    told = client.heard.wait("status", lambda msg: msg.state == Status.ERROR)
-    assert "did not stop within 0.2 s" in told.detail
+    reported = client.heard.wait("status", lambda msg: msg.state == Status.ERROR)
+    assert "did not stop within 0.2 s" in reported.detail
     for _ in range(2):
         client.ask_and_wait("the red mug", SegmentationResult.MODEL_FAILURE)
     client.wait_until(lambda: node.state_label == "inactive")

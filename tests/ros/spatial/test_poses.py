@@ -142,7 +142,7 @@ def test_poses_cloud_and_markers_carry_the_images_header(seeing: Any, view: View
     assert len(edges.points) == 24
 
 
-def test_without_a_depth_camera_nothing_is_told_and_nothing_is_wrong(seeing: Any) -> None:
+def test_without_a_depth_camera_nothing_is_reported_and_nothing_is_wrong(seeing: Any) -> None:
     node, client = seeing
     client.send_image(node)
     result = client.ask_and_wait("the brick", SegmentationResult.OK)
@@ -224,7 +224,7 @@ def install_tf(monkeypatch: pytest.MonkeyPatch, buffer: Any) -> None:
     monkeypatch.setitem(sys.modules, "tf2_ros", module)
 
 
-def test_in_a_target_frame_poses_are_told_by_the_transform_at_the_images_stamp(
+def test_in_a_target_frame_poses_are_reported_by_the_transform_at_the_images_stamp(
     start_node: Callable[..., Any], client: Any, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     buffer = FakeBuffer(view)

@@ -74,7 +74,7 @@ def rejects(options: SourceOptions) -> list[BadSample]:
     return [o for o in open_source(options).read() if isinstance(o, BadSample)]
 
 
-def test_each_category_on_an_image_is_asked_for_with_all_its_things(tmp_path: Path) -> None:
+def test_each_category_on_an_image_is_asked_for_with_all_its_objects(tmp_path: Path) -> None:
     samples = asked(write(tmp_path, labels(usual())))
     kinds = {key: (sample.kind, len(sample.masks)) for key, sample in samples.items()}
     assert kinds[("1.png", "the rubber duck")] == ("many", 2)
@@ -82,7 +82,7 @@ def test_each_category_on_an_image_is_asked_for_with_all_its_things(tmp_path: Pa
     assert kinds[("2.png", "the mug")] == ("single", 1)
 
 
-def test_an_image_is_asked_for_one_thing_that_it_lacks_and_another_has(tmp_path: Path) -> None:
+def test_an_image_is_asked_for_one_object_that_it_lacks_and_another_has(tmp_path: Path) -> None:
     samples = asked(write(tmp_path, labels(usual())))
     absent = {key for key, sample in samples.items() if sample.kind == "none"}
     assert ("1.png", "the mug") in absent

@@ -50,7 +50,7 @@ def test_a_ratio_of_sums_stays_between_its_extremes():
 
 
 def test_groups_weigh_the_same_however_large():
-    # Ten sure hits of one kind and one sure miss of another, in every picture.
+    # Ten sure hits of one kind and one sure miss of another, in every image.
     clusters = [f"p{index}" for index in range(4) for _ in range(11)]
     values = ([1.0] * 10 + [0.0]) * 4
     groups = (["hit"] * 10 + ["miss"]) * 4

@@ -209,7 +209,7 @@ def test_two_processes_of_accelerate_agree_with_one(scenes: Path, capsys, tmp_pa
 
 @pytest.mark.slow
 def test_an_error_in_one_process_of_accelerate_ends_both(scenes: Path):
-    (scenes / "000001" / "color.png").write_bytes(b"no picture")
+    (scenes / "000001" / "color.png").write_bytes(b"no image")
     done = launched("--data", str(scenes), "--baseline", "random")
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("segzero evaluate:")]
@@ -306,7 +306,7 @@ def test_a_damaged_scene_is_one_line_and_code_2(scenes: Path, capsys, text: str)
 
 
 def test_an_image_that_is_none_is_one_line_and_code_2(scenes: Path, capsys):
-    (scenes / "000000" / "color.png").write_bytes(b"no picture")
+    (scenes / "000000" / "color.png").write_bytes(b"no image")
     assert "000000" in complaint(capsys, "--data", str(scenes), "--baseline", "random")
 
 

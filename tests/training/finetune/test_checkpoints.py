@@ -101,7 +101,7 @@ def test_a_run_may_be_made_longer(tmp_path: Path) -> None:
     assert last_complete(tmp_path, longer)[0] == folder
 
 
-def test_a_full_disk_is_told_and_leaves_no_whole_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_whole_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint-1"
     folder.mkdir()
     (folder / RUN_FILE).symlink_to("/dev/full")  # every write to it says: no space left

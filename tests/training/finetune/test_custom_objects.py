@@ -92,7 +92,7 @@ def test_the_minutes_of_a_training_are_those_of_the_clock_however_many_threads_w
         pytest.param({"--minutes": "-1"}, "max_minutes", id="minutes"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(
+def test_what_cannot_be_used_is_reported_in_one_line(
     own: list[str],
     tmp_path: Path,
     changes: dict[str, str],

@@ -49,7 +49,7 @@ def test_the_draws_are_those_of_the_seed(held_out: Path, tmp_path: Path) -> None
     assert len(first) == 2
 
 
-def test_data_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_data_that_is_not_there_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["--model", "tabletop", "--data", str(tmp_path / "no"), "--samples", "x.jsonl"]
     assert main(arguments) == 2
     assert "sampled_rewards: error: " in capsys.readouterr().err

@@ -116,7 +116,7 @@ def test_a_reward_that_raises_stops_the_run_and_is_named(
         pytest.param(["kinds=elephant"], "none of 6 samples is of kind", id="kinds"),
     ],
 )
-def test_what_cannot_be_trained_is_told_in_one_line(
+def test_what_cannot_be_trained_is_reported_in_one_line(
     prepared: Path,
     tmp_path: Path,
     settings: list[str],

@@ -179,7 +179,7 @@ def _case(rng: random.Random, id: str) -> Case:
     size = rng.choice(((840, 840), (420, 420), (560, 840), (1000, 700)))
     n = 1 if form == "single_object" else rng.choice((1, 2, 3, 4))
     right = tuple(_object(rng, size) for _ in range(0 if rng.random() < 0.1 else n))
-    said = [_said(rng, thing, form) for thing in right if rng.random() < 0.9]
+    said = [_said(rng, obj, form) for obj in right if rng.random() < 0.9]
     if said and form == "multi_object" and rng.random() < 0.2:
         said.append(rng.choice(said))
     if rng.random() < 0.15 and form == "multi_object":
@@ -195,8 +195,8 @@ def _object(rng: random.Random, size: tuple[int, int]) -> Said:
     return (x, y, x + w, y + h), ((x + w // 3, y + h // 2), (x + 2 * w // 3, y + h // 2))
 
 
-def _said(rng: random.Random, thing: Said, form: str) -> Said:
-    (x0, y0, x1, y1), points = thing
+def _said(rng: random.Random, obj: Said, form: str) -> Said:
+    (x0, y0, x1, y1), points = obj
     reach = rng.choice((0, 2, 9, 12, 40))
     move = [rng.randint(-reach, reach) for _ in range(4)]
     box = (x0 + move[0], y0 + move[1], x1 + move[2], y1 + move[3])

@@ -53,8 +53,8 @@ def truth_of(case: Case) -> GroundTruth:
     return GroundTruth(boxes, points, case.size, case.form)
 
 
-def truth(*things: Any, size: tuple[int, int] = (840, 840), form: str = MULTI) -> GroundTruth:
-    return GroundTruth(tuple(b for b, _ in things), tuple(p for _, p in things), size, form)
+def truth(*objects: Any, size: tuple[int, int] = (840, 840), form: str = MULTI) -> GroundTruth:
+    return GroundTruth(tuple(b for b, _ in objects), tuple(p for _, p in objects), size, form)
 
 
 def score_one(protocol: RewardProtocol | str, text: str, right: GroundTruth) -> dict[str, float]:
@@ -173,12 +173,12 @@ sides = st.integers(10, 400)
 
 
 @st.composite
-def things(draw: st.DrawFn) -> Any:
+def objects(draw: st.DrawFn) -> Any:
     x, y, w, h = draw(coordinate), draw(coordinate), draw(sides), draw(sides)
     return (x, y, x + w, y + h), ((x + w // 2, y + h // 2), (x + w // 3, y + h // 3))
 
 
-several = st.lists(things(), min_size=1, max_size=5)
+several = st.lists(objects(), min_size=1, max_size=5)
 
 
 def said_near(right: list[Any], moves: list[int]) -> list[Any]:
@@ -237,13 +237,13 @@ def test_a_perfect_answer_earns_everything(right: list[Any], protocol: RewardPro
     assert total == pytest.approx(protocol.maximum(MULTI))
 
 
-@given(things(), st.sampled_from(VARIANTS))
+@given(objects(), st.sampled_from(VARIANTS))
 @settings(deadline=None)
-def test_a_perfect_single_object_earns_everything(thing: Any, protocol: RewardProtocol) -> None:
-    box, (first, second) = thing
+def test_a_perfect_single_object_earns_everything(obj: Any, protocol: RewardProtocol) -> None:
+    box, (first, second) = obj
     answer = json.dumps({"bbox": box, "points_1": first, "points_2": second})
 
-    total = total_of(protocol, reply(answer), truth(thing, form=SINGLE))
+    total = total_of(protocol, reply(answer), truth(obj, form=SINGLE))
 
     assert total == pytest.approx(protocol.maximum(SINGLE))
 
@@ -569,8 +569,8 @@ def test_the_bundled_segmenter_pays_a_good_prompt_more_than_a_bad_one() -> None:
     term = Term(MaskIoU(loaded.encoder, loaded.segmenter, lambda image_id: image))
     protocol = PROTOCOLS["segzero"].with_terms(mask_iou=term)
     good, bad = (
-        score_one(protocol, reply(listed((thing,))), right)["mask_iou"]
-        for thing in (((80, 60, 150, 120), ((115, 90),)), ((10, 10, 50, 40), ((30, 25),)))
+        score_one(protocol, reply(listed((obj,))), right)["mask_iou"]
+        for obj in (((80, 60, 150, 120), ((115, 90),)), ((10, 10, 50, 40), ((30, 25),)))
     )
 
     assert good > 0.7

@@ -110,7 +110,7 @@ def test_the_reward_of_held_out_questions_is_compared_question_by_question(kept:
     assert low < 2.5 < high
     rise = estimates.reward_rise(first, second)
     assert rise.value == pytest.approx(0.4)
-    assert rise.interval == pytest.approx((0.4, 0.4))  # what differs between pictures is in both
+    assert rise.interval == pytest.approx((0.4, 0.4))  # what differs between images is in both
 
 
 def test_the_rise_of_a_reward_compares_the_ends_of_all_trainings(kept: Path) -> None:

@@ -47,7 +47,7 @@ def meant(query) -> list[SceneObject]:
     return [o for o in TABLE if o.id in query.ids]
 
 
-def test_a_name_is_said_of_one_thing_only() -> None:
+def test_a_name_is_said_of_one_object_only() -> None:
     for query in asked("name"):
         (only,) = meant(query)
         assert only.color in query.text
@@ -80,7 +80,7 @@ def test_left_of_the_black_hammer_is_the_red_mug() -> None:
     assert on_side(TABLE, TABLE[2], "right")[0].id == 2
 
 
-def test_a_use_is_asked_for_only_where_one_thing_serves_it() -> None:
+def test_a_use_is_asked_for_only_where_one_object_serves_it() -> None:
     for query in asked("function"):
         kinds, _ = USES[query.topic[1]]
         assert [o.id for o in TABLE if o.kind in kinds] == list(query.ids)

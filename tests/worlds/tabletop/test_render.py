@@ -79,7 +79,7 @@ def test_depth_and_pose_agree_with_the_objects_place(folder: Path) -> None:
             assert abs(seen_m - forward) < 0.15
 
 
-def test_scenes_hold_four_to_eight_things_and_a_question_of_most_kinds(folder: Path) -> None:
+def test_scenes_hold_four_to_eight_objects_and_a_question_of_most_kinds(folder: Path) -> None:
     kinds = set()
     for path in sorted(folder.iterdir()):
         scene = Scene.from_json((path / "scene.json").read_text())
