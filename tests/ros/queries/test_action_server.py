@@ -111,8 +111,9 @@ def test_feedback_tells_stage_thinking_and_time(serve: Callable[..., Any], clien
     goal = sender.send("the mugs")
     client.wait_until(lambda: any(each.thinking for each in goal.feedback))
     reasoner.gate.set()
-    goal.result()
+    # Before the result is asked for: with it a client stops to listen to feedback.
     client.wait_until(lambda: goal.feedback[-1].stage == ReasoningTrace.DONE)
+    goal.result()
     stages = [each.stage for each in goal.feedback]
     assert stages == sorted(stages)
     assert goal.feedback[-1].thinking == THINKING

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import sys
 from training.evaluation.distributed import among_launched
@@ -52,6 +54,8 @@ def test_every_process_gets_all_results_or_the_error_of_the_one_that_failed(
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ran = subprocess.run(
         [sys.executable, *launch, str(script), failure],
+        # sam2 brings a package called training too; ours must be found first.
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=200,

@@ -53,7 +53,7 @@ def test_an_object_is_lifted_by_the_grasp_of_its_true_mask(camera: Camera, kind:
     image = cell.shoot(camera, pose)
     stage = stage_single(camera, 0)  # for the calibration, which all tables share
     found = true_masks(image, Query("name", kind, (1,)))
-    decision = decide(answer_of(found, image, camera_of(stage)))
+    decision = decide(answer_of(found, image, camera_of(stage.scene)))
     assert decision.step is Step.GRASP
     place = Place(pose.rotation, pose.position_m)
     assert pick(cell, [place.of(grasp) for grasp in decision.grasps]) is Step.HELD
