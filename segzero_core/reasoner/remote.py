@@ -266,9 +266,12 @@ class RemoteReasoner:
 
     async def _probe(self, sizes: tuple[tuple[int, int], ...]) -> list[int]:
         await self._recognize_server()
-        counts = []
-        for size in sizes:
-            messages = self._messages(Image.new("RGB", size, (127, 127, 127)), "What is this?")
+        return [await self._count_tokens(size) for size in sizes]
+
+    async def _count_tokens(self, size: tuple[int, int]) -> int:
+        """Return the prompt tokens of a question about a gray image."""
+        messages = self._messages(Image.new("RGB", size, (127, 127, 127)), "What is this?")
+        for attempt in range(self._limits.retries + 1):
             try:
                 async with asyncio.timeout(self._limits.total_s):
                     reply: Any = await self._client.chat.completions.create(
@@ -277,7 +280,7 @@ class RemoteReasoner:
                         temperature=0,
                         max_completion_tokens=1,
                     )
-                    counts.append(int(reply.usage.prompt_tokens))
+                    return int(reply.usage.prompt_tokens)
             except TimeoutError:
                 raise self._error(f"no reply within {self._limits.total_s:g} s") from None
             except AttributeError:
@@ -286,8 +289,12 @@ class RemoteReasoner:
                     " of images would be found"
                 ) from None
             except Exception as error:
-                raise self._error(self._described(error)) from None
-        return counts
+                # A kept connection may have been closed by the server in the meantime.
+                delay_s = retry_delay_s(error, attempt)
+                if delay_s is None or attempt == self._limits.retries:
+                    raise self._error(self._described(error)) from None
+            await asyncio.sleep(min(delay_s, self._limits.total_s))
+        raise AssertionError("the last attempt returns or raises")
 
     async def _recognize_server(self) -> None:
         """Find out which fields beyond the common ones the server takes.

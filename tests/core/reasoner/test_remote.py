@@ -347,6 +347,14 @@ def test_a_server_that_sees_the_sizes_as_sent_passes(start: Any) -> None:
     assert len(server.connections) == 3  # its models, and both images
 
 
+def test_a_connection_that_breaks_during_the_check_is_made_again(start: Any) -> None:
+    count = counting(w840=930, w210=94)
+    server, reasoner = start(count, lambda connection: None, count)
+
+    reasoner.check(QWEN2_5_VL)
+    assert len(server.connections) == 4  # its models, one that broke, and both images
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [
