@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from worlds.tabletop.camera import Camera, CameraPose, look_at
+from worlds.common.camera_pose import CameraPose
+from worlds.tabletop.camera import Camera, look_at
 from worlds.tabletop.world import World
 
 MAX_BYTES: Final = 3_000_000

@@ -62,7 +62,7 @@ def require() -> None:
     os.environ.setdefault("MUJOCO_GL", "osmesa")
     if os.environ["MUJOCO_GL"] == "osmesa":
         os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
-    import worlds.tabletop.simulator  # noqa: F401  # MuJoCo as we import it, before the package does
+    import worlds.common.simulator  # noqa: F401  # MuJoCo as we import it, before the package does
 
     with quiet():
         import libero.libero.envs  # noqa: F401

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from worlds.common.camera_pose import IMAGE_SIZE_WH
 from worlds.libero.composition.workbench import Layout
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.scene import Rest, Truth, read_scene, write_scene
 from worlds.libero.simulation.arenas import ARENAS
-from worlds.libero.simulation.drawing import IMAGE_SIZE_WH, Drawing
+from worlds.libero.simulation.drawing import Drawing
 from worlds.libero.simulation.pool_objects import PoolObject
 from worlds.libero.simulation.stage import Stage
 from worlds.libero.simulation.views import View

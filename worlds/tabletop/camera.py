@@ -8,31 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.tabletop.simulator import mujoco
-from worlds.tabletop.world import IMAGE_SIZE_WH, World
+from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
+from worlds.common.simulator import mujoco
+from worlds.tabletop.world import World
 
 _ALONE_SCALE = 4  # objects alone are drawn at a quarter of the size: only their area counts
-
-
-@dataclass(frozen=True)
-class CameraPose:
-    """Where the camera is. `rotation` maps the optical frame (x right, y down, z forward)."""
-
-    position_m: NDArray[np.float64]
-    rotation: NDArray[np.float64]
-    fov_y_rad: float
-
-    def quaternion_xyzw(self) -> tuple[float, float, float, float]:
-        """The rotation as a quaternion."""
-        wxyz = np.zeros(4)
-        mujoco.mju_mat2Quat(wxyz, np.ascontiguousarray(self.rotation).ravel())
-        w, x, y, z = wxyz.tolist()
-        return x, y, z, w
-
-    def intrinsics(self, size_wh: tuple[int, int] = IMAGE_SIZE_WH) -> dict[str, float]:
-        """Pinhole parameters [px]; square pixels, center in the middle of the image."""
-        focal = size_wh[1] / 2 / math.tan(self.fov_y_rad / 2)
-        return {"fx": focal, "fy": focal, "cx": size_wh[0] / 2, "cy": size_wh[1] / 2}
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.tabletop.camera import Camera, CameraPose, RenderedImage
+from worlds.common.camera_pose import CameraPose
+from worlds.common.simulator import mujoco
+from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.hand import AXES, OPENING_M, add_hand
-from worlds.tabletop.simulator import mujoco
 from worlds.tabletop.world import SOLID_GROUP, World
 
 AS_SEEN: Final = frozenset({"mug", "bowl", "scissors", "hammer"})

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from worlds.tabletop.camera import Camera, CameraPose, RenderedImage, look_at, sample_camera
+from worlds.common.camera_pose import CameraPose
+from worlds.common.simulator import mujoco
+from worlds.tabletop.camera import Camera, RenderedImage, look_at, sample_camera
 from worlds.tabletop.scene import split_of_seed
-from worlds.tabletop.simulator import mujoco
 from worlds.tabletop.world import MIN_OBJECTS, World, build_world, sample_objects
 
 FORMAT: Final = 1

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from worlds.tabletop.simulator import mujoco
+from worlds.common.simulator import mujoco
 
 OPENING_M: Final = 0.20
 """Between the pads at most; wide-stroke grippers of this size are sold."""

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from worlds.tabletop.camera import Camera, CameraPose, RenderedImage, sample_camera
+from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
+from worlds.tabletop.camera import Camera, RenderedImage, sample_camera
 from worlds.tabletop.extra_classes import EXTRA_MODELS
 from worlds.tabletop.queries import ask_each_kind
 from worlds.tabletop.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.world import (
-    IMAGE_SIZE_WH,
     MIN_OBJECTS,
     ObjectSpec,
     World,

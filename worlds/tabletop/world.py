@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from worlds.common.camera_pose import IMAGE_SIZE_WH
+from worlds.common.simulator import mujoco
 from worlds.tabletop.extra_classes import model_of
 from worlds.tabletop.object_classes import COLORS_RGB, MODELS, PAINTS_RGB, Model, Part, colors_of
-from worlds.tabletop.simulator import mujoco
 
-IMAGE_SIZE_WH = (640, 480)
 MIN_OBJECTS, MAX_OBJECTS = 4, 8
 TWIN_CHANCE = 0.5
 """How often one kind is put on the table in two colors on purpose (others meet by chance)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from worlds.common.simulator import mujoco
 from worlds.libero.composition.fixtures import choose_fixtures, place_fixture
 from worlds.libero.composition.movables import MIN_MOVABLES, choose_movables, place_movable
 from worlds.libero.composition.pools import Pool
@@ -15,7 +16,6 @@ from worlds.libero.composition.settling import settle, take_away_what_failed
 from worlds.libero.composition.workbench import Layout, Workbench
 from worlds.libero.simulation.pool_objects import PoolObject
 from worlds.libero.simulation.stage import Stage
-from worlds.tabletop.simulator import mujoco
 
 
 def compose(rng: np.random.Generator, stage: Stage, pool: Pool) -> Layout | None:

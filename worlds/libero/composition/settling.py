@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from worlds.common.simulator import mujoco
 from worlds.libero.composition.workbench import Layout
 from worlds.libero.simulation.pool_objects import PoolObject
 from worlds.libero.simulation.stage import Stage
-from worlds.tabletop.simulator import mujoco
 
 _SETTLE_S, _SETTLE_MORE_S = 0.9, 1.2
 _CHECK_STEPS = 50

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
+from worlds.common.simulator import mujoco
 from worlds.libero.simulation.pool_objects import VISUAL_GROUP, PoolObject
 from worlds.libero.simulation.stage import Stage
-from worlds.tabletop.simulator import mujoco
 
-IMAGE_SIZE_WH = (640, 480)
 _NEAR_M, _FAR_M = 0.01, 20.0
 _GEOMS_MAX = 4000
-
-
-@dataclass(frozen=True, eq=False)
-class CameraPose:
-    """Where the camera is. `rotation` maps the optical frame (x right, y down, z forward)."""
-
-    position_m: NDArray[np.float64]
-    rotation: NDArray[np.float64]
-    fov_y_rad: float
-
-    def quaternion_xyzw(self) -> tuple[float, float, float, float]:
-        """The rotation as a quaternion."""
-        wxyz = np.zeros(4)
-        mujoco.mju_mat2Quat(wxyz, np.ascontiguousarray(self.rotation).ravel())
-        w, x, y, z = wxyz.tolist()
-        return x, y, z, w
-
-    def intrinsics(self, size_wh: tuple[int, int] = IMAGE_SIZE_WH) -> dict[str, float]:
-        """Pinhole parameters [px]; square pixels, centre in the middle of the image."""
-        focal = size_wh[1] / 2 / math.tan(self.fov_y_rad / 2)
-        return {"fx": focal, "fy": focal, "cx": size_wh[0] / 2, "cy": size_wh[1] / 2}
 
 
 class Drawing:

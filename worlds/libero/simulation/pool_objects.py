@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worlds.common.simulator import mujoco
 from worlds.libero.simulation.rotations import Floats, matrix_of, product_wxyz
-from worlds.tabletop.simulator import mujoco
 
 VISUAL_GROUP = 1  # the benchmark's models keep what is seen in group 1, what collides in group 0
 _HULL_POINTS = 300

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from worlds.common.simulator import mujoco
 from worlds.libero.simulation.pool_objects import PoolObject
 from worlds.libero.simulation.rotations import Floats
 from worlds.libero.simulation.stage import Stage
-from worlds.tabletop.simulator import mujoco
 
 _STEPS = 80
 _DAMPING = 0.05

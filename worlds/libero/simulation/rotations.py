@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.tabletop.simulator import mujoco
+from worlds.common.simulator import mujoco
 
 Floats = NDArray[np.float64]
 

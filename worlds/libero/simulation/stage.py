@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worlds.common.simulator import mujoco
 from worlds.libero.package import quiet, require
 from worlds.libero.simulation.arenas import Arena
 from worlds.libero.simulation.pool_objects import PoolObject, read_object
 from worlds.libero.simulation.rotations import Floats
-from worlds.tabletop.simulator import mujoco
 
 _TIME_STEP_S = 0.002
 _AWAY_M = np.array([0.0, 0.0, -30.0])  # where hidden objects are

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worlds.libero.simulation.drawing import CameraPose, model_camera
+from worlds.common.camera_pose import CameraPose
+from worlds.common.simulator import mujoco
+from worlds.libero.simulation.drawing import model_camera
 from worlds.libero.simulation.pool_objects import PoolObject
 from worlds.libero.simulation.robot import reach_above, rest_near_home, touches
 from worlds.libero.simulation.rotations import Floats
 from worlds.libero.simulation.stage import Stage
-from worlds.tabletop.simulator import mujoco
 
 HAND_CHANCE = 0.2
 _AS_IN_THE_BENCHMARK = 0.35  # of the fixed cameras

@@ -1,6 +1,6 @@
 """The one place that imports MuJoCo, because what surrounds its first import matters.
 
-Use `from worlds.tabletop.simulator import mujoco`.
+Use `from worlds.common.simulator import mujoco`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What the simulated worlds share: the simulator and camera poses."""
