@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
-from training.data.mask_prompts import prompts_of_masks
+from training.data.mask_prompts import MaskPrompt, mask_to_prompt
+from training.data.parallel import map_in_order
 from training.data.sources.rle import Rle
 
 COUNT = 20_000
@@ -26,6 +27,7 @@ TARGET_S = 180.0
 MIN_TARGET_S = 10.0  # the processes have to start, however few the masks are
 WIDTH, HEIGHT = 640, 480
 FULL_FRAME_SHARE = 0.02
+BATCH = 32
 
 
 def draw_mask(rng: np.random.Generator) -> Rle:
@@ -50,13 +52,23 @@ def draw_mask(rng: np.random.Generator) -> Rle:
     return Rle.from_mask(mask > 0) if mask.any() else draw_mask(rng)
 
 
+def prompts_of_batch(masks: list[Rle]) -> list[MaskPrompt]:
+    """Read the prompts of some masks."""
+    return [mask_to_prompt(mask.decode()) for mask in masks]
+
+
 def measure(count: int, processes: int) -> dict[str, float]:
     """Return the time that many masks take, beside the time they may take."""
     rng = np.random.default_rng(0)
     masks = [draw_mask(rng) for _ in tqdm(range(count), desc="drawing", unit="mask")]
     started = time.perf_counter()
-    prompts = prompts_of_masks(masks, processes)
-    done = sum(1 for _ in tqdm(prompts, desc="points", unit="mask", total=count))
+    batches = [masks[start : start + BATCH] for start in range(0, count, BATCH)]
+    prompts = map_in_order(prompts_of_batch, batches, processes, cv2.setNumThreads, (1,))
+    with tqdm(desc="points", unit="mask", total=count) as progress:
+        done = 0
+        for batch in prompts:
+            done += len(batch)
+            progress.update(len(batch))
     seconds = time.perf_counter() - started
     return {
         "masks": done,

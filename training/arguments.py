@@ -1,10 +1,14 @@
-"""Types of command line arguments that several commands share."""
+"""What the commands of training share: options from dataclasses, and how a command ends."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
+
+from segzero_core.errors import SegZeroError
 
 Settings = TypeVar("Settings")
 
@@ -14,6 +18,47 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
     return int(text)
+
+
+def new_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """Make a parser that shows a module's docstring with its line breaks."""
+    return argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def option(default: Any, help: str, **how: Any) -> Any:
+    """Declare a field of a dataclass that `add_fields` turns into an option.
+
+    Args:
+        default: Default of the field and of the option; `MISSING` makes both required.
+        help: The help text of the option.
+        **how: Further arguments of `add_argument`; `flag` is the option's name where it differs
+            from the field's.
+    """
+    return field(default=default, metadata={"help": help, **how})
+
+
+def add_fields(
+    parser: argparse.ArgumentParser, kind: Any, more: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Add an option for every field of a dataclass that was declared with `option`.
+
+    Args:
+        parser: Gets the options.
+        kind: The dataclass.
+        more: Further arguments of `add_argument` by the name of the field.
+    """
+    for item in fields(kind):
+        how = {"default": item.default, **item.metadata, **(more or {}).get(item.name, {})}
+        flag = how.pop("flag", f"--{item.name.replace('_', '-')}")
+        if how["default"] is MISSING:
+            how["required"] = True
+        elif how["default"] is False:
+            how["action"] = "store_true"
+        elif isinstance(how["default"], int | float):
+            how.setdefault("type", type(how["default"]))
+        parser.add_argument(flag, dest=item.name, **how)
 
 
 def add_options(parser: argparse.ArgumentParser, settings: Any, **helps: str) -> None:
@@ -32,5 +77,30 @@ def add_options(parser: argparse.ArgumentParser, settings: Any, **helps: str) ->
 
 def settings_from(args: argparse.Namespace, kind: type[Settings]) -> Settings:
     """Make a dataclass from the parsed options that have the names of its fields."""
-    names = (item.name for item in fields(kind) if item.name in args)  # type: ignore[arg-type]
-    return kind(**{name: getattr(args, name) for name in names})
+    names = [item.name for item in fields(kind) if item.name in args]  # type: ignore[arg-type]
+    values = {name: getattr(args, name) for name in names}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def run_command(prefix: str, work: Callable[[], str | None], stopped: str = "stopped") -> int:
+    """Do the work of a command, and print what it returns.
+
+    Args:
+        prefix: Begins the line on standard error.
+        work: Returns the text to print.
+        stopped: What the line says after Ctrl-C.
+
+    Returns:
+        0, 2 with one line on standard error when something cannot be used, or 130 when stopped.
+    """
+    try:
+        printed = work()
+    except SegZeroError as error:
+        print(f"{prefix}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prefix.removesuffix(': error')}: {stopped}", file=sys.stderr)
+        return 130
+    if printed is not None:
+        print(printed)
+    return 0

@@ -8,8 +8,7 @@ first.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import cv2
@@ -17,15 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.geometry import box_from_mask
-from training.data.parallel import map_in_order
-from training.data.sources.rle import Rle
+from segzero_core.types import Box, ObjectPrompt, Point
 
 CIRCLES: Final = "circles"
 REFERENCE: Final = "reference"
 POINT_POLICIES: Final = (CIRCLES, REFERENCE)
 """The second circle outside the first | the second point as Seg-Zero's public code finds it."""
-
-_MASKS_PER_BATCH = 32
 
 
 class MaskPrompt(NamedTuple):
@@ -38,6 +34,11 @@ class MaskPrompt(NamedTuple):
 
     box_xyxy: tuple[int, int, int, int]
     points: tuple[tuple[float, float], ...]
+
+    def to_object(self, max_points: int | None = None) -> ObjectPrompt:
+        """Return it as the segmenter takes it, with so many points at most."""
+        points = tuple(Point(*xy) for xy in self.points[:max_points])
+        return ObjectPrompt(Box(*self.box_xyxy), points)
 
 
 def mask_to_prompt(
@@ -67,32 +68,6 @@ def mask_to_prompt(
     find = _reference_points if policy == REFERENCE else _circle_centers
     points = tuple((x_min + x - 0.5, y_min + y - 0.5) for x, y in find(inside, max_points))
     return MaskPrompt((x_min, y_min, x_end, y_end), points)
-
-
-def prompts_of_masks(
-    masks: Iterable[Rle], processes: int, policy: str = CIRCLES
-) -> Iterator[MaskPrompt]:
-    """Read the prompts of many masks in several processes, in the order of the masks.
-
-    Args:
-        masks: Encoded, because they travel to other processes; none of them empty.
-        processes: How many.
-        policy: See `mask_to_prompt`.
-    """
-    batches = _batches(masks, policy)
-    for prompts in map_in_order(_prompts_of_batch, batches, processes, cv2.setNumThreads, (1,)):
-        yield from prompts
-
-
-def _batches(masks: Iterable[Rle], policy: str) -> Iterator[tuple[list[Rle], str]]:
-    rest = iter(masks)
-    while batch := list(islice(rest, _MASKS_PER_BATCH)):
-        yield batch, policy
-
-
-def _prompts_of_batch(work: tuple[list[Rle], str]) -> list[MaskPrompt]:
-    masks, policy = work
-    return [mask_to_prompt(mask.decode(), policy=policy) for mask in masks]
 
 
 def _circle_centers(rest: NDArray[np.uint8], count: int) -> Iterator[tuple[int, int]]:

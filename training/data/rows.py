@@ -2,8 +2,8 @@
 
 Boxes and points are found in the original mask, moved to the seen frame and rounded to whole
 pixels, halves up, because a model writes whole numbers. A box that would lose its area is rounded
-outwards. A point takes the nearest whole pixel that still lies on the mask, and stays unrounded
-where none does (objects thinner than a pixel of the seen image).
+outwards. A point moves to the nearest whole pixel on the mask. It stays unrounded where there is
+none, which happens on objects thinner than a pixel of the seen image.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,13 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from segzero_core.types import RgbImage, SizeWH
+from training.arguments import option
 from training.data.errors import IMAGE_DAMAGED, IMAGE_MISSING, IMAGE_SIZE, SampleError
-from training.data.mask_prompts import CIRCLES, MaskPrompt, mask_to_prompt
+from training.data.mask_prompts import CIRCLES, POINT_POLICIES, MaskPrompt, mask_to_prompt
 from training.data.parallel import map_in_order
 from training.data.sources.base import UNREADABLE_IMAGE, BadSample, Sample
 
 if TYPE_CHECKING:
-    from training.data.sam_filter import SamAgreement
+    from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 Row = dict[str, Any]
 """One row by the columns of `training.data.shards.FEATURES`."""
@@ -42,79 +44,72 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class RowOptions:
-    """How rows are made.
+    """How rows are made; the fields are options of `python -m training.data.prepare`."""
 
-    Attributes:
-        seen_size_wh: The frame of boxes and points [px]; None is the image's own size.
-        picture: One of `IMAGE_ENCODINGS`.
-        points: How the second point is found, one of `POINT_POLICIES`.
-        sam: Hub id or folder of a SAM 2 that must agree with the masks; None asks none.
-        device: Where that SAM 2 runs.
-    """
-
-    seen_size_wh: SizeWH | None = (840, 840)
-    picture: str = KEEP
-    points: str = CIRCLES
-    sam: str | None = None
-    device: str = "cpu"
+    seen_size_wh: SizeWH | None = option(
+        (840, 840),
+        "the frame of boxes and points: a side, WxH, or original (default 840)",
+        flag="--seen-size",
+    )
+    picture: str = option(KEEP, "as it is, or squashed to it", choices=IMAGE_ENCODINGS)
+    points: str = option(CIRCLES, "the second point", choices=POINT_POLICIES)
+    sam: str | None = option(None, "keep only what this SAM 2 (Hub id or folder) agrees with")
+    device: str = option("cpu", "where that SAM 2 runs")
 
 
-class RowMaker:
-    """Makes rows of samples.
+def make_row(
+    sample: Sample | BadSample, options: RowOptions, sam: LoadedSegmenter | None = None
+) -> Row | BadSample:
+    """Return the sample's row, or the reason why there is none; a bad sample passes through.
 
     Args:
-        options: How.
-        sam: Must agree with the masks; None asks none.
+        sample: The sample.
+        options: How the row is made.
+        sam: Must agree with the masks; by default the one that the options name, if any.
+
+    Raises:
+        SegZeroError: The SAM 2 cannot be loaded.
     """
-
-    def __init__(self, options: RowOptions, sam: SamAgreement | None = None) -> None:
-        self._options = options
-        self._sam = sam
-
-    @classmethod
-    def load(cls, options: RowOptions) -> RowMaker:
-        """Make one with the SAM 2 that the options name.
-
-        Raises:
-            SegZeroError: It cannot be loaded.
-        """
-        if not options.sam:
-            return cls(options)
-        from training.data.sam_filter import SamAgreement
-
-        return cls(options, SamAgreement.load(options.sam, options.device))
-
-    def __call__(self, sample: Sample) -> Row | BadSample:
-        """Return the sample's row, or the reason why there is none."""
-        try:
-            return self._row(sample)
-        except SampleError as error:
-            return BadSample(sample.source_id, error.reason, str(error))
-
-    def _row(self, sample: Sample) -> Row:
+    if isinstance(sample, BadSample):
+        return sample
+    if sam is None and options.sam:
+        sam = _load_sam(options.sam, options.device)
+    try:
         content, pixels = read_image(sample)
         masks = [rle.decode() for rle in sample.masks]
-        prompts = [mask_to_prompt(mask, POINTS_PER_OBJECT, self._options.points) for mask in masks]
-        if self._sam is not None:
-            self._sam.check(pixels, masks, prompts)
-        seen_wh = self._options.seen_size_wh or sample.size_wh
-        name = sample.image.name if isinstance(sample.image, Path) else None
-        if self._options.picture != KEEP:
-            content, name = squash(pixels, seen_wh, self._options.picture), None
-        placed = [seen_prompt(*pair, seen_wh) for pair in zip(masks, prompts, strict=True)]
-        return {
-            "image": {"bytes": content, "path": name},
-            "query": sample.query,
-            "kind": sample.kind,
-            "source_id": sample.source_id,
-            "split": sample.split,
-            "size_wh": list(sample.size_wh),
-            "seen_size_wh": list(seen_wh),
-            "masks": [rle.to_coco() for rle in sample.masks],
-            "ignore": sample.ignore.to_coco() if sample.ignore else None,
-            "boxes_xyxy": [list(prompt.box_xyxy) for prompt in placed],
-            "points": [[list(point) for point in prompt.points] for prompt in placed],
-        }
+        prompts = [mask_to_prompt(mask, POINTS_PER_OBJECT, options.points) for mask in masks]
+        if sam is not None:
+            from training.data.sam_filter import check_agreement
+
+            check_agreement(sam, pixels, masks, prompts)
+    except SampleError as error:
+        return BadSample(sample.source_id, error.reason, str(error))
+    seen_wh = options.seen_size_wh or sample.size_wh
+    name = sample.image.name if isinstance(sample.image, Path) else None
+    if options.picture != KEEP:
+        content, name = squash(pixels, seen_wh, options.picture), None
+    placed = [seen_prompt(*pair, seen_wh) for pair in zip(masks, prompts, strict=True)]
+    return {
+        "image": {"bytes": content, "path": name},
+        "query": sample.query,
+        "kind": sample.kind,
+        "source_id": sample.source_id,
+        "split": sample.split,
+        "size_wh": list(sample.size_wh),
+        "seen_size_wh": list(seen_wh),
+        "masks": [rle.to_coco() for rle in sample.masks],
+        "ignore": sample.ignore.to_coco() if sample.ignore else None,
+        "boxes_xyxy": [list(prompt.box_xyxy) for prompt in placed],
+        "points": [[list(point) for point in prompt.points] for prompt in placed],
+    }
+
+
+@cache
+def _load_sam(name: str, device: str) -> LoadedSegmenter:
+    """Load a SAM 2 once for each process."""
+    from segzero_core.segmenter.sam2 import load_segmenter
+
+    return load_segmenter(name, device)
 
 
 def read_image(sample: Sample) -> tuple[bytes, RgbImage]:
@@ -153,8 +148,7 @@ def squash(pixels: RgbImage, size_wh: SizeWH, image: str) -> bytes:
     return encoded.getvalue()
 
 
-@dataclass(frozen=True)
-class SeenPrompt:
+class SeenPrompt(NamedTuple):
     """Box and two points of an object, in pixels of the seen image.
 
     Attributes:
@@ -167,7 +161,7 @@ class SeenPrompt:
 
 
 def seen_prompt(mask: NDArray[np.bool_], prompt: MaskPrompt, seen_wh: SizeWH) -> SeenPrompt:
-    """Move a prompt into the seen frame and round it; the policy stands above.
+    """Move a prompt into the seen frame and round it as the module says.
 
     Args:
         mask: bool [H, W] of the original image.
@@ -194,14 +188,11 @@ def _round_point(
     mask: NDArray[np.bool_], point: tuple[float, float], scale: tuple[float, float]
 ) -> tuple[float, float]:
     x, y = point[0] * scale[0], point[1] * scale[1]
-    corners = [(float(i), float(j)) for i in _around(x) for j in _around(y)]
+    # Halves up comes first.
+    across, down = ((math.floor(value) + 1, math.floor(value)) for value in (x, y))
+    corners = [(float(i), float(j)) for i in across for j in down]
     on_mask = [corner for corner in corners if covers(mask, corner, scale)]
     return min(on_mask, key=lambda corner: math.dist(corner, (x, y)), default=(x, y))
-
-
-def _around(value: float) -> tuple[int, int]:
-    """The two whole numbers beside a value; halves up comes first."""
-    return math.floor(value) + 1, math.floor(value)
 
 
 def covers(
@@ -226,29 +217,15 @@ def make_rows(
     Raises:
         SegZeroError: The SAM 2 cannot be loaded, or a process ran out of memory.
     """
+    make = partial(make_row, options=options)
     if processes == 1:
-        maker = RowMaker.load(options)
-        return (s if isinstance(s, BadSample) else maker(s) for s in samples)
-    return map_in_order(_make, samples, processes, _start_worker, (options,))
+        return map(make, samples)
+    return map_in_order(make, samples, processes, _use_one_core, (options.sam,))
 
 
-# The maker of this process: loading a SAM 2 once per process is enough.
-_maker: RowMaker | None = None
-
-
-def _start_worker(options: RowOptions) -> None:
-    global _maker
-    # One core per process; more threads would fight over them.
+def _use_one_core(sam: str | None) -> None:
     cv2.setNumThreads(1)
-    if options.sam:
+    if sam:
         import torch
 
         torch.set_num_threads(1)
-    _maker = RowMaker.load(options)
-
-
-def _make(sample: Sample | BadSample) -> Row | BadSample:
-    if isinstance(sample, BadSample):
-        return sample
-    assert _maker is not None  # _start_worker ran first
-    return _maker(sample)

@@ -129,16 +129,13 @@ class PreparedFolder:
             for leftover in folder.glob("*.tmp"):
                 leftover.unlink()
         else:
-            self._begin()
-
-    def _begin(self) -> None:
-        with _writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if any(path.suffix != ".tmp" for path in self._folder.iterdir()):
-                raise InputError(f"{self._folder} is not empty and holds no prepared data")
-        _write(
-            self._folder / UNFINISHED, json.dumps({"arguments": self._arguments}, indent=1) + "\n"
-        )
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                if any(path.suffix != ".tmp" for path in folder.iterdir()):
+                    raise InputError(f"{folder} is not empty and holds no prepared data")
+            _write(
+                folder / UNFINISHED, json.dumps({"arguments": self._arguments}, indent=1) + "\n"
+            )
 
     def _compare(self, made_with: object) -> None:
         before = made_with if isinstance(made_with, dict) else {}
@@ -227,15 +224,6 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(shards=shards, **values)
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / MANIFEST}: no manifest: {error}") from error
-
-
-def data_hash(folder: Path) -> str:
-    """Return the hash of a finished folder's data, for whatever is made of it.
-
-    Raises:
-        InputError: See `read_manifest`.
-    """
-    return read_manifest(folder).data_hash
 
 
 def load_prepared(

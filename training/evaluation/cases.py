@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 from segzero_core.errors import InputError
 from segzero_core.geometry import box_from_mask
 from segzero_core.types import Box, RgbImage
-from training.data.rendered_scenes import EvaluationScene, open_scenes, read_record
-from training.data.sources.base import BadSample, Sample, check_split, fingerprint
+from training.data.rendered_scenes import (
+    LIBERO_KINDS,
+    QUERY_KINDS,
+    EvaluationScene,
+    open_scenes,
+    read_record,
+)
+from training.data.sources.base import BadSample, Sample, SourceOptions, check_choice, fingerprint
 from training.data.sources.refcoco import SPLITS as REFCOCO_SPLITS
 from training.evaluation.metrics import LISA, OVER_KINDS, OVER_QUERIES
-
-if TYPE_CHECKING:
-    from training.data.prepare import SourceOptions
 
 REASONSEG: Final = "reasonseg"
 TABLETOP: Final = "tabletop"
@@ -209,7 +212,7 @@ def open_benchmark(options: SourceOptions) -> CaseSet:
 
 
 def _open_rendered(data: Path, kind: str | None, split: str, limit: int | None) -> CaseSet:
-    check_split(str(data), split, PHRASINGS)
+    check_choice(f"{data}: no split", split, PHRASINGS)
     folders = open_scenes(data)
     images = []
     left = limit
@@ -230,9 +233,13 @@ def _open_rendered(data: Path, kind: str | None, split: str, limit: int | None) 
 
 
 def _rendered_cases(folder: Path, kind: str | None, split: str) -> list[tuple[int, Case]]:
+    queries = read_record(folder).queries
+    for query in queries:
+        if query.kind not in (*QUERY_KINDS, *LIBERO_KINDS):
+            raise InputError(f"{folder}: unknown kind of query {query.kind!r}")
     return [
         (number, Case(f"{folder.name}/{number}", folder.name, q.text, q.kind, q.split))
-        for number, q in enumerate(read_record(folder).queries)
+        for number, q in enumerate(queries)
         if kind in (None, q.kind) and split in ("all", q.split)
     ]
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from segzero_core.errors import InputError, SegZeroError
 from training.arguments import positive
 from training.data.rendered_scenes import LIBERO_KINDS, QUERY_KINDS, open_scenes
-from training.data.sources.base import FIRST, SENTENCE_POLICIES
+from training.data.sources.base import FIRST, SENTENCE_POLICIES, SourceOptions
 from training.data.sources.reasonseg import KINDS as REASONSEG_KINDS
 from training.data.sources.refcoco import KINDS as REFCOCO_KINDS
 from training.data.sources.rle import Rle
@@ -232,8 +232,6 @@ def _open(args: argparse.Namespace) -> CaseSet:
         return open_libero(_suite(args), args.states, args.kind, args.limit)
     if args.root is None:
         raise InputError(f"--benchmark {args.benchmark} needs the folder it lies in (--root)")
-    from training.data.prepare import SourceOptions
-
     options = SourceOptions(
         source=args.benchmark,
         root=args.root,

@@ -16,14 +16,13 @@ from training.config import TrainConfig
 from training.data.prepare import (
     COCO,
     TABLETOP,
-    SourceOptions,
     open_source,
     prepare,
     prepare_source,
 )
 from training.data.rows import RowOptions
 from training.data.shards import MANIFEST, UNFINISHED, in_words, load_prepared, read_manifest
-from training.data.sources.base import ALL, Record, Sample, Source, join
+from training.data.sources.base import ALL, Record, Sample, Source, SourceOptions, join
 from training.data.sources.coco import HELD_OUT, TRAIN
 from training.evaluation.cases import open_data, prepared_sample
 from training.evaluation.evaluate import evaluate

@@ -36,7 +36,7 @@ from segzero_core.checkpoints.registry import ModelFiles, find_model
 from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import ConfigError
 from training.config import TrainConfig
-from training.data.shards import data_hash
+from training.data.shards import read_manifest
 from training.finetune.checkpoints import (
     METRICS,
     CheckpointError,
@@ -303,7 +303,7 @@ def _provenance(
     return Provenance(
         method=method,
         config=asdict(config),
-        data_hash=data_hash(Path(config.data)),
+        data_hash=read_manifest(Path(config.data)).data_hash,
         git_revision=git_revision(Path(__file__).parent),
         model_hash=weights_hash(sorted(files.reasoner.glob("*.safetensors"))),
         description={**asdict(description), "segmenter": absolute},

@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from training.data.prepare import open_source, prepare
+from training.data.rows import RowOptions
+from training.data.shards import load_prepared
+from training.data.sources.base import BadSample, Sample, Source, SourceOptions
+
 SIZE_WH = (160, 120)
 IMAGES = "images/mscoco/images/train2014"
 
@@ -144,3 +149,28 @@ def write_reasonseg(
     content = json.dumps(values, ensure_ascii=False).encode(encoding)
     (folder / f"{stem}.json").write_bytes(content)
     return folder
+
+
+def open_data(kind: str, root: Path, **choice: Any) -> Source:
+    """Open a data set by the choices of `SourceOptions`."""
+    return open_source(SourceOptions(**{"source": kind, "root": root} | choice))
+
+
+def read_data(kind: str, root: Path, **choice: Any) -> list[Sample | BadSample]:
+    return list(open_data(kind, root, **{"allow_partial": True} | choice).read())
+
+
+def only_bad(outcomes: list[Sample | BadSample]) -> BadSample:
+    (bad,) = [outcome for outcome in outcomes if isinstance(outcome, BadSample)]
+    return bad
+
+
+def options(root: Path, **choice: Any) -> SourceOptions:
+    return SourceOptions(**{"source": "refcoco", "root": root, "allow_partial": True} | choice)
+
+
+def prepared(tmp_path: Path, rows: RowOptions | None = None, **choice: Any) -> list[dict]:
+    prepare(
+        options(**{"root": tmp_path / "root"} | choice), rows or RowOptions(), tmp_path / "out"
+    )
+    return list(load_prepared(tmp_path / "out", cache_dir=tmp_path / "cache"))

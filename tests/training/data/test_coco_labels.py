@@ -18,9 +18,9 @@ from tests.training.data.data_folders import (
     crowd,
     write_image,
 )
-from training.data.prepare import SourceOptions, open_source, prepare
+from training.data.prepare import open_source, prepare
 from training.data.rows import RowOptions
-from training.data.sources.base import BadSample, Sample
+from training.data.sources.base import BadSample, Sample, SourceOptions
 from training.data.sources.coco import PHRASES
 
 FAR = [900.0, 900.0, 950.0, 900.0, 950.0, 950.0]

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segzero_core.errors import OutOfMemoryError
-from training.data.mask_prompts import mask_to_prompt, prompts_of_masks
+from training.data.mask_prompts import mask_to_prompt
 from training.data.parallel import map_in_order
-from training.data.sources.rle import Rle
 
 
 def test_the_box_is_half_open_and_tight():
@@ -115,7 +114,7 @@ def test_as_many_points_are_sought_as_asked_for(policy: str):
 def test_many_masks_in_two_processes_give_the_prompts_of_each():
     rng = np.random.default_rng(2)
     masks = [blobs(rng) for _ in range(70)]
-    prompts = list(prompts_of_masks(map(Rle.from_mask, masks), processes=2))
+    prompts = list(map_in_order(mask_to_prompt, masks, processes=2))
     assert prompts == [mask_to_prompt(mask) for mask in masks]
 
 

@@ -15,8 +15,9 @@ from tests.training.data.data_folders import (
     write_reasonseg,
     write_refcoco,
 )
-from training.data.prepare import SourceOptions, prepare
+from training.data.prepare import prepare
 from training.data.rows import RowOptions
+from training.data.sources.base import SourceOptions
 from training.evaluation.cases import Case, TrueAnswer, open_benchmark, open_data
 from training.evaluation.evaluate import evaluate, main, score
 from training.evaluation.metrics import LISA, OVER_KINDS, OVER_QUERIES, REFERENCE

@@ -11,10 +11,10 @@ import pytest
 from segzero_core import SegZero
 from tests.training.conftest import write_scene
 from training.cli import main
-from training.data.prepare import SourceOptions, open_source, prepare
+from training.data.prepare import open_source, prepare
 from training.data.rows import RowOptions
 from training.data.shards import load_prepared
-from training.data.sources.base import BadSample, Record, Sample, Source, join
+from training.data.sources.base import BadSample, Record, Sample, Source, SourceOptions, join
 from training.finetune.checkpoints import METRICS
 from worlds.tabletop.coco import main as label
 

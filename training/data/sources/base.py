@@ -1,7 +1,7 @@
-"""What every data set is read into: samples, and bad samples with the reason why.
+"""What every data set is read into: samples, and bad samples with the reason.
 
-A `Source` knows at once how many samples it has and which annotation files it stands on; images
-and masks are touched only when a sample's turn comes. Training data and evaluation read the same
+Opening a `Source` reads the annotations only, so the number of samples is known at once. An image
+and its masks are read when the sample's turn comes. Training data and evaluation read the same
 sources.
 """
 
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from PIL import Image
 
 from segzero_core.errors import InputError
 from segzero_core.prompt import clean_query
 from segzero_core.types import SizeWH
+from training.arguments import option, positive
 from training.data.errors import IMAGE_DAMAGED, IMAGE_MISSING, QUERY_UNUSABLE, SampleError
 from training.data.sources.rle import Rle
 
@@ -28,10 +30,38 @@ JOINED: Final = "joined"
 SENTENCE_POLICIES: Final = (FIRST, ALL, JOINED)
 """The first sentence of an annotation | each one as a sample of its own | all in one query."""
 
-# A few images are missing here and there in anybody's copy; more is a download that broke off.
+UNREADABLE_IMAGE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises about a damaged image."""
+
+# Most copies lack a few images. More of them means that a download broke off.
 MAX_MISSING_IMAGES = 0.02
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Which samples are read; the fields are options of `python -m training.data.prepare`."""
+
+    source: str = option(MISSING, "the data set")
+    root: Path = option(MISSING, "the folder it lies in", type=Path)
+    split: str = option("train", "the data set's split")
+    split_by: str | None = option(
+        None, "unc, umd or google; the usual one of the data set by default"
+    )
+    sentences: str = option(FIRST, "of an annotation", choices=SENTENCE_POLICIES)
+    kinds: tuple[str, ...] | None = option(None, "only these kinds of questions", nargs="+")
+    limit: int | None = option(None, "only the first so many samples", type=positive)
+    allow_partial: bool = option(default=False, help="accept a copy that is not whole")
+    labels: Path | None = option(
+        None, "COCO instances file over the images, for the source coco", type=Path
+    )
+    absent_share: float | None = option(
+        None,
+        "of coco: share of the images asked for what they lack",
+        type=float,
+        flag="--absent",
+    )
 
 
 @dataclass(frozen=True)
@@ -44,8 +74,8 @@ class Sample:
         size_wh: Width and height of the upright image, and of all masks [px].
         query: What is asked, as the model gets it.
         kind: The source's kind of question; `none` where nothing fits.
-        masks: One per object that is meant; none where nothing fits.
-        ignore: Where neither answer is wrong; None where there is no such place.
+        masks: One for each object that is meant; none where nothing fits.
+        ignore: Pixels that count neither way; None where there are none.
         split: The source's split, such as `train` or `testA`.
     """
 
@@ -61,13 +91,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class BadSample:
-    """A sample that cannot be used.
-
-    Attributes:
-        source_id: As `Sample.source_id`, as far as it is known.
-        reason: One of the words of this module.
-        detail: What was wrong and where.
-    """
+    """A sample that cannot be used; `reason` is one of the words of `training.data.errors`."""
 
     source_id: str
     reason: str
@@ -76,13 +100,7 @@ class BadSample:
 
 @dataclass(frozen=True)
 class Record:
-    """An annotation that is not read out yet.
-
-    Attributes:
-        source_id: See `Sample`.
-        kind: See `Sample`.
-        content: Whatever the source needs to make the sample.
-    """
+    """An annotation before its sample is made; `content` is whatever the source needs for it."""
 
     source_id: str
     kind: str
@@ -91,13 +109,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that was opened: its annotations are known, its images still unread.
+    """An open data set: its annotations were read, its images were not.
 
     Attributes:
         name: Data set and split, for messages.
-        records: In a fixed order; one that is known to be bad already stands among them.
+        records: In a fixed order. A bad sample that is known already stands among them.
         make: Turns a record into a sample, or raises `SampleError`.
-        fingerprint: SHA-256 of the annotations, to notice that they changed.
+        fingerprint: SHA-256 of the annotations. It shows when they change.
     """
 
     name: str
@@ -111,17 +129,14 @@ class Source:
     def read(self, start: int = 0) -> Iterator[Sample | BadSample]:
         """Give every sample from number `start` on, one for each record, in order."""
         for record in self.records[start:]:
-            yield record if isinstance(record, BadSample) else self._read(record)
-
-    def _read(self, record: Record) -> Sample | BadSample:
-        try:
-            return self.make(record)
-        except SampleError as error:
-            return BadSample(record.source_id, error.reason, str(error))
+            try:
+                yield record if isinstance(record, BadSample) else self.make(record)
+            except SampleError as error:
+                yield BadSample(record.source_id, error.reason, str(error))
 
 
 def join(sources: Sequence[Source]) -> Source:
-    """Make one source of several, one behind the other."""
+    """Make one source of several, one after the other."""
     records: list[Record | BadSample] = []
     for number, source in enumerate(sources):
         records += (
@@ -142,18 +157,16 @@ def choose(
     records: Iterable[Record | BadSample],
     name: str,
     known_kinds: Sequence[str],
-    kinds: Sequence[str] | None,
-    limit: int | None,
+    options: SourceOptions,
 ) -> tuple[Record | BadSample, ...]:
-    """Keep the records of some kinds, and the first so many of them.
-
-    Bad samples stay: their kind may not be known.
+    """Keep the records that the options name; bad samples stay, for their kind may be unknown.
 
     Raises:
         InputError: There is no such kind, or nothing is left.
     """
-    if unknown := [kind for kind in kinds or () if kind not in known_kinds]:
-        raise InputError(f"{name}: no kind {unknown[0]!r}; there are {', '.join(known_kinds)}")
+    kinds, limit = options.kinds, options.limit
+    for kind in kinds or ():
+        check_choice(f"{name}: no kind", kind, known_kinds)
     chosen: list[Record | BadSample] = []
     for record in records:
         if limit is not None and len(chosen) >= limit:
@@ -166,14 +179,9 @@ def choose(
 
 
 def apply_sentences(sentences: Sequence[tuple[str, str]], policy: str) -> list[tuple[str, str]]:
-    """Turn the sentences of one annotation into its queries, as the policy says.
+    """Turn the sentences of one annotation into its queries, as one of `SENTENCE_POLICIES` says.
 
-    Args:
-        sentences: Number and text of each, at least one.
-        policy: One of `SENTENCE_POLICIES`.
-
-    Returns:
-        Number and text of each query.
+    Sentences and queries are pairs of number and text; there is at least one sentence.
     """
     if policy == ALL:
         return list(sentences)
@@ -182,24 +190,14 @@ def apply_sentences(sentences: Sequence[tuple[str, str]], policy: str) -> list[t
     return [(JOINED, ", ".join(dict.fromkeys(text for _, text in sentences)))]
 
 
-def check_policy(policy: str) -> None:
-    """Refuse a sentence policy that does not exist.
+def check_choice(problem: str, value: str, known: Iterable[str]) -> None:
+    """Refuse a value that does not exist, such as `refcoco: no split` 'testC'.
 
     Raises:
-        InputError: It is none of `SENTENCE_POLICIES`.
+        InputError: It is not among the known ones, which the message lists.
     """
-    if policy not in SENTENCE_POLICIES:
-        raise InputError(f"sentences: no {policy!r}; there are {', '.join(SENTENCE_POLICIES)}")
-
-
-def check_split(name: str, split: str, splits: Sequence[str]) -> None:
-    """Refuse a split that the data set does not have.
-
-    Raises:
-        InputError: It is none of `splits`.
-    """
-    if split not in splits:
-        raise InputError(f"{name}: no split {split!r}; there are {', '.join(splits)}")
+    if value not in (names := tuple(known)):
+        raise InputError(f"{problem} {value!r}; there are {', '.join(names)}")
 
 
 def usable_query(text: object) -> str:
@@ -214,13 +212,22 @@ def usable_query(text: object) -> str:
         raise SampleError(QUERY_UNUSABLE, str(error)) from error
 
 
-def check_complete(images: Iterable[Path], name: str) -> None:
-    """Refuse a folder in which too many images are missing.
+def check_complete(find: Callable[[Any], Path], keys: Iterable[Any], name: str) -> None:
+    """Refuse a data set of which too many images are missing.
+
+    Args:
+        find: Returns the image file of a key. Where it raises `SampleError`, the key does not
+            count: its sample reports the error later.
+        keys: One for each image, perhaps repeated.
+        name: Begins the message.
 
     Raises:
-        InputError: More than `MAX_MISSING_IMAGE_ENCODINGS` of them are.
+        InputError: More than the share `MAX_MISSING_IMAGES` is missing.
     """
-    files = list(dict.fromkeys(images))
+    files: dict[Path, None] = {}
+    for key in keys:
+        with suppress(SampleError):
+            files[find(key)] = None
     missing = [path for path in files if not path.is_file()]
     if len(missing) > MAX_MISSING_IMAGES * len(files):
         raise InputError(
@@ -265,23 +272,12 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """What the head of an image file says.
-
-    Attributes:
-        stored_wh: Width and height of the pixels as they lie in the file [px].
-        orientation: EXIF's number; 1 is upright.
-    """
+class ImageHeader(NamedTuple):
+    """Size of an image as stored and upright [px], and whether it is stored upright."""
 
     stored_wh: SizeWH
-    orientation: int
-
-    @property
-    def upright_wh(self) -> SizeWH:
-        """Width and height once the image was turned as its tag says [px]."""
-        width, height = self.stored_wh
-        return (height, width) if self.orientation in _SIDEWAYS else (width, height)
+    upright_wh: SizeWH
+    is_upright: bool
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -292,7 +288,9 @@ def read_header(path: Path) -> ImageHeader:
     """
     try:
         with Image.open(path) as image:
-            return ImageHeader(image.size, int(image.getexif().get(_ORIENTATION_TAG, 1)))
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+            upright_wh = image.size[::-1] if orientation in _SIDEWAYS else image.size
+            return ImageHeader(image.size, upright_wh, orientation == 1)
     except FileNotFoundError:
         raise SampleError(IMAGE_MISSING, f"{path}: there is no such image") from None
     except UNREADABLE_IMAGE as error:
@@ -300,7 +298,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def as_stored(path: Path) -> bytes:
-    """Return an image as PNG, its pixels as they lie in the file, whatever its tag says.
+    """Return an image as PNG with the pixels as they lie in the file, whatever its tag says.
 
     Raises:
         SampleError: The file is no whole image.
@@ -312,7 +310,3 @@ def as_stored(path: Path) -> bytes:
     except UNREADABLE_IMAGE as error:
         raise SampleError(IMAGE_DAMAGED, f"{path}: {error}") from error
     return stored.getvalue()
-
-
-UNREADABLE_IMAGE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises about a damaged image."""

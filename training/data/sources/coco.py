@@ -1,15 +1,15 @@
 """Labels of one's own: a folder of images, and one COCO instances file over them.
 
-    IMAGE_ENCODINGS/any/name.jpg
+    images/any/name.jpg
     labels.json                 as CVAT, Label Studio or Roboflow export it: polygons or runs
 
-Every image is asked for each category that is on it, and all things of the category are meant.
-It is also asked for one that the labels know and this image lacks: nothing is meant. So a
-image must be labelled whole: a thing without its label is taught not to be there.
+Every image is asked for each category that is on it. All objects of the category are meant. It is
+also asked for one category that other images have and this one lacks. Nothing is meant then. So
+every object in an image must be labelled: the model learns that an unlabelled object is absent.
 
-A category with a crowd on an image is refused, because its things are not told apart. Where a
-image has an orientation tag, the labels' width and height say whether they lie over the upright
-image or over the pixels as stored; where both fit, they lie over the upright one.
+A category with a crowd on an image is refused, because the objects of a crowd are not told apart.
+An image may have an orientation tag. The width and height in the labels then say whether they lie
+over the upright image or over the pixels as stored. Where both fit, they lie over the upright one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import ConfigError, InputError
-from segzero_core.types import SizeWH
 from training.data.errors import (
     ANNOTATION_DAMAGED,
     ANNOTATION_MISSING,
@@ -31,24 +29,8 @@ from training.data.errors import (
     IMAGE_SIZE,
     SampleError,
 )
-from training.data.sources.base import (
-    FIRST,
-    JOINED,
-    BadSample,
-    Record,
-    Sample,
-    Source,
-    apply_sentences,
-    as_stored,
-    check_complete,
-    check_policy,
-    check_split,
-    choose,
-    fingerprint,
-    read_annotations,
-    read_header,
-    usable_query,
-)
+from training.data.sources import base
+from training.data.sources.base import BadSample, Record, Sample, Source, SourceOptions
 from training.data.sources.coco_instances import Instances, read_json
 from training.data.sources.refcoco import KINDS, kind_of
 
@@ -84,57 +66,36 @@ class _Asked:
     annotation_ids: tuple[int, ...]
     is_crowd: bool = False
 
-    @property
-    def kind(self) -> str:
-        return kind_of(self.annotation_ids)
 
-
-def open_coco(
-    root: Path,
-    labels: Path,
-    split: str = EVERYTHING,
-    sentences: str = FIRST,
-    kinds: Sequence[str] | None = None,
-    limit: int | None = None,
-    absent_share: float = ABSENT_SHARE,
-    *,
-    allow_partial: bool = False,
-) -> Source:
+def open_coco(options: SourceOptions) -> Source:
     """Open images with labels of one's own.
 
-    Args:
-        root: The folder of the images.
-        labels: COCO's instances file; its names of images are relative to `root`.
-        split: One of `SPLITS`; an image's part depends on its name and on the others' names.
-        sentences: `first` asks for a category once, `all` in each of `PHRASES`.
-        kinds: Only these of `KINDS` (of RefCOCO).
-        limit: Only the first so many samples.
-        absent_share: In [0, 1]; see `ABSENT_SHARE`.
-        allow_partial: Accept missing images.
+    The image names in the labels are relative to `root`. `split` is one of `SPLITS`; an image's
+    part depends on its name and on the others' names. `sentences` is `first` to ask for a category
+    once, or `all` to ask in each of `PHRASES`.
 
     Raises:
         InputError: The file is missing, damaged, no instances file, or names an image or number
             twice; too many images are missing; a choice does not exist.
     """
-    name = f"coco/{split}"
-    check_split(name, split, SPLITS)
-    check_policy(sentences)
-    if sentences == JOINED:
+    name, share = f"coco/{options.split}", options.absent_share
+    base.check_choice(f"{name}: no split", options.split, SPLITS)
+    if options.sentences == base.JOINED:
         raise InputError(f"{name}: the phrases of a category are no sentences to join")
-    if not 0 <= absent_share <= 1:
-        raise ConfigError(f"absent: expected a share from 0 to 1, got {absent_share}")
-    instances, names = _read(root, labels)
-    if not allow_partial:
-        check_complete(_images(instances), str(root))
-    image_ids = _image_ids(instances, split)
-    asked = _asked(instances, names, image_ids, absent_share)
-    records = choose(_records(asked, sentences), name, KINDS, kinds, limit)
+    share = ABSENT_SHARE if share is None else share
+    if not 0 <= share <= 1:
+        raise ConfigError(f"absent: expected a share from 0 to 1, got {share}")
+    assert options.labels is not None  # open_source has checked it
+    instances, names = _read(options.root, options.labels)
+    if not options.allow_partial:
+        base.check_complete(lambda i: instances.image(i)[0], instances.images, str(options.root))
+    asked = _asked(instances, names, _image_ids(instances, options.split), share)
+    records = base.choose(_records(asked, options.sentences), name, KINDS, options)
 
     def make(record: Record) -> Sample:
-        one, text = record.content
-        return _sample(record, one, text, instances, split)
+        return _sample(record, *record.content, instances, options.split)
 
-    return Source(name, records, make, fingerprint([read_annotations(labels)]))
+    return Source(name, records, make, base.fingerprint([base.read_annotations(options.labels)]))
 
 
 def _read(root: Path, labels: Path) -> tuple[Instances, dict[int, str]]:
@@ -167,26 +128,20 @@ def _by_id(content: object, key: str, file: Path) -> dict[int, Mapping[str, Any]
 
 
 def _name(category: Mapping[str, Any], file: Path) -> str:
-    where = f"{file}: category {category['id']}"
     try:
-        return usable_query(str(category.get("name") or "").replace("_", " "))
+        return base.usable_query(str(category.get("name") or "").replace("_", " "))
     except SampleError as error:
+        where = f"{file}: category {category['id']}"
         raise InputError(f"{where} has no name that can be asked for: {error}") from error
 
 
 def _check_once(values: Sequence[object], what: str, file: Path) -> None:
-    seen: set[object] = set()
+    seen: set[str] = set()
     for value in values:
-        if isinstance(value, str) and value in seen:
-            raise InputError(f"{file}: the {what} {value!r} is there twice")
-        seen.add(value if isinstance(value, str) else None)
-
-
-def _images(instances: Instances) -> Iterator[Path]:
-    for image_id in instances.images:
-        # An entry without an image says so itself when its turn comes.
-        with suppress(SampleError):
-            yield instances.image(image_id)[0]
+        if isinstance(value, str):
+            if value in seen:
+                raise InputError(f"{file}: the {what} {value!r} is there twice")
+            seen.add(value)
 
 
 def _image_ids(instances: Instances, split: str) -> list[int]:
@@ -194,14 +149,13 @@ def _image_ids(instances: Instances, split: str) -> list[int]:
         return list(instances.images)
     ranked = sorted(
         instances.images,
-        key=lambda i: hashlib.sha256(f"{_SEED}/{_said(instances, i)}".encode()).digest(),
+        key=lambda i: hashlib.sha256(f"{_SEED}/{_file_name(instances, i)}".encode()).digest(),
     )
     held_out = set(ranked[: max(1, round(len(ranked) / _HELD_OUT_PART))])
     return [i for i in instances.images if (i in held_out) == (split == HELD_OUT)]
 
 
-def _said(instances: Instances, image_id: int) -> str:
-    """What the file calls an image."""
+def _file_name(instances: Instances, image_id: int) -> str:
     return str(instances.images[image_id].get("file_name"))
 
 
@@ -230,7 +184,7 @@ def _asked(
             crowd = any(instances.annotations[number].get("iscrowd") for number in numbers)
             yield _Asked(image_id, names[category_id], tuple(numbers), crowd)
         lacking = [number for number in used if number not in found]
-        lots = random.Random(f"{_SEED}/{_said(instances, image_id)}")
+        lots = random.Random(f"{_SEED}/{_file_name(instances, image_id)}")
         if lacking and lots.random() < absent_share:
             yield _Asked(image_id, names[lots.choice(lacking)], ())
 
@@ -241,32 +195,26 @@ def _records(asked: Iterator[_Asked | BadSample], policy: str) -> Iterator[Recor
             yield one
             continue
         phrases = [(str(n), text.format(name=one.category)) for n, text in enumerate(PHRASES)]
-        for number, text in apply_sentences(phrases, policy):
+        for number, text in base.apply_sentences(phrases, policy):
             source_id = f"coco/{one.image_id}/{one.category}/{number}"
-            yield Record(source_id, one.kind, (one, text))
+            yield Record(source_id, kind_of(one.annotation_ids), (one, text))
 
 
 def _sample(record: Record, asked: _Asked, text: str, instances: Instances, split: str) -> Sample:
     path, size_wh = instances.image(asked.image_id)
     if asked.is_crowd:
         raise SampleError(CROWD, f"{path.name}: {asked.category!r} is labelled as a crowd")
-    image = _as_labelled(path, size_wh)
+    # The image must be the way round that the labels have.
+    header = base.read_header(path)
+    if size_wh not in (header.upright_wh, header.stored_wh):
+        raise SampleError(IMAGE_SIZE, f"{path} is {header.upright_wh}, the labels say {size_wh}")
+    image = path if header.upright_wh == size_wh else base.as_stored(path)
     masks = []
     for number in asked.annotation_ids:
         try:
             masks.append(instances.mask(number, asked.image_id, size_wh))
         except SampleError as error:
-            where = f"{_said(instances, asked.image_id)}: annotation {number}"
+            where = f"{_file_name(instances, asked.image_id)}: annotation {number}"
             raise SampleError(error.reason, f"{where}: {error}") from error
-    query = usable_query(text)
+    query = base.usable_query(text)
     return Sample(record.source_id, image, size_wh, query, record.kind, tuple(masks), None, split)
-
-
-def _as_labelled(path: Path, size_wh: SizeWH) -> Path | bytes:
-    """Give the image the way round that the labels have."""
-    header = read_header(path)
-    if header.upright_wh == size_wh:
-        return path
-    if header.stored_wh == size_wh:
-        return as_stored(path)
-    raise SampleError(IMAGE_SIZE, f"{path} is {header.upright_wh}, the labels say {size_wh}")

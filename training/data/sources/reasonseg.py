@@ -1,9 +1,9 @@
-"""ReasonSeg: one image, one JSON of polygons and instructions beside it, per question.
+"""ReasonSeg: for each question an image, and beside it a JSON file of polygons and instructions.
 
-    ROOT/val/0123.jpg and ROOT/val/0123.json; ROOT may also be what holds the folder ReasonSeg
+    ROOT/val/0123.jpg and ROOT/val/0123.json; ROOT may also be the folder that holds ReasonSeg
 
-The polygons say `target` or `ignore`; smaller ones lie on top of larger ones. Which polygons form
-one object is not said, so a sample has one mask: all targets united.
+A polygon's label is `target` or `ignore`. Smaller polygons lie on top of larger ones. The files do
+not say which polygons form one object, so a sample has one mask: all targets united.
 """
 
 from __future__ import annotations
@@ -27,23 +27,8 @@ from training.data.errors import (
     IMAGE_MISSING,
     SampleError,
 )
-from training.data.sources.base import (
-    FIRST,
-    BadSample,
-    Record,
-    Sample,
-    Source,
-    apply_sentences,
-    check_complete,
-    check_count,
-    check_policy,
-    check_split,
-    choose,
-    fingerprint,
-    read_annotations,
-    read_header,
-    usable_query,
-)
+from training.data.sources import base
+from training.data.sources.base import BadSample, Record, Sample, Source, SourceOptions
 from training.data.sources.rle import Rle, check_corners, is_outside, outside_image
 
 LONG: Final = "long"
@@ -68,54 +53,37 @@ class _Annotation:
     shapes: tuple[tuple[str, Any], ...]
 
 
-def open_reasonseg(
-    root: Path,
-    split: str = "train",
-    sentences: str = FIRST,
-    kinds: Sequence[str] | None = None,
-    limit: int | None = None,
-    *,
-    allow_partial: bool = False,
-) -> Source:
-    """Open ReasonSeg.
-
-    Args:
-        root: See the module.
-        split: A key of `PUBLISHED`.
-        sentences: One of `SENTENCE_POLICIES`; only the training split has several sentences.
-        kinds: Only these of `KINDS`.
-        limit: Only the first so many samples.
-        allow_partial: Accept another number of images than published.
+def open_reasonseg(options: SourceOptions) -> Source:
+    """Open ReasonSeg; `split` is a key of `PUBLISHED`, and only `train` has several sentences.
 
     Raises:
         InputError: The folder is missing, half downloaded or of another version, or a choice does
             not exist.
     """
-    name = f"reasonseg/{split}"
-    check_split(name, split, tuple(PUBLISHED))
-    check_policy(sentences)
+    root, split, name = options.root, options.split, f"reasonseg/{options.split}"
+    base.check_choice(f"{name}: no split", split, PUBLISHED)
     folder = next((root / p / split for p in _PLACES if (root / p / split).is_dir()), None)
     if folder is None:
         raise InputError(f"{root / split}: there is no such folder; see docs/data.md")
     stems = sorted({path.stem for pattern in ("*.json", "*.jpg") for path in folder.glob(pattern)})
     if not stems:
         raise InputError(f"{folder}: no images (*.jpg) and no annotations (*.json) in it")
-    if not allow_partial:
-        check_complete((folder / f"{stem}.jpg" for stem in stems), name)
-        check_count(len(stems), PUBLISHED[split], folder, "images")
-    contents = {stem: _read(folder / f"{stem}.json") for stem in stems}
-    records = choose(_records(folder, contents, name, sentences), name, KINDS, kinds, limit)
-
-    def make(record: Record) -> Sample:
-        annotation, text = record.content
-        return _sample(record, annotation, text, split)
-
+    if not options.allow_partial:
+        base.check_complete(lambda stem: folder / f"{stem}.jpg", stems, name)
+        base.check_count(len(stems), PUBLISHED[split], folder, "images")
+    files = {stem: folder / f"{stem}.json" for stem in stems}
+    contents = {
+        stem: base.read_annotations(file) if file.is_file() else None
+        for stem, file in files.items()
+    }
+    records = _records(folder, contents, name, options.sentences)
     parts = (part for stem in stems for part in (stem.encode(), contents[stem] or b""))
-    return Source(name, records, make, fingerprint(parts))
-
-
-def _read(path: Path) -> bytes | None:
-    return read_annotations(path) if path.is_file() else None
+    return Source(
+        name,
+        base.choose(records, name, KINDS, options),
+        lambda record: _sample(record, *record.content, split),
+        base.fingerprint(parts),
+    )
 
 
 def _records(
@@ -128,7 +96,7 @@ def _records(
         except SampleError as error:
             yield BadSample(source_id, error.reason, str(error))
             continue
-        for number, text in apply_sentences(annotation.sentences, policy):
+        for number, text in base.apply_sentences(annotation.sentences, policy):
             yield Record(f"{source_id}/{number}", annotation.kind, (annotation, text))
 
 
@@ -139,7 +107,11 @@ def _annotation(image: Path, content: bytes | None) -> _Annotation:
     if not image.is_file():
         raise SampleError(IMAGE_MISSING, f"{image}: there is no such image")
     try:
-        values = json.loads(_decode(content))
+        try:
+            decoded = content.decode("utf-8")
+        except UnicodeDecodeError:  # a few of the published files are in a Windows code page
+            decoded = content.decode("cp1252")
+        values = json.loads(decoded)
         texts = values["text"] if isinstance(values["text"], list) else [values["text"]]
         shapes = tuple((shape["label"].lower(), shape["points"]) for shape in values["shapes"])
         kind = LONG if values["is_sentence"] else SHORT
@@ -151,26 +123,12 @@ def _annotation(image: Path, content: bytes | None) -> _Annotation:
     return _Annotation(image, kind, sentences, shapes)
 
 
-def _decode(content: bytes) -> str:
-    """Read UTF-8; a few of the published files are in a Windows code page."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("cp1252")
-
-
 def _sample(record: Record, annotation: _Annotation, text: object, split: str) -> Sample:
-    size_wh = read_header(annotation.image).upright_wh
+    size_wh = base.read_header(annotation.image).upright_wh
     target, ignore = _draw(annotation.shapes, size_wh)
+    query, masks = base.usable_query(text), (target,)
     return Sample(
-        source_id=record.source_id,
-        image=annotation.image,
-        size_wh=size_wh,
-        query=usable_query(text),
-        kind=record.kind,
-        masks=(target,),
-        ignore=ignore,
-        split=split,
+        record.source_id, annotation.image, size_wh, query, record.kind, masks, ignore, split
     )
 
 

@@ -4,36 +4,22 @@
     ROOT/refcoco/instances.json     COCO's annotations of these images
     ROOT/images/mscoco/images/train2014/COCO_train2014_000000000009.jpg
 
-A reference names one annotation (gRefCOCO: several, or none) and has several sentences. The
-images' names come from `instances.json`; those in the references have a suffix that no file has.
+A reference names one annotation (in gRefCOCO: several, or none) and has several sentences. The
+names of the images come from `instances.json`. No file has the names in the references, because
+they carry a suffix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import InputError
 from training.data.errors import ANNOTATION_DAMAGED, IMAGE_SIZE, SampleError
-from training.data.sources.base import (
-    FIRST,
-    Record,
-    Sample,
-    Source,
-    apply_sentences,
-    as_stored,
-    check_complete,
-    check_count,
-    check_policy,
-    check_split,
-    choose,
-    fingerprint,
-    read_header,
-    usable_query,
-)
+from training.data.sources import base
+from training.data.sources.base import Record, Sample, Source, SourceOptions
 from training.data.sources.coco_instances import Instances, read_json
 from training.data.sources.safe_pickle import read_plain_pickle
 
@@ -78,61 +64,39 @@ class _Reference:
     sentences: tuple[tuple[str, str], ...]
     no_target: bool | None
 
-    @property
-    def kind(self) -> str:
-        return kind_of(self.annotation_ids)
 
-
-def open_refcoco(
-    root: Path,
-    dataset: str = "refcoco",
-    split: str = "train",
-    split_by: str | None = None,
-    sentences: str = FIRST,
-    kinds: Sequence[str] | None = None,
-    limit: int | None = None,
-    *,
-    allow_partial: bool = False,
-) -> Source:
+def open_refcoco(options: SourceOptions) -> Source:
     """Open a data set of the RefCOCO family.
 
-    Args:
-        root: The folder that holds the data set's folder and the images; see the module.
-        dataset: A key of `SPLITS`.
-        split: One of its splits.
-        split_by: Who split it; the usual one by default (`unc`, for RefCOCOg `umd`).
-        sentences: One of `SENTENCE_POLICIES`.
-        kinds: Only these of `KINDS`.
-        limit: Only the first so many samples.
-        allow_partial: Accept another number of references than published, and missing images.
+    `root` holds the data set's folder and the images; see the module. `split_by` says who split
+    it: by default `unc`, and `umd` for RefCOCOg. `allow_partial` accepts another number of
+    references than published, and missing images.
 
     Raises:
         InputError: A file is missing, damaged or of another version, or a choice does not exist.
     """
-    if dataset not in SPLITS:
-        raise InputError(f"no data set {dataset!r}; there are {', '.join(SPLITS)}")
-    split_by = split_by or next(iter(SPLITS[dataset]))
-    if split_by not in SPLITS[dataset]:
-        raise InputError(f"{dataset}: no split by {split_by!r}; by {', '.join(SPLITS[dataset])}")
+    dataset, split = options.source, options.split
+    base.check_choice("no data set", dataset, SPLITS)
+    split_by = options.split_by or next(iter(SPLITS[dataset]))
+    base.check_choice(f"{dataset}: no split by", split_by, SPLITS[dataset])
     name = f"{dataset}/{split_by}/{split}"
-    check_split(name, split, SPLITS[dataset][split_by])
-    check_policy(sentences)
-    file, entries = _read_references(root / dataset, dataset, split_by)
+    base.check_choice(f"{name}: no split", split, SPLITS[dataset][split_by])
+    file, entries = _read_references(options.root / dataset, dataset, split_by)
     references = [_reference(entry, file) for entry in entries if entry.get("split") == split]
-    if not allow_partial:
+    if not options.allow_partial:
         published = _PUBLISHED.get((dataset, split_by), {}).get(split)
-        check_count(len(references), published, file, f"references of the split {split}")
-    instances = _read_instances(root, dataset)
-    records = choose(_records(references, name, sentences), name, KINDS, kinds, limit)
-    if not allow_partial:
-        check_complete(_images(references, instances), name)
+        base.check_count(len(references), published, file, f"references of the split {split}")
+    instances = _read_instances(options.root, dataset)
+    records = base.choose(_records(references, name, options.sentences), name, KINDS, options)
+    if not options.allow_partial:
+        image_ids = [reference.image_id for reference in references]
+        base.check_complete(lambda i: instances.image(i)[0], image_ids, name)
 
     def make(record: Record) -> Sample:
-        reference, text = record.content
-        return _sample(record, reference, text, instances, split)
+        return _sample(record, *record.content, instances, split)
 
-    parts = [file.read_bytes(), (root / dataset / "instances.json").read_bytes()]
-    return Source(name, records, make, fingerprint(parts))
+    parts = [file.read_bytes(), (options.root / dataset / "instances.json").read_bytes()]
+    return Source(name, records, make, base.fingerprint(parts))
 
 
 def _read_references(
@@ -186,16 +150,9 @@ def _read_instances(root: Path, dataset: str) -> Instances:
 
 def _records(references: Sequence[_Reference], name: str, policy: str) -> Iterator[Record]:
     for reference in references:
-        for number, text in apply_sentences(reference.sentences, policy):
+        for number, text in base.apply_sentences(reference.sentences, policy):
             source_id = f"{name}/{reference.ref_id}/{number}"
-            yield Record(source_id, reference.kind, (reference, text))
-
-
-def _images(references: Sequence[_Reference], instances: Instances) -> Iterator[Path]:
-    for reference in references:
-        # A reference without an image says so itself when its turn comes.
-        with suppress(SampleError):
-            yield instances.image(reference.image_id)[0]
+            yield Record(source_id, kind_of(reference.annotation_ids), (reference, text))
 
 
 def _sample(
@@ -204,7 +161,7 @@ def _sample(
     if reference.no_target is not None and reference.no_target != (record.kind == NONE):
         raise SampleError(ANNOTATION_DAMAGED, "its no_target and ann_id contradict each other")
     path, size_wh = instances.image(reference.image_id)
-    header = read_header(path)
+    header = base.read_header(path)
     if header.stored_wh != size_wh:
         raise SampleError(
             IMAGE_SIZE, f"{path} is {header.stored_wh}, the annotation says {size_wh}"
@@ -213,7 +170,7 @@ def _sample(
         instances.mask(annotation_id, reference.image_id, size_wh)
         for annotation_id in reference.annotation_ids
     )
-    # COCO's masks lie over the pixels as stored; whoever opens the file would turn it by its tag.
-    image = path if header.orientation == 1 else as_stored(path)
-    query = usable_query(text)
+    # COCO's masks lie over the pixels as stored. Other readers would turn the image by its tag.
+    image = path if header.is_upright else base.as_stored(path)
+    query = base.usable_query(text)
     return Sample(record.source_id, image, size_wh, query, record.kind, masks, None, split)

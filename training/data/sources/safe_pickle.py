@@ -40,14 +40,5 @@ def read_plain_pickle(path: Path) -> Any:
         raise InputError(
             f"{path}: {error}; a pickle is read only if it holds nothing but plain values"
         ) from error
-    except (
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise InputError(f"{path}: no pickle, or half of one: {error}") from error
