@@ -24,11 +24,8 @@ from training.bundle.reasoner.forward import (
     forward,
     image_cache,
 )
-from training.bundle.reasoner.model import CELLS, PREFIX
+from training.bundle.reasoner.model import PREFIX
 from training.bundle.reasoner.tokenizer import MERGE, PATCH
-
-IMAGE_END = len(PREFIX) + CELLS**2
-_PATCHES = (CELLS * MERGE) ** 2
 
 
 class SharedImageTrainer(GRPOTrainer):
@@ -51,10 +48,12 @@ class SharedImageTrainer(GRPOTrainer):
     ) -> tuple[list[list[int]], None]:
         with torch.no_grad():
             seen = multimodal_fields["pixel_values"].to(self.accelerator.device)
-            pixels, image_index = unique_images(seen)
-            prefix = torch.tensor(prompt_ids[0][:IMAGE_END], device=pixels.device)
-            memory = image_cache(self.model, pixels, prefix)
-            texts = [ids[IMAGE_END:] for ids in prompt_ids]
+            first = torch.tensor(prompt_ids[0], device=seen.device)
+            cells = image_tokens(self.model, first)
+            end = len(PREFIX) + cells
+            pixels, image_index = unique_images(seen, cells)
+            memory = image_cache(self.model, pixels, first[:end])
+            texts = [ids[end:] for ids in prompt_ids]
             completions = sample(
                 self.model,
                 [pair.of_rows(image_index) for pair in memory],
@@ -77,24 +76,30 @@ class SharedImageTrainer(GRPOTrainer):
         pixel_values: Tensor | None = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        pixels, image_index = unique_images(pixel_values)
+        pixels, image_index = unique_images(pixel_values, image_tokens(model, input_ids[0]))
         logps, entropies = score_completions(
             model, pixels, image_index, input_ids, attention_mask, logits_to_keep, self.temperature
         )
         return logps, (entropies if compute_entropy else None), None
 
 
-def unique_images(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+def image_tokens(model: nn.Module, ids: Tensor) -> int:
+    """Count the image tokens of one prompt, int64 [L]."""
+    return int((ids == model.config.image_token_id).sum())
+
+
+def unique_images(pixel_values: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Find the different images of a batch.
 
     Args:
         pixel_values: float32 [N * patches, 1176], as the processor makes them of N images.
+        cells: Image tokens of each.
 
     Returns:
         float32 [U, patches, 588], the different ones without the doubled frame, and int64 [N],
         which of them each row is about.
     """
-    each = pixel_values.view(-1, _PATCHES, 3, 2, PATCH * PATCH)[:, :, :, 0].flatten(2)
+    each = pixel_values.view(-1, cells * MERGE**2, 3, 2, PATCH * PATCH)[:, :, :, 0].flatten(2)
     found: dict[bytes, int] = {}
     image_index = [found.setdefault(one.numpy().tobytes(), len(found)) for one in each.cpu()]
     firsts = [image_index.index(number) for number in range(len(found))]
@@ -122,13 +127,15 @@ def score_completions(
         temperature: Divides the logits.
     """
     (count, length), device = input_ids.shape, input_ids.device
-    start = attention_mask.argmax(1) + IMAGE_END  # of the text behind the image
+    cells = pixels.shape[1] // MERGE**2
+    end = len(PREFIX) + cells
+    start = attention_mask.argmax(1) + end  # of the text behind the image
     longest = int((length - start).max())
     columns = (start[:, None] + torch.arange(longest, device=device)).clamp(max=length - 1)
     nothing = torch.zeros((count, 0), dtype=torch.long, device=device)
-    no_cells = torch.zeros((count, 0, CELLS**2), dtype=torch.bool, device=device)
+    no_cells = torch.zeros((count, 0, cells), dtype=torch.bool, device=device)
     asked = QuestionGroup(input_ids.gather(1, columns), image_index, nothing, no_cells)
-    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:IMAGE_END]
+    first_row = input_ids[0, int(attention_mask[0].argmax()) :][:end]
     (last,) = forward(model, Packed(pixels, first_row, [asked])).last
     # The state before a token tells it.
     kept = torch.arange(logits_to_keep, device=device)

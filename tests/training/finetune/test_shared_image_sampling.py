@@ -14,11 +14,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.prompt import build_messages
 from training.bundle.reasoner.forward import image_cache
-from training.bundle.reasoner.model import CELLS, PREFIX
+from training.bundle.reasoner.model import PREFIX
 from training.finetune.shared_image_sampling import sample, score_completions, unique_images
 
 QUERIES = ("the red mug", "something to drive a nail with", "all the fruit", "the red mug")
 IMAGE_ENCODINGS = (0, 1, 0, 1)
+CELLS = 144
 
 
 @dataclass
@@ -51,15 +52,15 @@ def batch() -> Batch:
 
 
 def test_equal_images_are_found(batch: Batch) -> None:
-    pixels, image_index = unique_images(batch.inputs["pixel_values"])
-    assert pixels.shape == (2, (2 * CELLS) ** 2, 588)
+    pixels, image_index = unique_images(batch.inputs["pixel_values"], CELLS)
+    assert pixels.shape == (2, 4 * CELLS, 588)
     assert tuple(image_index.tolist()) == IMAGE_ENCODINGS
 
 
 def test_greedy_completions_are_those_of_generate(batch: Batch) -> None:
     theirs = batch.model.generate(**batch.inputs, do_sample=False, max_new_tokens=40)
     length = batch.inputs["input_ids"].shape[1]
-    pixels, image_index = unique_images(batch.inputs["pixel_values"])
+    pixels, image_index = unique_images(batch.inputs["pixel_values"], CELLS)
     rows = [
         ids[mask.bool()]
         for ids, mask in zip(
@@ -67,7 +68,7 @@ def test_greedy_completions_are_those_of_generate(batch: Batch) -> None:
         )
     ]
     with torch.no_grad():
-        end = len(PREFIX) + CELLS**2
+        end = len(PREFIX) + CELLS
         memory = image_cache(batch.model, pixels, rows[0][:end])
         ours = sample(
             batch.model,
@@ -90,7 +91,7 @@ def test_log_probabilities_and_entropies_are_those_of_the_model(batch: Batch) ->
     mask = torch.cat([batch.inputs["attention_mask"], torch.ones_like(tail)], dim=1)
     mask[2, -3:] = 0  # a completion that is shorter than the others
     image = (ids == batch.model.config.image_token_id).int()
-    pixels, image_index = unique_images(batch.inputs["pixel_values"])
+    pixels, image_index = unique_images(batch.inputs["pixel_values"], CELLS)
     with torch.no_grad():
         logits = batch.model(
             input_ids=ids,

@@ -21,36 +21,41 @@ from segzero_core.checkpoints.weights import SUMS_FILE, file_digest
 from segzero_core.files import write_atomically
 from segzero_core.prompt import TEMPLATES
 from training.bundle.loop import WEIGHTS_FILE
-from training.bundle.reasoner.data import COLORS, KINDS
-from training.bundle.reasoner.model import DenseHeads, build_model
+from training.bundle.reasoner.model import DenseHeads, build_model, number_ids, number_waves
 from training.bundle.reasoner.tokenizer import (
-    SEEN_SIZE,
     build_processor,
     build_tokenizer,
-    corpus,
     extend_tokenizer,
+    seen_size_px,
 )
-from worlds.tabletop.scene import Scene
+from training.bundle.reasoner.world import World
 
 EMBEDDINGS = "model.language_model.embed_tokens.weight"
 _LAYER = re.compile(r"model\.language_model\.layers\.(\d+)\.")
 
 
-def load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of the run; a fresh run takes that of `--init`, or trains one."""
+def load_tokenizer(args: argparse.Namespace, world: World) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of the run; a fresh run takes that of `--init`, or trains one.
+
+    A model of another world is of no use here: its tokenizer lacks the words.
+    """
     folder = args.run / "processor"
     if folder.exists():
         return AutoProcessor.from_pretrained(folder).tokenizer
-    if args.init is not None and args.init.is_dir():
-        known = AutoProcessor.from_pretrained(args.init).tokenizer
-        build_processor(extend_tokenizer(known)).save_pretrained(folder)
-    elif args.init is not None:
-        # The numbers of its words are those that its weights know.
-        shutil.copytree(args.init.parent / "processor", folder, dirs_exist_ok=True)
-    else:
+    known = None if args.init is None or args.new_words else tokenizer_of(args.init)
+    if known is None:
         scenes = sorted(p for f in args.data for p in f.glob("*/scene.json"))[:400]
-        objects = [Scene.from_json(p.read_text()).objects for p in scenes]
-        build_processor(build_tokenizer(corpus(objects, args.seed))).save_pretrained(folder)
+        build_processor(build_tokenizer(world.texts(scenes, args.seed), world)).save_pretrained(
+            folder
+        )
+    else:
+        build_processor(extend_tokenizer(known, world)).save_pretrained(folder)
+    return AutoProcessor.from_pretrained(folder).tokenizer
+
+
+def tokenizer_of(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder, or the one that stands beside a checkpoint."""
+    folder = path if path.is_dir() else path.parent / "processor"
     return AutoProcessor.from_pretrained(folder).tokenizer
 
 
@@ -69,22 +74,33 @@ def _state_file(weights: Path) -> Path:
     return weights.with_name(f"{weights.name}.state")
 
 
-def restore(args: argparse.Namespace, model: nn.Module, heads: DenseHeads, opts) -> int:
+def restore(
+    args: argparse.Namespace,
+    tokenizer: PreTrainedTokenizerFast,
+    model: nn.Module,
+    heads: DenseHeads,
+    opts: list[torch.optim.Optimizer],
+) -> int:
     """Load the last checkpoint of the stage, or what it begins from; return the step it is at."""
     target = args.run / f"{args.stage}.safetensors"
     if not target.exists():
         if args.init is not None:
-            load_weights(args.init, model, heads)
+            load_weights(args.init, tokenizer, model, heads)
         return 0
-    load_weights(target, model, heads)
+    load_weights(target, tokenizer, model, heads)
     state = torch.load(_state_file(target), weights_only=True)
     for opt, saved in zip(opts, state["opts"], strict=True):
         opt.load_state_dict(saved)
     return int(state["step"])
 
 
-def load_weights(path: Path, model: nn.Module, heads: DenseHeads) -> None:
-    """Load a checkpoint with its read-out layers, or a model folder, which has none."""
+def load_weights(
+    path: Path, tokenizer: PreTrainedTokenizerFast, model: nn.Module, heads: DenseHeads
+) -> None:
+    """Load a checkpoint with its read-out layers, or a model folder, which has none.
+
+    What it learned of a token goes to the token of the same text.
+    """
     if path.is_dir():
         known = AutoModelForImageTextToText.from_pretrained(path, dtype="float32")
         ours = known.state_dict()
@@ -94,10 +110,7 @@ def load_weights(path: Path, model: nn.Module, heads: DenseHeads) -> None:
         heads.load_state_dict(
             {k.removeprefix("heads."): v for k, v in weights.items() if k.startswith("heads.")}
         )
-    # Tokens that were added at the end begin as the mean of all others.
-    known = ours[EMBEDDINGS]
-    missing = len(model.get_input_embeddings().weight) - len(known)
-    ours[EMBEDDINGS] = torch.cat([known, known.mean(0, keepdim=True).expand(missing, -1)])
+    ours[EMBEDDINGS] = _rows_of(tokenizer, tokenizer_of(path), ours[EMBEDDINGS].float())
     # A smaller model leaves out the upper layers.
     layers = len(model.model.language_model.layers)
     numbers = {name: _LAYER.match(name) for name in ours}
@@ -106,20 +119,44 @@ def load_weights(path: Path, model: nn.Module, heads: DenseHeads) -> None:
     model.load_state_dict(ours | {"lm_head.weight": ours[EMBEDDINGS]})
 
 
-def export(args: argparse.Namespace) -> None:
+def _rows_of(
+    tokenizer: PreTrainedTokenizerFast, known: PreTrainedTokenizerFast, rows: Tensor
+) -> Tensor:
+    """Embeddings for a tokenizer, from those of another.
+
+    A new coordinate continues the known ones, by the linear map from their waves; any other new
+    token begins as the mean of all.
+    """
+    ours, theirs = tokenizer.get_vocab(), known.get_vocab()
+    found = rows.mean(0).repeat(len(ours), 1)
+    for text, index in ours.items():
+        if text in theirs:
+            found[index] = rows[theirs[text]]
+    numbers, old = number_ids(tokenizer), number_ids(known)
+    if len(numbers) > len(old):
+        waves = number_waves(len(numbers))
+        waves = torch.cat([waves, torch.arange(len(numbers))[:, None] / len(old)], dim=1)
+        linear = torch.linalg.lstsq(waves[: len(old)], rows[old]).solution
+        found[numbers[len(old) :]] = waves[len(old) :] @ linear
+    return found
+
+
+def export(args: argparse.Namespace, world: World) -> None:
     """Write a checkpoint as a plain `transformers` folder in float16 with its segzero.json."""
-    tokenizer = load_tokenizer(args)
+    tokenizer = load_tokenizer(args, world)
     model = build_model(tokenizer, args.seed, args.layers)
     checkpoint = args.run / f"{args.stage}.safetensors"
-    load_weights(checkpoint, model, DenseHeads(256, len(KINDS), len(COLORS)))
+    heads = DenseHeads(256, len(world.kinds), len(world.colors))
+    load_weights(checkpoint, tokenizer, model, heads)
+    side = seen_size_px(tokenizer)
     args.out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(args.out)
     AutoProcessor.from_pretrained(args.run / "processor").save_pretrained(args.out)
     description = {
-        "name": "tabletop",
+        "name": world.name,
         "prompt_template": "multi_object",
         "templates": list(TEMPLATES),
-        "seen_size_wh": [SEEN_SIZE, SEEN_SIZE],
+        "seen_size_wh": [side, side],
         "coordinates": "absolute",
         "lowercase_query": True,
         "segmenter": "../segmenter",

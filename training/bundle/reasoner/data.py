@@ -14,21 +14,14 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
 from segzero_core.geometry import box_from_mask
+from training.bundle.reasoner.encoding import WORD, EncodedQuestion
 from training.bundle.reasoner.forward import Packed, QuestionGroup, patchify
-from training.bundle.reasoner.model import CELLS, PREFIX
-from training.bundle.reasoner.questions import (
-    KIND_SHARES,
-    WORD,
-    EncodedQuestion,
-    QuestionSampler,
-)
+from training.bundle.reasoner.model import PREFIX, TOKEN_PX
 from training.bundle.reasoner.text import Prompt
-from training.bundle.reasoner.tokenizer import SEEN_SIZE
+from training.bundle.reasoner.world import SeenScene, World
 from training.data.mask_prompts import mask_to_prompt
-from worlds.tabletop.object_classes import COLORS_RGB, MODELS
 from worlds.tabletop.scene import Scene, SceneObject
 
-KINDS, COLORS = tuple(MODELS), tuple(COLORS_RGB)
 _CELL_PX = 14  # samples per side of an image token, to find the object that it shows
 
 
@@ -44,24 +37,25 @@ class Sample:
     cells_of: dict[int, NDArray[np.bool_]]
 
 
-class Tables(IterableDataset[Sample]):
+class Scenes(IterableDataset[Sample]):
     """Endless augmented samples in a seeded order; new folders are picked up every pass."""
 
     def __init__(
         self,
+        world: World,
         folders: Sequence[Path],
         tokenizer: PreTrainedTokenizerFast,
         *,
         questions: int,
         seed: int,
-        shares: Sequence[float] = KIND_SHARES,
+        shares: Sequence[float] | None = None,
         choices_only: bool = False,
         augment: bool = True,
     ) -> None:
-        self._question = QuestionSampler(
-            tokenizer, shares, choices_only=choices_only, augment=augment
+        self._draw = world.sampler(
+            tokenizer, shares or world.kind_shares, choices_only=choices_only, augment=augment
         )
-        self._folders = folders
+        self._world, self._folders = world, folders
         self._questions, self._seed, self._augment = questions, seed, augment
 
     def __iter__(self) -> Iterator[Sample]:
@@ -77,21 +71,25 @@ class Tables(IterableDataset[Sample]):
 
     def sample(self, folder: Path, rng: np.random.Generator) -> Sample:
         """Read one folder and draw its questions."""
-        scene = Scene.from_json((folder / "scene.json").read_text())
+        scene, facts = self._world.read(folder)
         image = cv2.imread(str(folder / "color.png"))[:, :, ::-1]
         instances = cv2.imread(str(folder / "instances.png"), cv2.IMREAD_UNCHANGED)
-        image, instances, objects = _augmented(rng, image, instances, scene, augment=self._augment)
-        height, width = instances.shape
-        prompts = {o.id: _seen_prompt(instances == o.id, (width, height)) for o in objects}
-        owners = cell_owners(instances)
-        cells_of = {o.id: owners == o.id for o in objects}
-        seen = cv2.resize(image, (SEEN_SIZE, SEEN_SIZE), interpolation=cv2.INTER_AREA)
         if self._augment:
-            seen = _lighting(rng, seen)
-        drawn = [
-            self._question(rng, objects, prompts, (width, height)) for _ in range(self._questions)
-        ]
-        return Sample(seen, *_dense_targets(owners, objects, prompts), drawn, cells_of)
+            mirrors = self._world.mirrors or not self._questions
+            image, instances = _augmented(rng, image, instances, scene, mirrors=mirrors)
+        objects = tuple(_in_crop(item, instances) for item in scene.objects)
+        height, width = instances.shape
+        side = self._world.seen_size_px
+        prompts = {o.id: _seen_prompt(instances == o.id, side) for o in objects}
+        owners = cell_owners(instances, side // TOKEN_PX)
+        cells_of = {o.id: owners == o.id for o in objects}
+        pixels = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        if self._augment:
+            pixels = _lighting(rng, pixels)
+        seen = SeenScene(objects, prompts, (width, height), facts)
+        drawn = [self._draw(rng, seen) for _ in range(self._questions)]
+        targets = _dense_targets(self._world, owners, objects, prompts)
+        return Sample(pixels, *targets, drawn, cells_of)
 
 
 def _augmented(
@@ -100,28 +98,27 @@ def _augmented(
     instances: NDArray[np.uint16],
     scene: Scene,
     *,
-    augment: bool,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16], tuple[SceneObject, ...]]:
+    mirrors: bool,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Mirror and crop at random; no object is cut further than it was."""
-    if augment:
-        height, width = instances.shape
-        boxes = np.array([o.box_xyxy for o in scene.objects])
-        x0, y0 = (int(rng.uniform(0, v)) for v in boxes[:, :2].min(0) * 0.9)
-        x1, y1 = (
-            int(rng.uniform(high + (full - high) * 0.1, full))
-            for high, full in zip(boxes[:, 2:].max(0), (width, height), strict=True)
-        )
-        if rng.random() < 0.7:
-            image, instances = image[y0:y1, x0:x1], instances[y0:y1, x0:x1]
-        if rng.random() < 0.5:
-            image, instances = image[:, ::-1], instances[:, ::-1]
-    objects = []
-    for item in scene.objects:
-        mask = instances == item.id
-        box = box_from_mask(mask)
-        assert box is not None  # the crop keeps every object
-        objects.append(replace(item, box_xyxy=tuple(map(int, box.xyxy))))
-    return np.ascontiguousarray(image), np.ascontiguousarray(instances), tuple(objects)
+    height, width = instances.shape
+    boxes = np.array([o.box_xyxy for o in scene.objects])
+    x0, y0 = (int(rng.uniform(0, v)) for v in boxes[:, :2].min(0) * 0.9)
+    x1, y1 = (
+        int(rng.uniform(high + (full - high) * 0.1, full))
+        for high, full in zip(boxes[:, 2:].max(0), (width, height), strict=True)
+    )
+    if rng.random() < 0.7:
+        image, instances = image[y0:y1, x0:x1], instances[y0:y1, x0:x1]
+    if mirrors and rng.random() < 0.5:
+        image, instances = image[:, ::-1], instances[:, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(instances)
+
+
+def _in_crop(item: SceneObject, instances: NDArray[np.uint16]) -> SceneObject:
+    box = box_from_mask(instances == item.id)
+    assert box is not None  # the crop keeps every object
+    return replace(item, box_xyxy=tuple(map(int, box.xyxy)))
 
 
 def _lighting(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -130,28 +127,28 @@ def _lighting(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.
     return np.clip(image * gain + offset + noise, 0, 255).astype(np.uint8)
 
 
-def _seen_prompt(mask: NDArray[np.bool_], size_wh: tuple[int, int]) -> Prompt:
+def _seen_prompt(mask: NDArray[np.bool_], side: int) -> Prompt:
     box, points = mask_to_prompt(mask)
-    x, y = SEEN_SIZE / size_wh[0], SEEN_SIZE / size_wh[1]
+    x, y = side / mask.shape[1], side / mask.shape[0]
     placed = [(round(px * x), round(py * y)) for px, py in (points * 2)[:2]]
     seen = (round(box[0] * x), round(box[1] * y), round(box[2] * x), round(box[3] * y))
     return Prompt(seen, (placed[0], placed[1]))
 
 
-def cell_owners(instances: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Which object each image token shows, int [cells]; 0 for none.
+def cell_owners(instances: NDArray[np.uint16], cells: int) -> NDArray[np.int64]:
+    """Which object each image token shows, int [cells * cells]; 0 for none.
 
     A token belongs to the object that covers most of it, if that is an eighth at least; every
     object has the token that it covers most, so that there is always a place to look at.
     """
-    side = CELLS * _CELL_PX
+    side = cells * _CELL_PX
     small = cv2.resize(instances, (side, side), interpolation=cv2.INTER_NEAREST)
-    blocks = small.reshape(CELLS, _CELL_PX, CELLS, _CELL_PX).transpose(0, 2, 1, 3)
-    blocks = blocks.reshape(CELLS**2, -1)
+    blocks = small.reshape(cells, _CELL_PX, cells, _CELL_PX).transpose(0, 2, 1, 3)
+    blocks = blocks.reshape(cells**2, -1)
     ids = np.unique(small)
     ids = ids[ids > 0]
     if not len(ids):
-        return np.zeros(CELLS**2, np.int64)
+        return np.zeros(cells**2, np.int64)
     cover = np.stack([(blocks == i).mean(1) for i in ids])
     owners = np.where(cover.max(0) >= 0.125, ids[cover.argmax(0)], 0).astype(np.int64)
     for i, share in zip(ids, cover, strict=True):
@@ -161,14 +158,18 @@ def cell_owners(instances: NDArray[np.uint16]) -> NDArray[np.int64]:
 
 
 def _dense_targets(
-    owners: NDArray[np.int64], objects: tuple[SceneObject, ...], prompts: dict[int, Prompt]
+    world: World,
+    owners: NDArray[np.int64],
+    objects: tuple[SceneObject, ...],
+    prompts: dict[int, Prompt],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    kind = np.full(len(owners), len(KINDS))
-    color = np.full(len(owners), len(COLORS))
+    kind = np.full(len(owners), len(world.kinds))
+    color = np.full(len(owners), len(world.colors))
     numbers = np.full((len(owners), 6), -1)
     for item in objects:
         mine = owners == item.id
-        kind[mine], color[mine] = KINDS.index(item.kind), COLORS.index(item.color)
+        kind[mine] = world.kinds.index(item.kind)
+        color[mine] = world.colors.index(item.color)
         prompt = prompts[item.id]
         numbers[mine] = [*prompt.box_xyxy, *prompt.points[0]]
     return kind, color, numbers
@@ -206,7 +207,8 @@ class Packer:
         token = tokenizer.convert_tokens_to_ids
         self._groups = groups
         self._pad = token("<|endoftext|>")
-        self._prefix = [*token(list(PREFIX)), *[token("<|image_pad|>")] * CELLS**2]
+        self._head = [*token(list(PREFIX))]
+        self._image = token("<|image_pad|>")
 
     def __call__(self, samples: list[Sample]) -> Batch:
         """Group the questions by length and pad each group."""
@@ -217,7 +219,7 @@ class Packer:
         groups = [self._group(part, samples) for part in parts]
         packed = Packed(
             pixels=patchify(torch.from_numpy(np.stack([s.image for s in samples]))),
-            prefix=torch.tensor(self._prefix),
+            prefix=torch.tensor([*self._head, *[self._image] * len(samples[0].cell_kind)]),
             groups=[group for group, _, _ in groups],
         )
         targets, roles = [t for _, t, _ in groups], [r for _, _, r in groups]
@@ -232,7 +234,8 @@ class Packer:
         roles = torch.full((count, length), WORD)
         most = max(1, max(sum(map(bool, q.object_ids)) for _, q in questions))
         pointer_rows = torch.zeros((count, most), dtype=torch.long)
-        pointer_cells = torch.zeros((count, most, CELLS**2), dtype=torch.bool)
+        cells = len(samples[0].cell_kind)
+        pointer_cells = torch.zeros((count, most, cells), dtype=torch.bool)
         for row, (b, question) in enumerate(questions):
             tokens = torch.tensor(question.ids)
             end = len(tokens)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from training.bundle.reasoner.model import CELLS, DENSE_LAYER, PREFIX
+from training.bundle.reasoner.model import DENSE_LAYER, PREFIX, TOKEN_PX
 from training.bundle.reasoner.tokenizer import MERGE, PATCH
 
 POINTER_LAYERS = 3
@@ -60,9 +61,9 @@ class Packed:
 def patchify(images: Tensor) -> Tensor:
     """uint8 [B, S, S, 3] to normalised patches float32 [B, N, 3 * PATCH * PATCH]."""
     x = (images.float() / 255 - 0.5) / 0.25
-    batch = x.shape[0]
-    x = x.view(batch, CELLS, MERGE, PATCH, CELLS, MERGE, PATCH, 3)
-    return x.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(batch, CELLS**2 * MERGE**2, -1)
+    batch, side = x.shape[0], x.shape[1] // TOKEN_PX
+    x = x.view(batch, side, MERGE, PATCH, side, MERGE, PATCH, 3)
+    return x.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(batch, (side * MERGE) ** 2, -1)
 
 
 def encode_images(model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ def encode_images(model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor) -> 
     visual = model.model.visual
     config = visual.config
     batch, count, _ = pixels.shape
-    side = CELLS * MERGE
+    side = isqrt(count)
     grid = torch.tensor([[1, side, side]])
     positions = get_vision_position_ids(grid, MERGE, kwargs={})
     window_index, _ = get_vision_window_index(
@@ -154,12 +155,13 @@ def forward(
         freeze_vision: Only the text after the image gets gradients.
     """
     language = model.model.language_model
-    start, cells = len(PREFIX), CELLS**2
+    start = len(PREFIX)
     trains_vision = torch.is_grad_enabled() and not freeze_vision
     with torch.set_grad_enabled(trains_vision):
         stream = _image_stream(model, packed.pixels, packed.prefix)
     groups = [] if dense_only else packed.groups
-    streams = [_question_stream(model, group) for group in groups]
+    cells = stream.x.shape[1] - start
+    streams = [_question_stream(model, group, isqrt(cells)) for group in groups]
     losses: list[list[Tensor]] = [[] for _ in groups]
     for index, layer in enumerate(language.layers):
         with torch.set_grad_enabled(trains_vision):
@@ -181,16 +183,20 @@ def _image_stream(
     images = encode_images(model, pixels)
     head = model.get_input_embeddings()(prefix[: len(PREFIX)]).expand(len(images), -1, -1)
     x = torch.cat([head, images.to(head.dtype)], dim=1)
-    turns = model.model.language_model.rotary_emb(x, _image_positions(x.device))
+    turns = model.model.language_model.rotary_emb(
+        x, _image_positions(isqrt(images.shape[1]), x.device)
+    )
     return _Stream(x, *(t[:, None] for t in turns), _causal(x.shape[1], 0, x.device))
 
 
-def _question_stream(model: Qwen2_5_VLForConditionalGeneration, group: QuestionGroup) -> _Stream:
+def _question_stream(
+    model: Qwen2_5_VLForConditionalGeneration, group: QuestionGroup, side: int
+) -> _Stream:
     start = len(PREFIX)
     y = model.get_input_embeddings()(group.ids)
-    positions = start + CELLS + torch.arange(y.shape[1], device=y.device)
+    positions = start + side + torch.arange(y.shape[1], device=y.device)
     turns = model.model.language_model.rotary_emb(y, positions.expand(3, 1, -1))
-    bias = _causal(y.shape[1], start + CELLS**2, y.device)
+    bias = _causal(y.shape[1], start + side**2, y.device)
     return _Stream(y, *(t[:, None] for t in turns), bias)
 
 
@@ -243,9 +249,10 @@ def continue_text(
     language = model.model.language_model
     columns = lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)
     x = model.get_input_embeddings()(ids)
-    turns = language.rotary_emb(x, (len(PREFIX) + CELLS + columns).expand(3, -1, -1))
+    start = images[0].keys.shape[2]
+    side = isqrt(start - len(PREFIX))
+    turns = language.rotary_emb(x, (len(PREFIX) + side + columns).expand(3, -1, -1))
     seen = torch.arange(int(columns.max()) + 1, device=ids.device) <= columns[..., None]
-    start = len(PREFIX) + CELLS**2
     bias = _bias(F.pad(seen, (start, 0), value=True))
     stream = _Stream(x, *(t[:, None] for t in turns), bias[:, None])
     cache = []
@@ -282,11 +289,11 @@ class _Stream:
     bias: Tensor
 
 
-def _image_positions(device: torch.device) -> Tensor:
+def _image_positions(side: int, device: torch.device) -> Tensor:
     """Multimodal rotary positions [3, 1, P] of the prefix: time, row, column."""
     start = len(PREFIX)
     text = torch.arange(start).expand(3, -1)
-    rows, columns = torch.arange(CELLS**2) // CELLS, torch.arange(CELLS**2) % CELLS
+    rows, columns = torch.arange(side**2) // side, torch.arange(side**2) % side
     grid = start + torch.stack([torch.zeros_like(rows), rows, columns])
     return torch.cat([text, grid], dim=1)[:, None].to(device)
 
@@ -344,6 +351,6 @@ def _pointer_loss(q: Tensor, keys: Tensor, bias: Tensor, group: QuestionGroup) -
     scores = (chosen @ keys.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
     scores = scores + bias[rows][:, None]
     start = len(PREFIX)
-    on_object = scores[..., start : start + CELLS**2]
+    on_object = scores[..., start : start + group.pointer_cells.shape[-1]]
     on_object = on_object.masked_fill(~group.pointer_cells[:, None], -1e9)
     return (scores.logsumexp(-1) - on_object.logsumexp(-1)).mean(1)

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody reads
 from torch import Tensor
 
-from training.bundle.reasoner.data import KINDS, Batch
+from training.bundle.reasoner.data import Batch
+from training.bundle.reasoner.encoding import CHOICE, CHOOSING_NUMBER, NUMBER
 from training.bundle.reasoner.model import DenseHeads
-from training.bundle.reasoner.questions import CHOICE, NUMBER
-from training.bundle.reasoner.tokenizer import SEEN_SIZE
 
 SMEAR_PX = 1.5
 """Coordinates are smoothed targets: one that is a pixel off is nearly right."""
@@ -22,18 +21,19 @@ class Losses:
     def __init__(self, numbers: Tensor, embeddings: Tensor, deciding_weight: float) -> None:
         self._number_ids, self._deciding_weight = numbers, deciding_weight
         self._embeddings = embeddings
-        grid = torch.arange(SEEN_SIZE + 1.0)
+        grid = torch.arange(float(len(numbers)))
         near = torch.exp(-0.5 * ((grid[:, None] - grid) / SMEAR_PX) ** 2)
         self._smoothed = near / near.sum(1, keepdim=True)
 
     def dense(self, heads: DenseHeads, cells: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Object class, color and coordinates at every image token."""
         kind, color, places = heads(cells)
-        on_object = batch.cell_kind < len(KINDS)
+        nothing = kind.shape[-1] - 1
+        on_object = batch.cell_kind < nothing
         wanted = batch.cell_numbers[on_object]
         logits = places[on_object] @ self._embeddings[self._number_ids].T
         logs = F.log_softmax(logits.float(), -1)
-        weight = torch.ones(len(KINDS) + 1)
+        weight = torch.ones(nothing + 1)
         weight[-1] = 0.3
         return {
             "kind": F.cross_entropy(kind.float().flatten(0, 1), batch.cell_kind.flatten(), weight),
@@ -53,7 +53,7 @@ class Losses:
         written too often.
         """
         states, targets, roles = _flat(last, batch)
-        words = (targets >= 0) & (roles != NUMBER)
+        words = (targets >= 0) & (roles != NUMBER) & (roles != CHOOSING_NUMBER)
         logits = (states[words] @ self._embeddings.T).float()
         wanted, decides = targets[words], roles[words] == CHOICE
         right = logits.argmax(-1) == wanted
@@ -66,17 +66,20 @@ class Losses:
         }
 
     def numbers(self, last: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The coordinates of the completion, with smoothed targets."""
+        """The coordinates, with smoothed targets; those that choose weigh more."""
         states, targets, roles = _flat(last, batch)
-        numeric = roles == NUMBER
+        chooses = roles == CHOOSING_NUMBER
+        numeric = (roles == NUMBER) | chooses
         logits = (states[numeric] @ self._embeddings.T).float()
         position = torch.full((len(self._embeddings),), -1)
-        position[self._number_ids] = torch.arange(SEEN_SIZE + 1)
+        position[self._number_ids] = torch.arange(len(self._number_ids))
         wanted = position[targets[numeric]]
         logs = F.log_softmax(logits, -1)[:, self._number_ids]
         guess = logits[:, self._number_ids].argmax(-1)
+        weights = torch.where(chooses[numeric], self._deciding_weight, 1.0)
+        losses = -(self._smoothed[wanted] * logs).sum(-1)
         return {
-            "numbers": -(self._smoothed[wanted] * logs).sum(-1).mean(),
+            "numbers": (weights * losses).sum() / weights.sum(),
             "number_px": (guess - wanted).abs().float().mean(),
         }
 

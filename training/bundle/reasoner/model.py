@@ -13,9 +13,9 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from training.bundle.reasoner.tokenizer import MERGE, PATCH, SEEN_SIZE
+from training.bundle.reasoner.tokenizer import MERGE, PATCH, seen_size_px
 
-CELLS = SEEN_SIZE // (PATCH * MERGE)  # image tokens per side
+TOKEN_PX = PATCH * MERGE  # side of the square that an image token shows
 LAYERS = 7
 DENSE_LAYER = 3
 """After this many language layers, an image token knows which object is there, and where."""
@@ -77,7 +77,7 @@ def build_model(
     with torch.no_grad():
         weight.normal_(0, 0.05)
         weight[ids] *= 0.3
-        weight[ids, :32] = _waves(torch.arange(SEEN_SIZE + 1).float(), 16) * 0.3
+        weight[ids, :32] = number_waves(len(ids)) * 0.3
         for block in model.model.visual.blocks:
             nn.init.zeros_(block.attn.proj.weight)
             nn.init.zeros_(block.mlp.down_proj.weight)
@@ -98,17 +98,19 @@ def build_model(
 
 
 def number_ids(tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """Token of every coordinate 0..SEEN_SIZE."""
-    return torch.tensor(tokenizer.convert_tokens_to_ids([str(n) for n in range(SEEN_SIZE + 1)]))
+    """Token of every coordinate, from 0 to the side of the image that the model sees."""
+    numbers = [str(n) for n in range(seen_size_px(tokenizer) + 1)]
+    return torch.tensor(tokenizer.convert_tokens_to_ids(numbers))
 
 
 def _spread(linear: nn.Linear) -> None:
     nn.init.normal_(linear.weight, std=1 / math.sqrt(linear.in_features))
 
 
-def _waves(values: Tensor, count: int) -> Tensor:
-    lengths = torch.logspace(math.log10(2.0 * SEEN_SIZE), math.log10(14.0), count)
-    angles = 2 * math.pi * values[:, None] / lengths
+def number_waves(count: int) -> Tensor:
+    """Cosines and sines [count, 32] by which near numbers begin with similar embeddings."""
+    lengths = torch.logspace(math.log10(2.0 * (count - 1)), math.log10(14.0), 16)
+    angles = 2 * math.pi * torch.arange(float(count))[:, None] / lengths
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 

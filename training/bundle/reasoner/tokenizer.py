@@ -1,13 +1,14 @@
 """Makes the tokenizer and the processor of the small reasoner.
 
-A byte-level BPE whose words are those of the table's world: a word that it does not hold falls
-into fragments, and that is how the model notices what it does not know. Every number that can
+A byte-level BPE whose words are those of one world: a word that it does not hold falls into
+fragments, and that is how the model notices what it does not know. Every number that can
 stand in an answer, and every fixed part of prompt and answer, is one token.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import count
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -19,12 +20,9 @@ from transformers import (
 )
 
 from segzero_core.prompt import TEMPLATES
-from training.bundle.reasoner.text import FIXED_CHUNKS, Prompt, write_completion
-from worlds.tabletop.queries import ask
-from worlds.tabletop.scene import SceneObject
-from worlds.tabletop.vocabulary import NAMES, QUERY_KINDS, UNKNOWN, UNKNOWN_USES
+from training.bundle.reasoner.text import FIXED_CHUNKS
+from training.bundle.reasoner.world import World
 
-SEEN_SIZE = 336
 PATCH, MERGE = 14, 2
 SPECIAL = (
     "<|endoftext|>",
@@ -57,27 +55,8 @@ def template_parts() -> list[str]:
     return [part for text in TEMPLATES.values() for part in text.split("{Question}")]
 
 
-def corpus(objects_of_scenes: list[tuple[SceneObject, ...]], seed: int) -> list[str]:
-    """Questions and thoughts without the unknown words, to learn the merges from."""
-    rng = np.random.default_rng(seed)
-    unknown = {*UNKNOWN.train, *UNKNOWN.test, *UNKNOWN_USES.train, *UNKNOWN_USES.test}
-    nothing = Prompt((0, 0, 1, 1), ((0, 0), (0, 0)))
-    texts = []
-    for objects in objects_of_scenes:
-        for kind in QUERY_KINDS:
-            query = ask(rng, objects, kind)
-            if query is None or any(word in query.text for word in unknown):
-                continue
-            chunks = write_completion(
-                objects, query, {o.id: nothing for o in objects}, (640, 480), "multi_object"
-            )
-            thoughts = "".join(p.text for p in chunks).split("</think>")[0].removeprefix("<think>")
-            texts += [query.text, thoughts]
-    return texts + [f" {name}s" for names in NAMES.values() for name in names] * 50
-
-
-def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Train the merges and add the one-token parts."""
+def build_tokenizer(texts: list[str], world: World) -> PreTrainedTokenizerFast:
+    """Learn the merges from questions and thoughts, and add the one-token parts."""
     core = Tokenizer(BPE())
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -96,7 +75,7 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(texts, trainer)
     core.add_special_tokens([AddedToken(text, special=True) for text in SPECIAL])
-    core.add_tokens(_one_token_parts())
+    core.add_tokens(_one_token_parts(world))
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<|endoftext|>",
@@ -108,26 +87,33 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def extend_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+def extend_tokenizer(tokenizer: PreTrainedTokenizerFast, world: World) -> PreTrainedTokenizerFast:
     """Add the one-token parts that an older tokenizer lacks; no token changes its number."""
-    tokenizer.add_tokens(_one_token_parts())
+    tokenizer.add_tokens(_one_token_parts(world))
     return tokenizer
 
 
-def _one_token_parts() -> list[AddedToken]:
+def _one_token_parts(world: World) -> list[AddedToken]:
     parts = [
         "user\n",
         "assistant\n",
+        *world.fixed_texts,
         *FIXED_CHUNKS,
         *template_parts(),
-        *(str(n) for n in range(SEEN_SIZE + 1)),
+        *(str(n) for n in range(world.seen_size_px + 1)),
     ]
     return [AddedToken(text, normalized=False, special=False) for text in parts]
 
 
+def seen_size_px(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Side of the image that a model with this tokenizer sees: its largest coordinate."""
+    vocabulary = tokenizer.get_vocab()
+    return next(n for n in count() if str(n + 1) not in vocabulary)
+
+
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
     """Build a processor that does not resize an image of the seen size."""
-    pixels = SEEN_SIZE * SEEN_SIZE
+    pixels = seen_size_px(tokenizer) ** 2
     size = {"shortest_edge": pixels, "longest_edge": pixels}
     common = {
         "patch_size": PATCH,

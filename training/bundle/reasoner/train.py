@@ -21,6 +21,7 @@ import json
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,13 +36,15 @@ from training.bundle.reasoner.checkpoints import (
     restore,
     save,
 )
-from training.bundle.reasoner.data import COLORS, KINDS, Packer, Tables
+from training.bundle.reasoner.data import Packer, Scenes
 from training.bundle.reasoner.forward import forward
+from training.bundle.reasoner.libero.world import WORLD as LIBERO
 from training.bundle.reasoner.loss import Losses, total
 from training.bundle.reasoner.model import LAYERS, DenseHeads, build_model, number_ids
-from training.bundle.reasoner.questions import KIND_SHARES
-from worlds.tabletop.vocabulary import QUERY_KINDS
+from training.bundle.reasoner.tabletop.world import WORLD as TABLETOP
+from training.bundle.reasoner.world import World
 
+WORLDS = {world.name: world for world in (TABLETOP, LIBERO)}
 DENSE, TEXT, CHOICES = "dense", "text", "choices"
 
 
@@ -72,16 +75,16 @@ def rate(step: int, steps: int, warm: int, cool: int) -> float:
     return min(1.0, (step + 1) / warm, max(0.02, (steps - step) / cool))
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace, world: World) -> None:
     """Run one stage; goes on from the last checkpoint of the same stage in `--run`."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_tokenizer(args)
+    tokenizer = load_tokenizer(args, world)
     model = build_model(tokenizer, args.seed, args.layers)
-    heads = DenseHeads(256, len(KINDS), len(COLORS))
+    heads = DenseHeads(256, len(world.kinds), len(world.colors))
     opts = optimizers(model, heads, args.lr, muon=args.muon)
-    step = restore(args, model, heads, opts)
+    step = restore(args, tokenizer, model, heads, opts)
     losses = Losses(
         number_ids(tokenizer),
         model.get_input_embeddings().weight,
@@ -89,7 +92,8 @@ def train(args: argparse.Namespace) -> None:
     )
     questions = 0 if args.stage == DENSE else args.questions
     loader = DataLoader(
-        Tables(
+        Scenes(
+            world,
             args.data,
             tokenizer,
             questions=questions,
@@ -159,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.bundle.reasoner.train", description=__doc__
     )
     parser.add_argument("action", choices=("train", "export", "average", "repack"))
+    parser.add_argument("--world", choices=WORLDS, default=TABLETOP.name)
     parser.add_argument("--run", type=Path, help="folder of checkpoints and log")
     parser.add_argument(
         "--checkpoints", type=Path, nargs="+", help="average, repack: of which the mean"
@@ -179,15 +184,19 @@ def _parser() -> argparse.ArgumentParser:
         default=LAYERS,
         help="language layers; with fewer than --init has, its upper ones are left out",
     )
+    parser.add_argument(
+        "--new-words",
+        action="store_true",
+        help="learn the tokens from the scenes, though --init has a tokenizer",
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=12, help="images per step")
     parser.add_argument("--questions", type=int, default=5, help="questions per image")
     parser.add_argument(
         "--shares",
         type=float,
-        nargs=len(QUERY_KINDS),
-        default=KIND_SHARES,
-        help=f"how often each kind is asked: {', '.join(QUERY_KINDS)}",
+        nargs="+",
+        help="how often each kind of question is asked, in the order of the world's kinds",
     )
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--warm", type=int, default=50)
@@ -226,9 +235,13 @@ def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = _parser()
     args = parser.parse_args(argv)
+    world = WORLDS[args.world]
+    kinds = world.query_kinds
+    if args.shares and len(args.shares) != len(kinds):
+        parser.error(f"--shares needs {len(kinds)} numbers, one for each of {', '.join(kinds)}")
     action, needs = {
-        "train": (train, ("run", "data")),
-        "export": (export, ("run", "out")),
+        "train": (partial(train, world=world), ("run", "data")),
+        "export": (partial(export, world=world), ("run", "out")),
         "average": (average, ("checkpoints", "out")),
         "repack": (repack, ("checkpoints", "init", "out")),
     }[args.action]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from segzero_core.errors import InputError, shown
-from training.bundle.reasoner.vqa import VQA_KINDS, ask_visual
+from training.bundle.reasoner.tabletop.vqa import VQA_KINDS, ask_visual
 from training.data.rendered_scenes import open_scenes, read_record
 from training.data.sources.base import fingerprint, read_annotations
 from training.evaluation.retention.metrics import exact_word, relaxed_match, vqa_accuracy

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor
 
-from training.bundle.reasoner.tokenizer import build_processor, build_tokenizer, corpus
+from training.bundle.reasoner.tabletop.world import WORLD
+from training.bundle.reasoner.tokenizer import build_processor, build_tokenizer
 from worlds.tabletop import Scene
 from worlds.tabletop.render import main as render
 
@@ -26,7 +27,8 @@ def objects(scenes: Path) -> list:
 
 
 @pytest.fixture(scope="module")
-def processor(objects: list, tmp_path_factory: pytest.TempPathFactory):
+def processor(scenes: Path, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("processor")
-    build_processor(build_tokenizer(corpus(objects * 20, 0))).save_pretrained(folder)
+    paths = sorted(scenes.glob("*/scene.json")) * 20
+    build_processor(build_tokenizer(WORLD.texts(paths, 0), WORLD)).save_pretrained(folder)
     return AutoProcessor.from_pretrained(folder)

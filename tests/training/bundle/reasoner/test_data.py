@@ -8,13 +8,14 @@ import numpy as np
 from PIL import Image
 
 from training.bundle.reasoner.data import cell_owners
-from training.bundle.reasoner.model import CELLS
+
+CELLS = 12
 
 
 def test_every_object_owns_a_cell_and_no_cell_shows_bare_table(scenes: Path) -> None:
     for path in sorted(scenes.iterdir()):
         instances = np.asarray(Image.open(path / "instances.png")).astype(np.uint16)
-        owners = cell_owners(instances)
+        owners = cell_owners(instances, CELLS)
         assert owners.shape == (CELLS**2,)
         assert set(np.unique(owners)) - {0} == set(np.unique(instances)) - {0}
         rows, columns = instances.shape

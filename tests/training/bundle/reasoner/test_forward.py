@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from training.bundle.reasoner.data import Packer, Tables
+from training.bundle.reasoner.data import Packer, Scenes
 from training.bundle.reasoner.forward import forward
-from training.bundle.reasoner.model import CELLS, PREFIX, build_model
+from training.bundle.reasoner.model import PREFIX, build_model
+from training.bundle.reasoner.tabletop.world import WORLD
 
 
 def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) -> None:
@@ -18,7 +19,7 @@ def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) ->
     for weight in model.parameters():  # fresh blocks are zero; give every path something to say
         if not weight.abs().max():
             torch.nn.init.normal_(weight, std=0.05)
-    samples = iter(Tables([scenes], tokenizer, questions=3, seed=0))
+    samples = iter(Scenes(WORLD, [scenes], tokenizer, questions=3, seed=0))
     pair = [next(samples), next(samples)]
     batch = Packer(tokenizer, groups=2)(pair)
     tokens = pair[1].questions[1].ids
@@ -37,5 +38,5 @@ def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) ->
         )
         image = (ids == model.config.image_token_id).int()
         theirs = model(input_ids=ids, mm_token_type_ids=image, **seen).logits
-    start = len(PREFIX) + CELLS**2
+    start = len(PREFIX) + len(pair[1].cell_kind)
     torch.testing.assert_close(ours, theirs[0, start:], atol=1e-4, rtol=1e-4)

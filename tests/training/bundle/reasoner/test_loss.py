@@ -7,11 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from training.bundle.reasoner.encoding import CHOICE, WORD
 from training.bundle.reasoner.loss import Losses
-from training.bundle.reasoner.questions import (
-    CHOICE,
-    WORD,
-)
 
 
 def test_a_choice_weighs_more_and_weighs_alike_both_ways() -> None:

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from segzero_core.checkpoints.weights import weights_hash
-from training.bundle.reasoner.tokenizer import SEEN_SIZE
 from training.bundle.reasoner.train import main as reasoner
 
 
@@ -41,7 +40,7 @@ def test_all_stages_train_resume_and_export(scenes: Path, tmp_path: Path) -> Non
     assert reasoner(["export", "--run", str(run), "--out", str(out)]) == 0
     model = AutoModelForImageTextToText.from_pretrained(out)
     assert sum(p.numel() for p in model.parameters()) < 10_000_000
-    assert json.loads((out / "segzero.json").read_text())["seen_size_wh"] == [SEEN_SIZE, SEEN_SIZE]
+    assert json.loads((out / "segzero.json").read_text())["seen_size_wh"] == [336, 336]
 
 
 def test_the_average_of_checkpoints_is_their_mean(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from segzero_core import parse_completion
-from training.bundle.reasoner.text import Prompt, write_completion
-from training.bundle.reasoner.tokenizer import SEEN_SIZE
+from training.bundle.reasoner.tabletop.questions import completion
+from training.bundle.reasoner.text import Prompt
+from training.bundle.reasoner.world import SeenScene
 from worlds.tabletop.queries import ask, ask_absent
 from worlds.tabletop.scene import Query
 from worlds.tabletop.vocabulary import QUERY_KINDS
@@ -28,7 +29,7 @@ def test_every_written_answer_is_read_back_by_the_parser(objects: list, template
             query = ask(rng, table, kind)
             if query is None or (kind == "many" and template == "single_object"):
                 continue
-            chunks = write_completion(table, query, prompts, (640, 480), template)
+            chunks = completion(query, SeenScene(table, prompts, (640, 480), None), template)
             reasoning = parse_completion("".join(chunk.text for chunk in chunks))
             assert len(reasoning.prompts) == len(query.ids)
             assert {int(p.box.x_min) for p in reasoning.prompts} == set(query.ids)
@@ -40,20 +41,19 @@ def test_an_unknown_word_is_answered_with_nothing_and_says_so(objects: list) -> 
     query = None
     while query is None or query.topic[0] != "unknown":
         query = ask(rng, objects[0], "none")
-    text = "".join(
-        p.text for p in write_completion(objects[0], query, {}, (640, 480), "multi_object")
-    )
+    seen = SeenScene(objects[0], {}, (640, 480), None)
+    text = "".join(p.text for p in completion(query, seen, "multi_object"))
     assert "do not know" in text
     assert text.endswith("<answer>[]</answer>")
 
 
 def test_every_number_of_an_answer_is_one_token(processor) -> None:
-    for number in range(SEEN_SIZE + 1):
+    for number in range(336 + 1):
         assert len(processor.tokenizer(str(number))["input_ids"]) == 1
 
 
 def thought(table: tuple, query: Query) -> str:
-    chunks = write_completion(table, query, {}, (640, 480), "multi_object")
+    chunks = completion(query, SeenScene(table, {}, (640, 480), None), "multi_object")
     return parse_completion("".join(chunk.text for chunk in chunks)).thinking
 
 
@@ -75,7 +75,7 @@ def test_the_place_of_a_choice_is_marked_whichever_way_it_falls(objects: list) -
         prompts = {o.id: Prompt((1, 20, 300, 336), ((10, 30), (12, 33))) for o in table}
         queries = {"there": ask(rng, table, "name"), "absent": ask_absent(rng, table, "name")}
         for way, query in queries.items():
-            chunks = write_completion(table, query, prompts, (640, 480), "multi_object")
+            chunks = completion(query, SeenScene(table, prompts, (640, 480), None), "multi_object")
             for before, chunk in itertools.pairwise(chunks):
                 if before.text == " I see":
                     assert before.decides

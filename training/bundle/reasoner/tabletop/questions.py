@@ -1,11 +1,8 @@
-"""Draws the questions of the reasoner's training, and encodes them with their completions."""
+"""Draws questions about the table's world, and encodes them with their completions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -16,20 +13,23 @@ from segzero_core.prompt import (
     SINGLE_OBJECT,
     SINGLE_OBJECT_DIRECT,
     SINGLE_OBJECT_NO_EXAMPLE,
-    build_prompt,
 )
-from training.bundle.reasoner.text import CHOSEN, Chunk, Prompt, write_completion
-from training.bundle.reasoner.unknown_objects import ask_unknown, invented_word
-from training.bundle.reasoner.vqa import VQA_KINDS, VisualQuestion, ask_visual
+from training.bundle.reasoner.encoding import (
+    WORD,
+    EncodedQuestion,
+    encode_chunks,
+    encode_question,
+    until_choice,
+)
+from training.bundle.reasoner.tabletop.thoughts import think
+from training.bundle.reasoner.tabletop.unknown_objects import ask_unknown, invented_word
+from training.bundle.reasoner.tabletop.vqa import VQA_KINDS, VisualQuestion, ask_visual
+from training.bundle.reasoner.text import Chunk, write_completion
+from training.bundle.reasoner.world import SeenScene
 from worlds.tabletop.queries import ask, ask_absent
 from worlds.tabletop.scene import Query, SceneObject
 from worlds.tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS
 
-WORD, NUMBER, CHOICE = range(3)
-"""Roles of a token: an ordinary word, a coordinate, the first token of a choice."""
-
-KIND_SHARES = (0.2, 0.17, 0.2, 0.15, 0.12, 0.16)
-"""How often each of `QUERY_KINDS` is asked, unless the command line says otherwise."""
 _VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE, _ABSENT_SHARE = 0.06, 0.09, 0.05, 0.16
 """How often a question of another sort takes the place of one of `QUERY_KINDS`."""
 _ABSENT_WAYS = {"name": 0.24, "color": 0.4, "use": 0.2, "group": 0.16}
@@ -68,22 +68,6 @@ _TAILS = (
 )  # fmt: skip
 
 
-class EncodedQuestion(NamedTuple):
-    """The tokens after the image, and what training knows about each.
-
-    Attributes:
-        ids: The tokens.
-        written: 1 where the model writes the token.
-        object_ids: The object that the token is about; 0 for none.
-        roles: `WORD`, `NUMBER` or `CHOICE`.
-    """
-
-    ids: list[int]
-    written: list[int]
-    object_ids: list[int]
-    roles: list[int]
-
-
 class QuestionSampler:
     """Draws encoded questions about a scene.
 
@@ -106,32 +90,23 @@ class QuestionSampler:
         self._shares = np.array(shares) / sum(shares)
         self._choices_only, self._augment = choices_only, augment
 
-    def __call__(
-        self,
-        rng: np.random.Generator,
-        objects: tuple[SceneObject, ...],
-        prompts: dict[int, Prompt],
-        size_wh: tuple[int, int],
-    ) -> EncodedQuestion:
+    def __call__(self, rng: np.random.Generator, seen: SeenScene) -> EncodedQuestion:
         """Draw one question."""
+        objects = seen.objects
         if self._choices_only:
             query = ask_choice(rng, objects)
-            query = replace(query, text=_filled(rng, query))
-            chunks = write_completion(objects, query, prompts, size_wh, MULTI_OBJECT)
-            chosen = until_choice(chunks)
-            return encode_question(self._tokenizer, query.text, chosen, MULTI_OBJECT, closed=False)
+            text = filled(rng, query.text)
+            chosen = until_choice(completion(query, seen, MULTI_OBJECT))
+            return encode_question(self._tokenizer, text, chosen, MULTI_OBJECT, closed=False)
         sort = rng.random()
         if sort < _VISUAL_SHARE:
             visual = ask_visual(rng, objects, str(rng.choice(VQA_KINDS)))
             if visual is not None:
                 return encode_visual(self._tokenizer, visual)
         query = self._query(rng, objects, sort - _VISUAL_SHARE)
-        choices = _TEMPLATES_OF_MANY if len(query.ids) > 1 else _TEMPLATES
-        template = str(rng.choice(list(choices), p=list(choices.values())))
-        if self._augment:
-            query = replace(query, text=_filled(rng, query))
-        chunks = write_completion(objects, query, prompts, size_wh, template)
-        return encode_question(self._tokenizer, query.text, chunks, template)
+        template = draw_template(rng, len(query.ids))
+        text = filled(rng, query.text) if self._augment else query.text
+        return encode_question(self._tokenizer, text, completion(query, seen, template), template)
 
     def _query(
         self, rng: np.random.Generator, objects: tuple[SceneObject, ...], sort: float
@@ -151,6 +126,34 @@ class QuestionSampler:
         return query
 
 
+def completion(query: Query, seen: SeenScene, template: str) -> list[Chunk]:
+    """The whole completion for a question."""
+    thoughts = think(seen.objects, query, seen.size_wh)
+    meant = [item for item in seen.objects if item.id in query.ids]
+    return write_completion(thoughts, meant, seen.prompts, template)
+
+
+def draw_template(rng: np.random.Generator, count: int, *, thinks: bool = True) -> str:
+    """The prompt of a question that means a number of objects.
+
+    Args:
+        rng: Decides.
+        count: How many objects are meant.
+        thinks: Whether prompts that ask for thoughts may be drawn.
+    """
+    choices = _TEMPLATES_OF_MANY if count > 1 else _TEMPLATES
+    if not thinks:
+        return MULTI_OBJECT_DIRECT if count > 1 or rng.random() < 0.5 else SINGLE_OBJECT_DIRECT
+    return str(rng.choice(list(choices), p=list(choices.values())))
+
+
+def encode_visual(tokenizer: PreTrainedTokenizerFast, question: VisualQuestion) -> EncodedQuestion:
+    """Encode a question without a template, and its one-word answer."""
+    chunks = [Chunk(question.answer, question.object_id), Chunk("<|im_end|>")]
+    encoded = encode_chunks(tokenizer, question.text, chunks)
+    return encoded._replace(roles=[WORD] * len(encoded.roles))  # a count is no coordinate
+
+
 def ask_choice(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
     """Draw a question of `_CHOICE_SHARES`."""
     query = None
@@ -165,12 +168,6 @@ def ask_choice(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Quer
     return query
 
 
-def until_choice(chunks: list[Chunk]) -> list[Chunk]:
-    """Cut off the thinking after the chunk in which the choice has fallen."""
-    end = next(i for i, chunk in enumerate(chunks) if chunk.text in CHOSEN)
-    return chunks[: end + 1]
-
-
 def ask_bare(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
     """Ask for a class without its color, such as "the mug"; all objects of it are meant."""
     kind = objects[int(rng.integers(len(objects)))].kind
@@ -182,58 +179,8 @@ def ask_bare(rng: np.random.Generator, objects: Sequence[SceneObject]) -> Query:
     return Query("name", text, ids, "train", ("name", kind, ""))
 
 
-def encode_visual(tokenizer: PreTrainedTokenizerFast, question: VisualQuestion) -> EncodedQuestion:
-    """Encode a question without a template, and its one-word answer."""
-    chunks = [Chunk(question.answer, question.object_id), Chunk("<|im_end|>")]
-    encoded = _encoded(tokenizer, question.text, chunks)
-    return encoded._replace(roles=[WORD] * len(encoded.roles))  # a count is no coordinate
-
-
-def encode_question(
-    tokenizer: PreTrainedTokenizerFast,
-    text: str,
-    chunks: list[Chunk],
-    template: str,
-    *,
-    closed: bool = True,
-) -> EncodedQuestion:
-    """Encode a question and its completion.
-
-    A completion that is not `closed` is cut off, so the model writes no end token.
-    """
-    end = [Chunk("<|im_end|>")] if closed else []
-    return _encoded(tokenizer, build_prompt(template, text.lower()), [*chunks, *end])
-
-
-def _encoded(
-    tokenizer: PreTrainedTokenizerFast, prompt: str, chunks: list[Chunk]
-) -> EncodedQuestion:
-    encode = _encoder(tokenizer)
-    ids = list(encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"))
-    found = EncodedQuestion(ids, [0] * len(ids), [0] * len(ids), [WORD] * len(ids))
-    for chunk in chunks:
-        tokens = encode(chunk.text)
-        found.ids.extend(tokens)
-        found.written.extend([1] * len(tokens))
-        found.object_ids.extend([chunk.object_id] * len(tokens))
-        first = CHOICE if chunk.decides else WORD
-        roles = [NUMBER] if chunk.text.isdigit() else [first, *[WORD] * (len(tokens) - 1)]
-        found.roles.extend(roles)
-    return found
-
-
-@lru_cache(maxsize=4)
-def _encoder(tokenizer: PreTrainedTokenizerFast):
-    @lru_cache(maxsize=20000)
-    def encode(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    return encode
-
-
-def _filled(rng: np.random.Generator, query: Query) -> str:
-    """Surround a question with words that do not matter, some of them invented."""
-    text = query.text
+def filled(rng: np.random.Generator, text: str) -> str:
+    """Surround some questions with words that do not matter, some of them invented."""
     if rng.random() > _FILLED_SHARE:
         return text
     if rng.random() < 0.6:

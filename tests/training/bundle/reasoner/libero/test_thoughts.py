@@ -1,0 +1,100 @@
+"""What the reasoner learns to think about LIBERO's world."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from segzero_core import parse_completion
+from training.bundle.reasoner.encoding import CHOOSING_NUMBER, encode_question
+from training.bundle.reasoner.libero.questions import completion
+from training.bundle.reasoner.libero.thoughts import PLACES, WORDS
+from training.bundle.reasoner.text import Prompt
+from training.bundle.reasoner.world import SeenScene
+from worlds.tabletop.scene import Query, SceneObject
+
+BOWL, OTHER_BOWL, RAMEKIN = 1, 2, 3
+
+
+def item(number: int, kind: str, x: int) -> SceneObject:
+    box = (x, 100, x + 40, 140)
+    return SceneObject(number, kind, "", box, 900, 1.0, (0, 0, 0), (0, 0, 0, 1), (0.1, 0.1, 0.1))
+
+
+@pytest.fixture
+def seen() -> SeenScene:
+    bowl = "akita_black_bowl"
+    objects = (
+        item(BOWL, bowl, 400),
+        item(OTHER_BOWL, bowl, 50),
+        item(RAMEKIN, "glazed_rim_porcelain_ramekin", 300),
+    )
+    prompts = {
+        o.id: Prompt((10 * o.id, 20, 10 * o.id + 8, 40), ((10 * o.id + 4, 30), (12, 33)))
+        for o in objects
+    }
+    return SeenScene(objects, prompts, (640, 480), SimpleNamespace())
+
+
+def relation(*, negated: str = "") -> Query:
+    topic = ("relation", "next", "bowl", negated, "")
+    meant = OTHER_BOWL if negated else BOWL
+    return Query("relation", "x", (meant,), "train", topic, (RAMEKIN,), (BOWL, OTHER_BOWL))
+
+
+def written(query: Query, seen: SeenScene, style: str, template: str = "multi_object") -> str:
+    return "".join(chunk.text for chunk in completion(query, seen, template, style))
+
+
+def test_a_relation_states_where_anchor_and_candidates_are(seen: SeenScene) -> None:
+    reply = parse_completion(written(relation(), seen, PLACES))
+    assert reply.thinking == (
+        "The question asks for the bowl next to the ramekin. "
+        "I start from the ramekin at (34,30). "
+        "I see the black bowl at (24,30) and the black bowl at (14,30). "
+        "It is the black bowl at (14,30)."
+    )
+    (prompt,) = reply.prompts
+    assert prompt.box.xyxy == (10, 20, 18, 40)
+
+
+def test_words_tell_the_same_without_numbers(seen: SeenScene) -> None:
+    thinking = parse_completion(written(relation(), seen, WORDS)).thinking
+    assert "the ramekin in the" in thinking
+    assert not re.search(r"\d", thinking)
+
+
+def test_a_negated_relation_is_said_and_means_the_other(seen: SeenScene) -> None:
+    reply = parse_completion(written(relation(negated="not"), seen, PLACES))
+    assert "not next to the ramekin" in reply.thinking
+    assert reply.thinking.endswith("It is the black bowl at (24,30).")
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        (("name", "ketchup"), "I see no ketchup. Nothing fits."),
+        (("group", "mugs"), "I see no mugs. Nothing fits."),
+        (("unknown", "zebra"), "something that I do not know. Nothing fits."),
+    ],
+)
+def test_what_is_not_there_is_refused(seen: SeenScene, topic: tuple[str, ...], said: str) -> None:
+    text = written(Query("none", "x", (), "train", topic), seen, PLACES)
+    assert said in text
+    assert text.endswith("<answer>[]</answer>")
+
+
+def test_the_number_that_chooses_is_marked(seen: SeenScene, processor) -> None:
+    chunks = completion(relation(), seen, "multi_object", PLACES)
+    encoded = encode_question(processor.tokenizer, "x", chunks, "multi_object")
+    chosen = [
+        t for t, role in zip(encoded.ids, encoded.roles, strict=True) if role == CHOOSING_NUMBER
+    ]
+    assert processor.tokenizer.decode(chosen) == "14"
+
+
+def test_without_thinking_only_the_answer_is_written(seen: SeenScene) -> None:
+    text = written(relation(), seen, PLACES, "multi_object_direct")
+    assert text.startswith("<answer>")

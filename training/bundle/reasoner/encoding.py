@@ -1,0 +1,82 @@
+"""Encodes questions and completions, with what training knows about each token."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerFast
+
+from segzero_core.prompt import build_prompt
+from training.bundle.reasoner.text import CHOSEN, Chunk
+
+WORD, NUMBER, CHOICE, CHOOSING_NUMBER = range(4)
+"""Roles of a token: a word, a coordinate, the first token of a choice, both of these."""
+
+
+class EncodedQuestion(NamedTuple):
+    """The tokens after the image, and what training knows about each.
+
+    Attributes:
+        ids: The tokens.
+        written: 1 where the model writes the token.
+        object_ids: The object that the token is about; 0 for none.
+        roles: `WORD`, `NUMBER`, `CHOICE` or `CHOOSING_NUMBER`.
+    """
+
+    ids: list[int]
+    written: list[int]
+    object_ids: list[int]
+    roles: list[int]
+
+
+def until_choice(chunks: list[Chunk]) -> list[Chunk]:
+    """Cut off the thinking after the chunk in which the choice has fallen."""
+    end = next(i for i, chunk in enumerate(chunks) if chunk.text in CHOSEN)
+    return chunks[: end + 1]
+
+
+def encode_question(
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    chunks: list[Chunk],
+    template: str,
+    *,
+    closed: bool = True,
+) -> EncodedQuestion:
+    """Encode a question and its completion.
+
+    A completion that is not `closed` is cut off, so the model writes no end token.
+    """
+    end = [Chunk("<|im_end|>")] if closed else []
+    return encode_chunks(tokenizer, build_prompt(template, text.lower()), [*chunks, *end])
+
+
+def encode_chunks(
+    tokenizer: PreTrainedTokenizerFast, prompt: str, chunks: list[Chunk]
+) -> EncodedQuestion:
+    """Encode a prompt as the user's turn, and the model's turn after it."""
+    encode = _encoder(tokenizer)
+    ids = list(encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"))
+    found = EncodedQuestion(ids, [0] * len(ids), [0] * len(ids), [WORD] * len(ids))
+    for chunk in chunks:
+        tokens = encode(chunk.text)
+        found.ids.extend(tokens)
+        found.written.extend([1] * len(tokens))
+        found.object_ids.extend([chunk.object_id] * len(tokens))
+        first = CHOICE if chunk.decides else WORD
+        if chunk.text.isdigit():
+            roles = [CHOOSING_NUMBER if chunk.decides else NUMBER]
+        else:
+            roles = [first, *[WORD] * (len(tokens) - 1)]
+        found.roles.extend(roles)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _encoder(tokenizer: PreTrainedTokenizerFast):
+    @lru_cache(maxsize=20000)
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return encode

@@ -1,0 +1,1 @@
+"""The reasoner's training on LIBERO's world: questions and thoughts."""

@@ -1,0 +1,73 @@
+"""Draws questions about LIBERO's world, and encodes them with their completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from segzero_core.prompt import MULTI_OBJECT
+from training.bundle.reasoner.encoding import EncodedQuestion, encode_question, until_choice
+from training.bundle.reasoner.libero.thoughts import PLACES, think
+from training.bundle.reasoner.tabletop.questions import draw_template, filled
+from training.bundle.reasoner.text import Chunk, write_completion
+from training.bundle.reasoner.world import SeenScene
+from worlds.libero.package import benchmark_texts
+from worlds.libero.queries.facts import SceneFacts
+from worlds.libero.queries.generate import ask
+from worlds.libero.queries.vocabulary import QUERY_KINDS
+from worlds.tabletop.scene import Query
+
+
+class QuestionSampler:
+    """Draws encoded questions about a scene; needs the extra `libero`.
+
+    Args:
+        tokenizer: The reasoner's.
+        shares: How often each of `QUERY_KINDS` is asked.
+        choices_only: Completions end where the choice has fallen.
+        augment: Surround some questions with words that do not matter.
+        style: How thoughts state a place; empty for answers without thinking.
+
+    Raises:
+        RuntimeError: The package is missing, whose instructions must not be asked.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        shares: Sequence[float],
+        *,
+        choices_only: bool,
+        augment: bool,
+        style: str = PLACES,
+    ) -> None:
+        self._tokenizer, self._style = tokenizer, style
+        self._shares = np.array(shares) / sum(shares)
+        self._choices_only, self._augment = choices_only, augment
+        self._forbidden = benchmark_texts()
+
+    def __call__(self, rng: np.random.Generator, seen: SeenScene) -> EncodedQuestion:
+        """Draw one question."""
+        query = self._query(rng, seen.facts)
+        text = filled(rng, query.text) if self._augment else query.text
+        if self._choices_only:
+            chosen = until_choice(completion(query, seen, MULTI_OBJECT, self._style))
+            return encode_question(self._tokenizer, text, chosen, MULTI_OBJECT, closed=False)
+        template = draw_template(rng, len(query.ids), thinks=bool(self._style))
+        chunks = completion(query, seen, template, self._style)
+        return encode_question(self._tokenizer, text, chunks, template)
+
+    def _query(self, rng: np.random.Generator, facts: SceneFacts) -> Query:
+        query = None
+        while query is None:
+            kind = str(rng.choice(QUERY_KINDS, p=self._shares))
+            query = ask(rng, facts, kind, "train", self._forbidden)
+        return query
+
+
+def completion(query: Query, seen: SeenScene, template: str, style: str) -> list[Chunk]:
+    """The whole completion for a question."""
+    meant = [item for item in seen.objects if item.id in query.ids]
+    return write_completion(think(query, seen, style), meant, seen.prompts, template)

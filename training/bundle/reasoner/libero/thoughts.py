@@ -1,0 +1,134 @@
+"""The thoughts that the reasoner is trained on, about LIBERO's world.
+
+They name what is asked for, then the objects that the choice compares, each with its place, then
+the choice. A place is a point of the object, in the numbers of the answer ("places") or in words
+("words"). In numbers, a relation becomes a comparison of tokens that stand in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from training.bundle.reasoner.text import (
+    Chunk,
+    joint,
+    left_to_right,
+    number_chunks,
+    place_of,
+)
+from training.bundle.reasoner.world import SeenScene
+from worlds.libero.object_classes import OBJECT_CLASSES
+from worlds.libero.queries.vocabulary import (
+    ENDS,
+    GROUPS,
+    NOT_RELATIONS,
+    RELATIONS,
+    SIZE_WORDS,
+    STATES,
+    THINGS,
+    USES,
+)
+from worlds.tabletop.scene import Query, SceneObject
+
+PLACES, WORDS = "places", "words"
+AT, CLOSE = " at (", ")"
+MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
+_NOTHING = Chunk(" Nothing fits.", decides=True)
+
+Place = Callable[..., list[Chunk]]
+
+
+def think(query: Query, seen: SeenScene, style: str) -> list[Chunk]:
+    """The thoughts about a question.
+
+    Args:
+        query: The question; topic, anchors and candidates say how it chooses.
+        seen: The scene.
+        style: `PLACES` or `WORDS`.
+    """
+
+    def in_numbers(item: SceneObject, *, chosen: bool) -> list[Chunk]:
+        point = seen.prompts[item.id].points[0]
+        return [Chunk(AT), *number_chunks(point, item.id, decides=chosen), Chunk(CLOSE)]
+
+    def in_words(item: SceneObject, *, chosen: bool) -> list[Chunk]:
+        return [Chunk(" in the"), Chunk(f" {place_of(item, seen.size_wh)}", item.id, chosen)]
+
+    place = in_numbers if style == PLACES else in_words
+    by_id = {item.id: item for item in seen.objects}
+    if query.topic[0].startswith("unknown"):
+        return [Chunk("The question asks for something that I do not know."), _NOTHING]
+    anchors = [by_id[i] for i in query.anchors]
+    asks = Chunk(f"The question asks for {_wanted(query.topic, anchors)}.")
+    if not query.ids:
+        missing = [
+            Chunk(" I see", decides=True),
+            Chunk(f" no {_noun(query.topic)}.", decides=True),
+        ]
+        return [asks, *missing, _NOTHING]
+    meant = left_to_right(by_id[i] for i in query.ids)
+    candidates = left_to_right(by_id[i] for i in query.candidates)
+    chunks = [asks]
+    if anchors:
+        chunks += [Chunk(" I start from", decides=True), *_listed(left_to_right(anchors), place)]
+    if len(meant) < len(candidates) <= MOST_LISTED:
+        chunks += [Chunk(" I see", decides=True), *_listed(candidates, place)]
+    verdict = Chunk(" It is" if len(meant) == 1 else " They are", decides=True)
+    return [*chunks, verdict, *_listed(meant, place, chosen=True)]
+
+
+def called(item: SceneObject) -> str:
+    """The usual name of an object."""
+    return OBJECT_CLASSES[item.kind].names[0]
+
+
+def _listed(row: Sequence[SceneObject], place: Place, *, chosen: bool = False) -> list[Chunk]:
+    """Names and places, and a full stop."""
+    chunks = []
+    for i, item in enumerate(row):
+        chunks += [
+            Chunk(f"{joint(i, len(row))} the {called(item)}", item.id),
+            *place(item, chosen=chosen),
+        ]
+    return [*chunks, Chunk(".")]
+
+
+def _wanted(topic: Sequence[str], anchors: Sequence[SceneObject]) -> str:
+    """What the question asks for, in the plainest words."""
+    sort, *rest = topic
+    if sort == "relation":
+        return _related(*rest, [called(item) for item in anchors])
+    if sort in SIZE_WORDS:
+        return SIZE_WORDS[sort].train[0].format(k=rest[0])
+    if sort == "state":
+        return STATES[rest[0], rest[1]].train[0]
+    if sort == "color":
+        return f"the {rest[0]} thing"
+    if sort == "use":
+        return f"something to {USES[rest[0]][0]}"
+    if sort == "group":
+        return f"all {GROUPS[rest[0]][0]}"
+    if sort == "noun":
+        return f"every {rest[0]}"
+    if sort == "place":
+        return f"a place, the {rest[0]}"
+    return f"the {rest[0]}"
+
+
+def _related(relation: str, noun: str, negated: str, part: str, anchors: list[str]) -> str:
+    thing = f"the {THINGS[0] if noun in THINGS else noun}"
+    if relation in ENDS:
+        return ENDS[relation].train[0].format(k=noun)
+    if part:
+        return f"{thing} in the {part} {relation} of the {anchors[0]}"
+    table = NOT_RELATIONS if negated else RELATIONS
+    a, b = [*(f"the {name}" for name in anchors), "", ""][:2]
+    return table[relation].train[0].format(x=thing, a=a, b=b, s="table")
+
+
+def _noun(topic: Sequence[str]) -> str:
+    """What is not there."""
+    sort, *rest = topic
+    if sort == "group":
+        return GROUPS[rest[0]][0]
+    return "such thing" if sort == "use" else rest[0]

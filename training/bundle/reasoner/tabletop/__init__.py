@@ -1,0 +1,1 @@
+"""The reasoner's training on the table's world: questions, thoughts, words."""
