@@ -110,7 +110,7 @@ def load_weights(
         heads.load_state_dict(
             {k.removeprefix("heads."): v for k, v in weights.items() if k.startswith("heads.")}
         )
-    ours[EMBEDDINGS] = _rows_of(tokenizer, tokenizer_of(path), ours[EMBEDDINGS].float())
+    ours[EMBEDDINGS] = rows_of(tokenizer, tokenizer_of(path), ours[EMBEDDINGS].float())
     # A smaller model leaves out the upper layers.
     layers = len(model.model.language_model.layers)
     numbers = {name: _LAYER.match(name) for name in ours}
@@ -119,7 +119,7 @@ def load_weights(
     model.load_state_dict(ours | {"lm_head.weight": ours[EMBEDDINGS]})
 
 
-def _rows_of(
+def rows_of(
     tokenizer: PreTrainedTokenizerFast, known: PreTrainedTokenizerFast, rows: Tensor
 ) -> Tensor:
     """Embeddings for a tokenizer, from those of another.
@@ -134,10 +134,10 @@ def _rows_of(
             found[index] = rows[theirs[text]]
     numbers, old = number_ids(tokenizer), number_ids(known)
     if len(numbers) > len(old):
-        waves = number_waves(len(numbers))
-        waves = torch.cat([waves, torch.arange(len(numbers))[:, None] / len(old)], dim=1)
-        linear = torch.linalg.lstsq(waves[: len(old)], rows[old]).solution
-        found[numbers[len(old) :]] = waves[len(old) :] @ linear
+        line = torch.arange(len(numbers))[:, None] / len(old)
+        waves = torch.cat([number_waves(len(numbers)), line, torch.ones_like(line)], 1).double()
+        linear = torch.linalg.lstsq(waves[: len(old)], rows[old].double()).solution
+        found[numbers[len(old) :]] = (waves[len(old) :] @ linear).float()
     return found
 
 

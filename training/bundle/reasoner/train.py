@@ -21,6 +21,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from training.bundle.reasoner.checkpoints import (
 )
 from training.bundle.reasoner.data import Packer, Scenes
 from training.bundle.reasoner.forward import forward
+from training.bundle.reasoner.libero.thoughts import STYLES as LIBERO_STYLES
 from training.bundle.reasoner.libero.world import WORLD as LIBERO
 from training.bundle.reasoner.loss import Losses, total
 from training.bundle.reasoner.model import LAYERS, DenseHeads, build_model, number_ids
@@ -185,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
         help="language layers; with fewer than --init has, its upper ones are left out",
     )
     parser.add_argument(
+        "--thoughts",
+        choices=LIBERO_STYLES,
+        help="libero: how thoughts state a place (default: places)",
+    )
+    parser.add_argument(
         "--new-words",
         action="store_true",
         help="learn the tokens from the scenes, though --init has a tokenizer",
@@ -236,6 +243,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     world = WORLDS[args.world]
+    if args.thoughts:
+        if world is not LIBERO:
+            parser.error("--thoughts is for --world libero; leave it out")
+        world = replace(world, sampler=partial(world.sampler, style=args.thoughts))
     kinds = world.query_kinds
     if args.shares and len(args.shares) != len(kinds):
         parser.error(f"--shares needs {len(kinds)} numbers, one for each of {', '.join(kinds)}")

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from segzero_core.prompt import MULTI_OBJECT
 from training.bundle.reasoner.encoding import EncodedQuestion, encode_question, until_choice
-from training.bundle.reasoner.libero.thoughts import PLACES, think
+from training.bundle.reasoner.libero.thoughts import NONE, PLACES, think
 from training.bundle.reasoner.tabletop.questions import draw_template, filled
 from training.bundle.reasoner.text import Chunk, write_completion
 from training.bundle.reasoner.world import SeenScene
@@ -28,7 +28,7 @@ class QuestionSampler:
         shares: How often each of `QUERY_KINDS` is asked.
         choices_only: Completions end where the choice has fallen.
         augment: Surround some questions with words that do not matter.
-        style: How thoughts state a place; empty for answers without thinking.
+        style: How thoughts state a place; `NONE` for answers without thinking.
 
     Raises:
         RuntimeError: The package is missing, whose instructions must not be asked.
@@ -55,7 +55,7 @@ class QuestionSampler:
         if self._choices_only:
             chosen = until_choice(completion(query, seen, MULTI_OBJECT, self._style))
             return encode_question(self._tokenizer, text, chosen, MULTI_OBJECT, closed=False)
-        template = draw_template(rng, len(query.ids), thinks=bool(self._style))
+        template = draw_template(rng, len(query.ids), thinks=self._style != NONE)
         chunks = completion(query, seen, template, self._style)
         return encode_question(self._tokenizer, text, chunks, template)
 

@@ -30,7 +30,7 @@ from worlds.libero.queries.vocabulary import (
 )
 from worlds.tabletop.scene import Query, SceneObject
 
-PLACES, WORDS = "places", "words"
+PLACES, WORDS, NONE = STYLES = "places", "words", "none"
 AT, CLOSE = " at (", ")"
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)

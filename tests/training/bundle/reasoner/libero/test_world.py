@@ -1,0 +1,61 @@
+"""LIBERO's scenes as the reasoner's training reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.worlds.libero.conftest import SceneBuilder
+from training.bundle.reasoner.data import Packer, Scenes
+from training.bundle.reasoner.libero.world import WORLD
+from training.bundle.reasoner.tokenizer import build_tokenizer
+from worlds.libero.package import benchmark_texts, missing_modules, normalized
+from worlds.libero.scene import write_scene
+
+pytestmark = [
+    pytest.mark.libero,
+    pytest.mark.skipif(bool(missing_modules()), reason="needs the extra libero"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A scene of two bowls, a ramekin and a plate, drawn as rectangles."""
+    builder = SceneBuilder()
+    for kind, x, y in (
+        ("akita_black_bowl", -0.3, 0.0),
+        ("akita_black_bowl", 0.3, 0.1),
+        ("glazed_rim_porcelain_ramekin", -0.16, 0.0),
+        ("plate", 0.0, 0.3),
+    ):
+        builder.add(kind, x, y)
+    scene, truth = builder.build()
+    out = tmp_path / "scenes" / "000007"
+    out.mkdir(parents=True)
+    instances = np.zeros((640, 640), np.uint16)
+    for item in scene.objects:
+        x0, y0, x1, y1 = item.box_xyxy
+        instances[y0:y1, x0:x1] = item.id
+    write_scene(out / "scene.json", scene, truth)
+    Image.fromarray(instances).save(out / "instances.png")
+    color = np.repeat((instances * 40).astype(np.uint8)[..., None], 3, axis=2)
+    Image.fromarray(color).save(out / "color.png")
+    return out.parent
+
+
+def test_questions_of_training_are_none_of_the_benchmark_and_are_one_batch(folder: Path) -> None:
+    tokenizer = build_tokenizer(WORLD.texts(sorted(folder.glob("*/scene.json")), 0) * 9, WORLD)
+    samples = iter(Scenes(WORLD, [folder], tokenizer, questions=12, seed=3))
+    pair = [next(samples), next(samples)]
+    forbidden = benchmark_texts()
+    texts = [tokenizer.decode(question.ids) for sample in pair for question in sample.questions]
+    assert not any(text in normalized(asked) for asked in texts for text in forbidden)
+    assert any("ramekin at (" in text for text in texts)
+    batch = Packer(tokenizer)(pair)
+    assert batch.packed.pixels.shape[:2] == (2, 4 * 256)
+    assert batch.cell_kind.shape == (2, 256)
+    shown = {WORLD.kinds[k] for k in batch.cell_kind.unique().tolist() if k < len(WORLD.kinds)}
+    assert shown == {"akita_black_bowl", "glazed_rim_porcelain_ramekin", "plate"}
