@@ -51,9 +51,9 @@ class TimedPipeline:
         self._pipeline = pipeline
         self._log = log
 
-    def stream(self, image: Any, query: str, *, cancel: Any = None) -> Iterator[Any]:
+    def stream(self, image: Any, query: str, **options: Any) -> Iterator[Any]:
         """Pass on what the pipeline tells."""
-        spent_s, events = 0.0, self._pipeline.stream(image, query, cancel=cancel)
+        spent_s, events = 0.0, self._pipeline.stream(image, query, **options)
         while True:
             began_s = time.perf_counter()
             event = next(events, None)

@@ -22,9 +22,19 @@ class Parser(argparse.ArgumentParser):
     def add_model_arguments(self) -> None:
         """Add --model and --segmenter."""
         self.add_argument(
-            "--model", default="tabletop", help="tabletop (default), a folder, or a Hub id"
+            "--model", default="tabletop", help="tabletop (default), folder, Hub id, or server"
         )
         self.add_argument("--segmenter", help="folder or Hub id, in place of the model's own")
+
+    def add_fallback_argument(self) -> None:
+        """Add --fallback."""
+        self.add_argument(
+            "--fallback",
+            action="append",
+            default=[],
+            metavar="MODEL",
+            help="answers when the model is down or too slow; may be given several times",
+        )
 
     def add_device_argument(self) -> None:
         """Add --device."""

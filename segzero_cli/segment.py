@@ -29,6 +29,7 @@ def build_parser() -> Parser:
     parser.add_argument("image", metavar="IMAGE", help="image file, such as table.png")
     parser.add_argument("query", metavar="QUERY", help='what to find, such as "the red mug"')
     parser.add_model_arguments()
+    parser.add_fallback_argument()
     parser.add_argument(
         "--template", choices=sorted(TEMPLATES), help="in place of the model's own"
     )
@@ -60,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     console.quieten_libraries()
     model = SegZero.load(
         arguments.model,
+        fallbacks=arguments.fallback,
         segmenter=arguments.segmenter,
         device=arguments.device,
         template=arguments.template,
@@ -149,5 +151,6 @@ def to_json(result: Result) -> dict[str, Any]:
         "size_wh": list(result.size_wh),
         "objects": objects,
         "timings": {name: round(getattr(times, name), 1) for name in times.__slots__},
+        "answered_by": result.answered_by,
         "model": {name: getattr(result.model, name) for name in result.model.__slots__},
     }

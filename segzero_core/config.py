@@ -101,7 +101,13 @@ class PipelineConfig:
 
     model: str = setting(
         "tabletop",
-        "Named model, folder, or Hub id of the reasoner.",
+        "Named model, folder, or Hub id of the reasoner, or one on a server:"
+        " http://host:8000/v1#MODEL.",
+    )
+    fallback_model: str = setting(
+        "",
+        "Models that answer, in their order, when the one before is down or too slow; separated by"
+        " commas.",
     )
     segmenter: str = setting(
         "",
@@ -150,6 +156,11 @@ class PipelineConfig:
             raise ConfigError(f"device: {self.device!r} is none of auto, cpu, cuda, cuda:N")
         if not self.model.strip():
             raise ConfigError("model: it is empty; name a model, a folder or a Hub id")
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """The names in `fallback_model`."""
+        return tuple(filter(None, map(str.strip, self.fallback_model.split(","))))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -17,7 +18,8 @@ from segzero_core.cpu_threads import Cores
 from segzero_core.encoders.base import CachingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
 from segzero_core.reasoner.base import Reasoner
-from segzero_core.reasoner.image_tokens import QWEN2_5_VL, tokens_of_folder
+from segzero_core.reasoner.fallback import NamedReasoner
+from segzero_core.reasoner.image_tokens import tokens_of_folder, tokens_of_name
 from segzero_core.reasoner.qwen import QwenReasoner
 from segzero_core.reasoner.remote import RemoteReasoner
 from segzero_core.reasoner.server_address import ServerAddress, is_server_address
@@ -40,44 +42,74 @@ def load_parts(
     decode: str = "auto",
     precision: str = "auto",
     grammar: bool = False,
+    fallbacks: Sequence[str] = (),
     reasoner_type: type[QwenReasoner] = QwenReasoner,
-) -> tuple[Reasoner, CachingEncoder, Sam2Segmenter, ModelIdentity]:
+) -> tuple[Reasoner, CachingEncoder, Sam2Segmenter, ModelIdentity, tuple[NamedReasoner, ...]]:
     """Load everything that `SegZero` is made of; see `SegZero.load`."""
     check_backend(backend, encoder_precision)
     chosen = choose_device(device)
-    server = ServerAddress.parse(model) if is_server_address(model) else None
-    files = _served(server) if server else find_model(model)
-    description = adapt(files.description, template, max_new_tokens)
+    names = (model, *fallbacks)
+    found = [_find(name) for name in names]
     # The cheap question first: is the segmenter there at all, before gigabytes are read.
-    sam_name = segmenter or files.segmenter
+    sam_name = segmenter or found[0].segmenter
     find_sam2(sam_name)
     cores = Cores() if chosen == "cpu" else None
-    reasoner: Reasoner
-    if server:
-        _check_options_of_a_server(decode, precision, grammar=grammar)
-        reasoner, reasoner_hash = _connect(server, files, description)
-    else:
-        weight_files = sorted(files.reasoner.glob("*.safetensors"))
-        if not weight_files:
-            raise ModelLoadError(
-                f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
-            )
-        reasoner_hash = weights_hash(weight_files)
-        reasoner = reasoner_type(
-            files.reasoner,
-            description,
-            chosen,
-            dtype=precision,
-            decode=decode,
-            grammar=grammar,
-            cores=cores,
-        )
+    options = {"decode": decode, "precision": precision, "grammar": grammar}
+    reasoners: list[tuple[ModelFiles, Reasoner, str]] = []
+    for name, files in zip(names, found, strict=True):
+        # A template is the model's own; a fallback may not know the one that was chosen.
+        chosen_template = template if name == model else None
+        description = adapt(files.description, chosen_template, max_new_tokens)
+        reasoner: Reasoner
+        if is_server_address(name):
+            if name == model:
+                _check_options_of_a_server(options)
+            may_be_down = len(names) > 1
+            reasoner, digest = _connect(name, files, description, may_be_down=may_be_down)
+        else:
+            reasoner, digest = _load(files, description, chosen, reasoner_type, cores, options)
+        reasoners.append((files, reasoner, digest))
     sam = load_segmenter(sam_name, chosen)
     encoder = choose_encoder(sam, chosen, backend, encoder_precision)
     _LOG.info("image encoder %s: %s", encoder.encoder.backend, encoder.reason)
-    digest = combined_hash([reasoner_hash, sam.weights_hash])
-    identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
-    return reasoner, CachingEncoder(encoder.encoder, cores), sam.segmenter, identity
+    named = []
+    for files, reasoner, digest in reasoners:
+        digest = combined_hash([digest, sam.weights_hash])
+        identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
+        named.append(NamedReasoner(identity, reasoner))
+    first, *others = named
+    caching = CachingEncoder(encoder.encoder, cores)
+    return first.reasoner, caching, sam.segmenter, first.identity, tuple(others)
+
+
+def _find(model: str) -> ModelFiles:
+    return _served(ServerAddress.parse(model)) if is_server_address(model) else find_model(model)
+
+
+def _load(
+    files: ModelFiles,
+    description: ModelDescription,
+    device: str,
+    reasoner_type: type[QwenReasoner],
+    cores: Cores | None,
+    options: dict[str, Any],
+) -> tuple[Reasoner, str]:
+    """Return a local reasoner, and the hash of its weights."""
+    weight_files = sorted(files.reasoner.glob("*.safetensors"))
+    if not weight_files:
+        raise ModelLoadError(
+            f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
+        )
+    reasoner = reasoner_type(
+        files.reasoner,
+        description,
+        device,
+        dtype=options["precision"],
+        decode=options["decode"],
+        grammar=options["grammar"],
+        cores=cores,
+    )
+    return reasoner, weights_hash(weight_files)
 
 
 def _served(server: ServerAddress) -> ModelFiles:
@@ -91,23 +123,28 @@ def _served(server: ServerAddress) -> ModelFiles:
     return replace(files, name=str(server))
 
 
-def _check_options_of_a_server(decode: str, precision: str, *, grammar: bool) -> None:
-    for name, value, default in (
-        ("decode", decode, "auto"),
-        ("precision", precision, "auto"),
-        ("grammar", grammar, False),
-    ):
-        if value != default:
+def _check_options_of_a_server(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value not in ("auto", False):
             raise ConfigError(f"{name}: {value!r} is for a local reasoner; the server decides it")
 
 
 def _connect(
-    server: ServerAddress, files: ModelFiles, description: ModelDescription
+    name: str, files: ModelFiles, description: ModelDescription, *, may_be_down: bool
 ) -> tuple[RemoteReasoner, str]:
-    """Return a checked reasoner on a server, and a hash of its address: it shows no weights."""
+    """Return a reasoner on a server, and a hash of its address: it shows no weights.
+
+    Args:
+        name: Its address.
+        files: Of the model that is served.
+        description: How it is asked.
+        may_be_down: A server that cannot be reached is checked before its first reply instead.
+    """
+    server = ServerAddress.parse(name)
     reasoner = RemoteReasoner(server, description)
     try:
-        reasoner.check(tokens_of_folder(files.reasoner) or QWEN2_5_VL)
+        tokens = tokens_of_folder(files.reasoner) or tokens_of_name(description.name)
+        reasoner.check(tokens, later=may_be_down)
     except Exception:
         reasoner.close()
         raise

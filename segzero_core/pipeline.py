@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,16 @@ from segzero_core.errors import ConfigError
 from segzero_core.events import Event, Finished, MasksReady
 from segzero_core.progress import AnswerClock, MaskProgress
 from segzero_core.prompt import clean_query
+from segzero_core.reasoner.fallback import NamedReasoner, ReasonerChain
 from segzero_core.reasoner.reasoning import reason
 from segzero_core.segmenter.mask_worker import MaskWorker
-from segzero_core.types import ModelIdentity, Result, RgbImage, check_rgb_image
+from segzero_core.types import ModelIdentity, Reasoning, Result, RgbImage, check_rgb_image
 
 if TYPE_CHECKING:
     from segzero_core.checkpoints.description import ModelDescription
     from segzero_core.encoders.base import ImageEncoder
     from segzero_core.reasoner.base import Reasoner
+    from segzero_core.reasoner.circuit_breaker import ReasonerHealth
     from segzero_core.segmenter.sam2 import Segmenter
     from segzero_core.tracking.tracker import Tracker
 
@@ -37,18 +39,26 @@ class SegZero:
         encoder: Encodes the image in a second thread while the reasoner thinks.
         segmenter: Turns prompts into masks, each as soon as its box is complete.
         identity: Which weights these are.
+        fallbacks: Asked in their order when the reasoner is down or too slow.
     """
 
     reasoner: Reasoner
     encoder: ImageEncoder
     segmenter: Segmenter
     identity: ModelIdentity
+    fallbacks: tuple[NamedReasoner, ...] = ()
+    _chain: ReasonerChain = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        first = NamedReasoner(self.identity, self.reasoner)
+        object.__setattr__(self, "_chain", ReasonerChain((first, *self.fallbacks)))
 
     @classmethod
     def load(
         cls,
         model: str = "tabletop",
         *,
+        fallbacks: Sequence[str] = (),
         segmenter: str | None = None,
         device: str = "auto",
         template: str | None = None,
@@ -64,6 +74,8 @@ class SegZero:
         Args:
             model: `tabletop` (comes with the package), a local folder, a Hub id, or a reasoner on
                 a server, `http://host:8000/v1#MODEL`; see `ServerAddress`.
+            fallbacks: Models that answer, in their order, when the one before is down or too
+                slow; they go with the segmenter of `model`.
             segmenter: A folder or Hub id to use in place of the model's own segmenter.
             device: `auto` (the first GPU, else the CPU), or a torch device such as `cuda:1`.
             template: Prompt template to use in place of the model's own.
@@ -98,6 +110,7 @@ class SegZero:
             decode=decode,
             precision=precision,
             grammar=grammar,
+            fallbacks=fallbacks,
         )
         return cls(*in_own_thread(load))
 
@@ -105,6 +118,11 @@ class SegZero:
     def description(self) -> ModelDescription:
         """How the reasoner is asked."""
         return self.reasoner.description
+
+    @property
+    def health(self) -> tuple[ReasonerHealth, ...]:
+        """How the reasoner and its fallbacks have been doing, in their order."""
+        return self._chain.health
 
     def new_tracker(self) -> Tracker:
         """Return a tracker, which follows the objects of an answer through later frames.
@@ -120,7 +138,12 @@ class SegZero:
         return Sam2Tracker.from_facts(self.segmenter.model, self.segmenter.tracking)
 
     def segment(
-        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
+        self,
+        image: RgbImage,
+        query: str,
+        *,
+        cancel: threading.Event | None = None,
+        timeout_s: float | None = None,
     ) -> Result:
         """Answer one query about one image; blocks until the masks are there.
 
@@ -128,6 +151,7 @@ class SegZero:
             image: uint8 [H, W, 3], RGB.
             query: What to find, such as "the red mug".
             cancel: Set by any thread to stop between two tokens.
+            timeout_s: As `stream`.
 
         Returns:
             The result; one without masks means that nothing matched.
@@ -135,18 +159,30 @@ class SegZero:
         Raises:
             SegZeroError: As `stream`.
         """
-        for event in self.stream(image, query, cancel=cancel):
+        for event in self.stream(image, query, cancel=cancel, timeout_s=timeout_s):
             if isinstance(event, Finished):
                 return event.result
         raise AssertionError("the stream always ends with Finished or an error")
 
     def stream(
-        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
+        self,
+        image: RgbImage,
+        query: str,
+        *,
+        cancel: threading.Event | None = None,
+        timeout_s: float | None = None,
     ) -> Iterator[Event]:
         """Answer one query about one image, and yield each event as it happens.
 
         Closing the iterator stops the reasoner. The arguments are checked at the call, not at
         the first event.
+
+        Args:
+            image: uint8 [H, W, 3], RGB.
+            query: What to find.
+            cancel: Set by any thread to stop between two tokens.
+            timeout_s: How long the caller is going to wait [s], so that a fallback is asked early
+                enough. It stops nothing: that is what `cancel` is for.
 
         Raises:
             InputError: The image or the query cannot be used.
@@ -157,19 +193,31 @@ class SegZero:
             OutOfMemoryError: The device has too little memory.
             CancelledError: `cancel` was set.
         """
-        return self._events(check_rgb_image(image), clean_query(query), cancel)
+        return self._events(check_rgb_image(image), clean_query(query), cancel, timeout_s)
 
     def _events(
-        self, image: RgbImage, query: str, cancel: threading.Event | None
+        self,
+        image: RgbImage,
+        query: str,
+        cancel: threading.Event | None,
+        timeout_s: float | None,
     ) -> Iterator[Event]:
         clock = AnswerClock()
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         worker = MaskWorker(self.encoder, self.segmenter, image)
         masks = MaskProgress(worker, clock)
+
+        def ask(
+            reasoner: Reasoner, stop: threading.Event | None, on_chunk: Callable[[], None]
+        ) -> Generator[Event, None, Reasoning]:
+            def chunk_came() -> None:
+                on_chunk()
+                masks.chunk_came()
+
+            return reason(reasoner, image, query, masks, cancel=stop, on_chunk=chunk_came)
+
         try:
-            reasoning = yield from reason(
-                self.reasoner, image, query, masks, cancel=cancel, on_chunk=masks.chunk_came
-            )
+            reasoning, identity = yield from self._chain.answer(ask, cancel, timeout_s)
             clock.stop_reasoner()
             segmentation = worker.finish(reasoning.prompts, cancel)
             yield from masks.ready()
@@ -178,13 +226,13 @@ class SegZero:
         timings = clock.timings(worker.encoder_ms, worker.decoder_ms)
         yield MasksReady(segmentation)
         yield Finished(
-            Result(query, reasoning, segmentation, timings, self._identity_now(), size_wh)
+            Result(query, reasoning, segmentation, timings, self._as_it_is_now(identity), size_wh)
         )
 
-    def _identity_now(self) -> ModelIdentity:
-        """Return the identity, with the encoder that took the place of one that failed."""
-        backend, first = self.encoder.backend, self.identity.encoder_backend
+    def _as_it_is_now(self, identity: ModelIdentity) -> ModelIdentity:
+        """Return an identity with the encoder that took the place of one that failed."""
+        backend, first = self.encoder.backend, identity.encoder_backend
         if backend == first:
-            return self.identity
+            return identity
         why = f"{first} failed while it ran; the log says how"
-        return replace(self.identity, encoder_backend=backend, encoder_reason=why)
+        return replace(identity, encoder_backend=backend, encoder_reason=why)

@@ -2,11 +2,13 @@
 
 The texts of `single_object` and `multi_object` are those the published models were trained with,
 letter for letter: parts of the original are joined without spaces ("points.Compare"), and a nicer
-text answers worse. The others are for studies: `…_direct` asks for the answer without thinking,
-`…_no_example` leaves out the example of an answer.
+text answers worse. `multi_object_spaced` writes its example as ViSurf does, and `qwen_native` is
+how Qwen-VL models are asked for boxes. The others are for studies: `…_direct` asks for the answer
+without thinking, `…_no_example` leaves out the example of an answer.
 
 Source: Seg-Zero (arXiv:2503.06520) for `single_object`, VisionReasoner (arXiv:2505.12081) for
-`multi_object`; the inference variants of their public code.
+`multi_object`, ViSurf (arXiv:2510.10606) for `multi_object_spaced`: the inference variants of
+their public code; the cookbooks of Qwen3-VL for `qwen_native`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ SINGLE_OBJECT: Final = "single_object"
 MULTI_OBJECT_DIRECT: Final = "multi_object_direct"
 SINGLE_OBJECT_DIRECT: Final = "single_object_direct"
 SINGLE_OBJECT_NO_EXAMPLE: Final = "single_object_no_example"
+MULTI_OBJECT_SPACED: Final = "multi_object_spaced"
+QWEN_NATIVE: Final = "qwen_native"
 
 MAX_QUERY_CHARS: Final = 2000
 """Longer texts are no queries, and would push the image out of a small model's context."""
@@ -53,7 +57,7 @@ _THINK = (
 )
 _NO_THINK = "Output the final answer in <answer> </answer> tags."
 _EXAMPLE = "i.e., <think> thinking process here </think>"
-TEMPLATES: Final = {
+SEG_ZERO_TEMPLATES: Final = {
     MULTI_OBJECT: (
         _MULTI_OBJECT_TASK + _THINK + _MULTI_OBJECT_FORMAT + _EXAMPLE + _MULTI_OBJECT_EXAMPLE
     ),
@@ -68,11 +72,27 @@ TEMPLATES: Final = {
     ),
     SINGLE_OBJECT_NO_EXAMPLE: _SINGLE_OBJECT_TASK + _THINK + _SINGLE_OBJECT_FORMAT,
 }
+"""Templates whose replies have their answer in `<answer>`, with a point or two for each box."""
+
+TEMPLATES: Final = {
+    **SEG_ZERO_TEMPLATES,
+    MULTI_OBJECT_SPACED: (
+        SEG_ZERO_TEMPLATES[MULTI_OBJECT].removesuffix(_MULTI_OBJECT_EXAMPLE)
+        + _MULTI_OBJECT_EXAMPLE.replace(", ", ",").replace(",", ", ")
+    ),
+    QWEN_NATIVE: 'Locate "{Question}", report the bboxes coordinates in JSON format.',
+}
+"""All templates."""
 
 
 def is_single_object(template: str) -> bool:
     """Say whether a template asks for one object with two points."""
     return template.startswith(SINGLE_OBJECT)
+
+
+def is_native(template: str) -> bool:
+    """Say whether replies are in Qwen's own form: a list of boxes, without tags and points."""
+    return template == QWEN_NATIVE
 
 
 def asks_to_think(template: str) -> bool:

@@ -297,3 +297,8 @@ class Result:
             raise InputError(
                 f"{len(self.segmentation)} masks for {len(self.reasoning.prompts)} prompts"
             )
+
+    @property
+    def answered_by(self) -> str:
+        """Name of the reasoner that answered: the model, or one of its fallbacks."""
+        return self.model.name

@@ -243,7 +243,7 @@ class SegZeroNode(ManagedNode):
             max_age_s = read_config(self).max_image_age_s
             status = self._status.status
             self.output.publish_diagnostics(
-                self._health.to_msg(name, stamp, status, max_age_s, facts)
+                self._health.to_msg(name, stamp, status, max_age_s, facts, self.queries.reasoners)
             )
         except Exception:
             log_defect(self._log, "while writing the diagnostics")

@@ -81,7 +81,7 @@ class Publishers:
 
     def compose(self, answer: Answer) -> AnswerMessages:
         """Build all messages about an answer; what can fail fails here, before any is out."""
-        return answer_to_msgs(answer, self._node.get_fully_qualified_name(), self.is_subscribed)
+        return answer_to_msgs(answer, self.is_subscribed)
 
     def publish_answer(self, answer: Answer, messages: AnswerMessages) -> None:
         """Publish an answer, the images before the result."""

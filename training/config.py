@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from segzero_core.errors import ConfigError, shown
-from segzero_core.prompt import MULTI_OBJECT, MULTI_OBJECT_DIRECT, SINGLE_OBJECT, TEMPLATES
+from segzero_core.prompt import (
+    MULTI_OBJECT,
+    MULTI_OBJECT_DIRECT,
+    SEG_ZERO_TEMPLATES,
+    SINGLE_OBJECT,
+)
 
 VLLM_MODES = ("off", "server", "colocate")
 PROTOCOL_NAMES = ("paper", "reference", "segzero")
@@ -182,7 +187,7 @@ class TrainConfig:
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
 
     def __post_init__(self) -> None:
-        _one_of("template", self.template, tuple(TEMPLATES))
+        _one_of("template", self.template, tuple(SEG_ZERO_TEMPLATES))
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
         for name in ("micro_batch_size", "save_steps", "log_steps"):
             _at_least(name, getattr(self, name), 1)

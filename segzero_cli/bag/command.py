@@ -22,7 +22,7 @@ from segzero_core.types import Result
 
 VIDEO_NAME, MASKS_NAME = "overlay.mp4", "masks"
 JSON_NAME, ROWS_NAME = "result.json", "result.jsonl"
-_ANSWER_KEYS = ("thinking", "completion", "size_wh", "objects", "timings", "model")
+_ANSWER_KEYS = ("thinking", "completion", "size_wh", "objects", "timings", "answered_by", "model")
 
 
 def build_parser() -> Parser:
@@ -44,6 +44,7 @@ def build_parser() -> Parser:
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N images")
     parser.add_argument("--no-video", action="store_true", help=f"write no {VIDEO_NAME}")
     parser.add_model_arguments()
+    parser.add_fallback_argument()
     parser.add_device_argument()
     return parser
 
@@ -62,7 +63,10 @@ def main(argv: Sequence[str]) -> int:
 
         console.quieten_libraries()
         model = SegZero.load(
-            arguments.model, segmenter=arguments.segmenter, device=arguments.device
+            arguments.model,
+            fallbacks=arguments.fallback,
+            segmenter=arguments.segmenter,
+            device=arguments.device,
         )
         rows: list[dict[str, Any]] = []
         try:

@@ -16,7 +16,7 @@ from segzero_core.completion.parser import ANSWER_CLOSE, parse_completion
 from segzero_core.events import Finished, MaskReady
 from segzero_core.geometry import to_image_frame
 from segzero_core.pipeline import SegZero
-from segzero_core.prompt import build_messages, clean_query
+from segzero_core.prompt import build_messages, clean_query, is_native
 from segzero_core.reasoner.base import squash
 from segzero_core.types import RgbImage
 
@@ -140,7 +140,8 @@ class PlainFlow:
         clock = _Clock(self._device)
         completion, tokens, first_ms = self._generate(image, query, clock)
         ms = {"first_token": first_ms, "reasoner": clock.ms()}
-        prompts = parse_completion(completion).prompts
+        native = is_native(self._description.prompt_template)
+        prompts = parse_completion(completion, native=native).prompts
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         start = clock.ms()
         self.predictor.set_image(image)
@@ -164,8 +165,7 @@ class PlainFlow:
 
     def _generate(self, image: RgbImage, query: str, clock: _Clock) -> tuple[str, int, float]:
         """Return the completion, its number of tokens, and the time of the first [ms]."""
-        asked = clean_query(query)
-        asked = asked.lower() if self._description.lowercase_query else asked
+        asked = self._description.asked(clean_query(query))
         text = self._processor.apply_chat_template(
             build_messages(self._description.prompt_template, asked),
             tokenize=False,

@@ -7,12 +7,18 @@ belong to the weights. Guessing them costs accuracy silently, so they are writte
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import ConfigError, shown
-from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, TEMPLATES
+from segzero_core.prompt import (
+    MULTI_OBJECT,
+    MULTI_OBJECT_SPACED,
+    QWEN_NATIVE,
+    SINGLE_OBJECT,
+    TEMPLATES,
+)
 from segzero_core.types import SizeWH
 
 FILE_NAME: Final = "segzero.json"
@@ -24,6 +30,7 @@ NORMALIZED_1000: Final = "normalized_1000"
 COORDINATES: Final = (ABSOLUTE, NORMALIZED_1000)
 
 _MAX_SIDE = 16_384
+_QWEN3_VL_SIZES: Final = ("2B", "4B", "8B")
 _EXAMPLE: Final = {
     "name": "my-model",
     "prompt_template": MULTI_OBJECT,
@@ -49,6 +56,9 @@ class ModelDescription:
             reasoner's.
         max_new_tokens: Longest reply.
         lowercase_query: The query is put into lower case, for a model whose words are.
+        strip_query: These characters are taken from both ends of the query.
+        opens_thinking: The model's chat template opens `<think>` itself, so that a server's reply
+            begins within it. A local model shows it by itself.
     """
 
     name: str
@@ -59,6 +69,8 @@ class ModelDescription:
     segmenter: str
     max_new_tokens: int
     lowercase_query: bool = False
+    strip_query: str = ""
+    opens_thinking: bool = False
 
     def __post_init__(self) -> None:
         for field in ("name", "prompt_template", "coordinates", "segmenter"):
@@ -77,8 +89,11 @@ class ModelDescription:
             raise _wrong("seen_size_wh", expected, self.seen_size_wh)
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
             raise _wrong("max_new_tokens", "an integer of 1 or more", self.max_new_tokens)
-        if type(self.lowercase_query) is not bool:
-            raise _wrong("lowercase_query", "true or false", self.lowercase_query)
+        for field in ("lowercase_query", "opens_thinking"):
+            if type(getattr(self, field)) is not bool:
+                raise _wrong(field, "true or false", getattr(self, field))
+        if not isinstance(self.strip_query, str):
+            raise _wrong("strip_query", "a text", self.strip_query)
         object.__setattr__(self, "templates", templates)
         object.__setattr__(self, "seen_size_wh", tuple(self.seen_size_wh))
 
@@ -86,6 +101,11 @@ class ModelDescription:
     def frame_wh(self) -> SizeWH:
         """Width and height of the frame that the model's numbers are in."""
         return self.seen_size_wh if self.coordinates == ABSOLUTE else (1000, 1000)
+
+    def asked(self, query: str) -> str:
+        """Return a query in the words in which the model is asked."""
+        text = query.lower() if self.lowercase_query else query
+        return text.strip(self.strip_query) or text if self.strip_query else text
 
     @classmethod
     def from_file(cls, path: Path) -> ModelDescription:
@@ -119,7 +139,8 @@ class ModelDescription:
         if not isinstance(values, dict):
             raise ConfigError(f"{source}: expected an object, got {type(values).__name__}")
         known = {field.name for field in fields(cls)}
-        if missing := sorted(known - values.keys() - {"lowercase_query"}):
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if missing := sorted(needed - values.keys()):
             raise ConfigError(f"{source}: {missing} missing; an example is {json.dumps(_EXAMPLE)}")
         if unknown := sorted(values.keys() - known):
             raise ConfigError(f"{source}: unknown fields {unknown}; there are {sorted(known)}")
@@ -142,21 +163,43 @@ def _is_size(value: object) -> bool:
 
 
 def _published(name: str, template: str, max_new_tokens: int = 1024) -> ModelDescription:
-    """Describe a published model; all of them see 840x840 and go with SAM 2.0 large."""
+    """Describe a published model; those on Qwen2.5-VL see 840x840; all go with SAM 2.0 large."""
     size, sam = (840, 840), "facebook/sam2-hiera-large"
     return ModelDescription(name, template, (template,), size, ABSOLUTE, sam, max_new_tokens)
 
 
-# Source: the inference scripts of the public Seg-Zero and VisionReasoner code. The Qwen models
-# were trained with neither template; the multi-object one is the closest to their own format.
+def _qwen3_vl(size: str, kind: str) -> ModelDescription:
+    """Describe a Qwen3-VL, which sees 1024 image tokens as its makers advise for grounding."""
+    return replace(
+        _published(f"Qwen/Qwen3-VL-{size}-{kind}", QWEN_NATIVE),
+        seen_size_wh=(1024, 1024),
+        coordinates=NORMALIZED_1000,
+        max_new_tokens=4096 if kind == "Thinking" else 1024,
+        opens_thinking=kind == "Thinking",
+    )
+
+
+def _lower(description: ModelDescription, strip: str) -> ModelDescription:
+    return replace(description, lowercase_query=True, strip_query=strip)
+
+
+# Source: the inference scripts of the public Seg-Zero, VisionReasoner and ViSurf code. The
+# Qwen2.5-VL models were trained with neither template; the multi-object one is the closest to
+# their own format.
 BUILT_IN: Final = {
     description.name: description
     for description in (
         _published("Ricky06662/Seg-Zero-3B", SINGLE_OBJECT),
         _published("Ricky06662/Seg-Zero-7B", SINGLE_OBJECT),
-        _published("Ricky06662/VisionReasoner-7B", MULTI_OBJECT, 2000),
+        _published("Ricky06662/Seg-Zero-7B-Best-on-ReasonSegTest", SINGLE_OBJECT),
+        _lower(_published("Ricky06662/VisionReasoner-7B", MULTI_OBJECT, 2000), '."?!'),
+        *(
+            _lower(_published(f"Ricky06662/Visurf-7B-{kind}", MULTI_OBJECT_SPACED, 2048), '"!')
+            for kind in ("Best-on-gRefCOCO", "NoThink-Best-on-gRefCOCO")
+        ),
         _published("Qwen/Qwen2.5-VL-3B-Instruct", MULTI_OBJECT),
         _published("Qwen/Qwen2.5-VL-7B-Instruct", MULTI_OBJECT),
+        *(_qwen3_vl(size, kind) for size in _QWEN3_VL_SIZES for kind in ("Instruct", "Thinking")),
     )
 }
 """Descriptions of published models, by Hub id."""

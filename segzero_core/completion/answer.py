@@ -5,6 +5,8 @@ Two forms of one object are known, and a list of either, or several in a row:
     {'bbox': [x, y, x, y], 'points_1': [x, y], 'points_2': [x, y]}     single object, Seg-Zero
     [{"bbox_2d": [x, y, x, y], "point_2d": [x, y]}, …]                 multi object, VisionReasoner
 
+Where Qwen's own form is asked for, `point_2d` may be missing, and `label` stands in its place.
+
 Around and between them there may be prose or a code fence. All objects count. A value that names
 a key of the forms must be right to its end, so that half of a broken list is never taken for the
 whole. `[]` means that nothing matched.
@@ -50,16 +52,17 @@ class AnswerRuleError(Exception):
     """The text in `<answer>` breaks a rule of the grammar; the message says which."""
 
 
-def read_answer(text: str) -> tuple[ObjectPrompt, ...]:
+def read_answer(text: str, *, native: bool = False) -> tuple[ObjectPrompt, ...]:
     """Return all objects of a complete answer.
 
     Args:
         text: Everything between `<answer>` and `</answer>`.
+        native: A box needs no point.
 
     Raises:
         AnswerRuleError: The answer is broken, or holds no objects and no empty list.
     """
-    reader = AnswerReader()
+    reader = AnswerReader(native=native)
     reader.read(text, final=True)
     if not reader.prompts and reader.complaint:
         raise AnswerRuleError(reader.complaint)
@@ -71,12 +74,16 @@ class AnswerReader:
 
     Each call of `read` gets the whole text so far and goes on where the last one stopped.
 
+    Args:
+        native: A box needs no point.
+
     Attributes:
         prompts: The objects that are complete.
         complaint: What is wrong with the answer if no object follows; empty for a right one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, native: bool = False) -> None:
+        self._native = native
         self.prompts: list[ObjectPrompt] = []
         self.complaint = _NOTHING
         self._position = 0
@@ -166,7 +173,7 @@ class AnswerReader:
 
     def _add(self, value: Value) -> None:
         try:
-            self.prompts.append(prompt_from_value(value))
+            self.prompts.append(prompt_from_value(value, native=self._native))
         except InputError as error:
             raise AnswerRuleError(f"object {len(self.prompts) + 1}: {error}") from error
 
@@ -205,8 +212,12 @@ _PLAIN_JSON: Final = json.JSONDecoder(
 )
 
 
-def prompt_from_value(value: Value) -> ObjectPrompt:
+def prompt_from_value(value: Value, *, native: bool = False) -> ObjectPrompt:
     """Turn one JSON object of either form into a prompt.
+
+    Args:
+        value: The object.
+        native: A box needs no point.
 
     Raises:
         InputError: It is of neither form, or a number in it cannot be used.
@@ -225,7 +236,8 @@ def prompt_from_value(value: Value) -> ObjectPrompt:
     if others:
         raise InputError("it mixes the keys of the two forms")
     x_1, y_1, x_2, y_2 = _numbers(members, box_key, 4)
-    points = [Point(*_numbers(members, key, 2)) for key in _POINT_KEYS[box_key]]
+    keys = [key for key in _POINT_KEYS[box_key] if key in members or not native]
+    points = [Point(*_numbers(members, key, 2)) for key in keys]
     # Corners in the wrong order say the same box.
     if x_1 > x_2:
         x_1, x_2 = x_2, x_1

@@ -3,6 +3,9 @@
 A reply is `<think>…</think><answer>…</answer>`; the tags in any case, the thinking optional,
 other text around them ignored. The answer is the last complete one. An answer that stands in a
 closed thinking block is a draft, and counts only when there is no other.
+
+A native reply, which a Qwen model gives to the template `qwen_native`, has no `<answer>`: all that
+stands behind the thinking is the answer.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from enum import Enum, auto
 from typing import Final
 
 from segzero_core.completion.answer import AnswerReader, AnswerRuleError, read_answer
+from segzero_core.completion.lenient_json import IncompleteError
 from segzero_core.errors import AnswerParseError, TruncatedReplyError, shown
 from segzero_core.events import AnswerDelta, PromptFound, ThinkingDelta
 from segzero_core.types import Reasoning
@@ -47,11 +51,12 @@ class _Block:
     end: int
 
 
-def parse_completion(text: str) -> Reasoning:
+def parse_completion(text: str, *, native: bool = False) -> Reasoning:
     """Read a whole reply of the reasoner.
 
     Args:
         text: The reply, of any content and length.
+        native: It is one of Qwen's own form; see `prompt.is_native`.
 
     Returns:
         The thinking and the prompts, in the coordinates written in the text. No prompts means
@@ -61,6 +66,8 @@ def parse_completion(text: str) -> Reasoning:
         TruncatedReplyError: `<answer>` was opened and no answer is complete.
         AnswerParseError: There is no answer, or it breaks a rule.
     """
+    if native:
+        return _parse_native(text)
     tags = [_Tag(m.group().lower(), m.start(), m.end()) for m in _TAG.finditer(text)]
     blocks, open_think = _thinking_blocks(tags)
     opened, answer = _last_answer(_tags_outside(tags, blocks))
@@ -88,6 +95,26 @@ def parse_completion(text: str) -> Reasoning:
     if open_think is not None:
         blocks.append(_Block(open_think.start, open_think.end, len(text), len(text)))
     return Reasoning(_thinking_text(text, blocks, start - len(ANSWER_OPEN)), prompts, text)
+
+
+def _parse_native(text: str) -> Reasoning:
+    """Read a reply whose answer is all that stands behind the thinking."""
+    lower = text.lower()
+    thinking, closed, answer = text, THINK_CLOSE in lower, text
+    if closed:
+        end = lower.rindex(THINK_CLOSE)
+        thinking, answer = text[:end], text[end + len(THINK_CLOSE) :]
+    elif THINK_OPEN in lower:
+        raise TruncatedReplyError("the thinking does not end; raise max_new_tokens", text)
+    try:
+        prompts = read_answer(answer, native=True)
+    except AnswerRuleError as error:
+        is_cut = isinstance(error.__cause__, IncompleteError)
+        kind = TruncatedReplyError if is_cut else AnswerParseError
+        raise kind(f"unusable answer {shown(answer.strip())}: {error}", text) from None
+    start = thinking.lower().find(THINK_OPEN)
+    thinking = thinking[start + len(THINK_OPEN) :] if start >= 0 else thinking
+    return Reasoning(thinking.strip() if closed else "", prompts, text)
 
 
 def _thinking_blocks(tags: list[_Tag]) -> tuple[list[_Block], _Tag | None]:
@@ -155,17 +182,22 @@ class StreamReader:
     What `feed` returns is the live view: it takes `<answer>` within open thinking for a mention,
     and yields no more objects when the answer breaks a rule. `finish` has the last word; it equals
     `parse_completion` of the whole text. Not safe for use by two threads at once.
+
+    Args:
+        native: See `parse_completion`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, native: bool = False) -> None:
+        self._native = native
         self._chunks: list[str] = []
         self._held_back = ""
         self._state = _State.OUTSIDE
         self._answer_chunks: list[str] = []
         self._answer_chars = 0
         self._reader: AnswerReader | None = None
-        self._found = 0
         self._answer_closed = False
+        if native:
+            self._begin_answer()
 
     @property
     def text(self) -> str:
@@ -201,12 +233,14 @@ class StreamReader:
             TruncatedReplyError: As `parse_completion`.
             AnswerParseError: As `parse_completion`.
         """
-        return parse_completion(self.text)
+        return parse_completion(self.text, native=self._native)
 
     def _is_boundary(self, tag: str) -> bool:
         """Say whether a tag means something here; any other is part of the text."""
         if self._state is _State.THINKING:
             return tag == THINK_CLOSE
+        if self._native:
+            return tag == THINK_OPEN
         if self._state is _State.ANSWERING:
             return tag in (ANSWER_OPEN, ANSWER_CLOSE)
         return True
@@ -214,13 +248,16 @@ class StreamReader:
     def _enter(self, tag: str) -> None:
         if tag == THINK_OPEN:
             self._state = _State.THINKING
-        elif tag == ANSWER_OPEN:
-            self._state = _State.ANSWERING
-            self._answer_chunks, self._answer_chars = [], 0
-            self._reader, self._found = AnswerReader(), 0
+        elif tag == ANSWER_OPEN or self._native:
+            self._begin_answer()
         else:
             self._answer_closed |= self._state is _State.ANSWERING
             self._state = _State.OUTSIDE
+
+    def _begin_answer(self) -> None:
+        self._state = _State.ANSWERING
+        self._answer_chunks, self._answer_chars = [], 0
+        self._reader = AnswerReader(native=self._native)
 
     def _events_of(self, text: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
         if not text or self._state is _State.OUTSIDE:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from segzero_core.completion.parser import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
-from segzero_core.prompt import asks_to_think, is_single_object
+from segzero_core.errors import ConfigError
+from segzero_core.prompt import asks_to_think, is_native, is_single_object
 from segzero_core.types import SizeWH
 
 # White space that may stand between the thinking and the answer.
@@ -172,7 +173,12 @@ def grammar_of(template: str, frame_wh: SizeWH) -> AnswerGrammar:
     Args:
         template: A key of `prompt.TEMPLATES`.
         frame_wh: Width and height of the frame of the numbers.
+
+    Raises:
+        ConfigError: The template has no grammar.
     """
+    if is_native(template):
+        raise ConfigError(f"grammar: there is none for the template {template}")
     width, height = frame_wh
     point = (Number(width), Number(height))
     box = (*point, Number(width, differs=True), Number(height, differs=True))

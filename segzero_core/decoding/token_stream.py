@@ -70,6 +70,7 @@ class TokenStream:
         end_ids: The tokens that end a reply.
         generate: Calls the function that it is given with every token, until that returns True.
         lock: Held while the model works.
+        opening: What the prompt has already said of the reply.
 
     Attributes:
         error: What went wrong in the thread, once the chunks have ended.
@@ -81,7 +82,9 @@ class TokenStream:
         end_ids: set[int],
         generate: Callable[[OnToken], None],
         lock: threading.Lock,
+        opening: str = "",
     ) -> None:
+        self._opening = opening
         self.error: BaseException | None = None
         self._end_ids = end_ids
         self._generate = generate
@@ -145,5 +148,6 @@ class TokenStream:
         return self._stop.is_set() or self._reader.answer_closed
 
     def _put(self, chunk: str) -> None:
+        chunk, self._opening = self._opening + chunk, ""
         self._reader.feed(chunk)
         self._chunks.put(chunk)

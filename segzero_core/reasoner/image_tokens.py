@@ -74,6 +74,11 @@ def tokens_of_folder(folder: Path) -> ImageTokens | None:
     return None
 
 
+def tokens_of_name(name: str) -> ImageTokens:
+    """Return the rule of the family that a published model belongs to."""
+    return QWEN3_VL if "qwen3" in name.lower() else QWEN2_5_VL
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 < value <= 2**31
 

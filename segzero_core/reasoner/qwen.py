@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.checkpoints.description import ABSOLUTE, ModelDescription
-from segzero_core.completion.parser import TAGS
+from segzero_core.completion.parser import TAGS, THINK_OPEN
 from segzero_core.config import REASONER_PRECISIONS
 from segzero_core.cpu_threads import Cores
 from segzero_core.decoding.constrained import Constraint
@@ -112,7 +112,7 @@ class QwenReasoner:
     ) -> Iterator[str]:
         """Generate a reply token by token; see `Reasoner`."""
         image_seen = squash(image, self._description.seen_size_wh)
-        asked = query.lower() if self._description.lowercase_query else query
+        asked = self._description.asked(query)
         messages = build_messages(self._description.prompt_template, asked)
         if taken := next((text for text in self._reserved if text in query), None):
             raise InputError(
@@ -127,6 +127,7 @@ class QwenReasoner:
             end_ids(self._model, tokenizer),
             lambda on_token: self._decoder.run(image_seen, text, limit, on_token),
             self._lock,
+            THINK_OPEN if text.rstrip().endswith(THINK_OPEN) else "",
         )
         return _read(reply, cancel)
 

@@ -10,6 +10,7 @@ from segzero_core.completion.parser import StreamReader
 from segzero_core.errors import AnswerParseError, InputError, SegZeroError, raise_if_cancelled
 from segzero_core.events import Event, MaskReady, PromptFound
 from segzero_core.geometry import to_image_frame
+from segzero_core.prompt import is_native
 from segzero_core.reasoner.base import Reasoner, reasoner_error
 from segzero_core.types import ObjectPrompt, Reasoning, RgbImage, SizeWH
 
@@ -51,9 +52,10 @@ def reason(
         AnswerParseError: The reply has no usable answer, or a box outside the image.
         SegZeroError: As `Reasoner.stream`, or from `on_chunk`.
     """
-    frame_wh = reasoner.description.frame_wh
+    description = reasoner.description
+    frame_wh = description.frame_wh
     image_wh = (int(image.shape[1]), int(image.shape[0]))
-    reader = StreamReader()
+    reader = StreamReader(native=is_native(description.prompt_template))
     announced: dict[int, ObjectPrompt] = {}
     for chunk in _chunks(reasoner, image, query, cancel, on_chunk):
         for event in reader.feed(chunk):

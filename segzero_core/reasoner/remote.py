@@ -84,6 +84,7 @@ class RemoteReasoner:
         self._key = os.environ.get(API_KEY_VARIABLE, "")
         self._client = make_client(address, self._key, self._limits)
         self._known_fields: dict[str, Any] = {}
+        self._unchecked: ImageTokens | None = None
         self._loop = BackgroundLoop()
         if self._key and not address.is_private:
             _LOG.warning(
@@ -110,39 +111,32 @@ class RemoteReasoner:
         Raises:
             ServerError: The server could not be reached, refused, or broke off.
         """
-        asked = query.lower() if self._description.lowercase_query else query
+        asked = self._description.asked(query)
         prompt = build_prompt(self._description.prompt_template, asked)
         seen = squash(image, self._description.seen_size_wh)
         return self._reply(self._messages(seen, prompt), cancel)
 
-    def check(self, tokens: ImageTokens) -> None:
+    def check(self, tokens: ImageTokens, *, later: bool = False) -> None:
         """Learn which server this is, and whether it sees images at the size they are sent in.
 
-        It is asked about two images, and its numbers of prompt tokens are compared.
-
         A server that resizes images in silence moves every box without an error. It is found by
-        its own count of prompt tokens.
+        its own count of the prompt tokens of two images.
 
         Args:
             tokens: The rule of the model's own processor.
+            later: Check a server that cannot be reached now before its first reply.
 
         Raises:
             ModelLoadError: The server cannot be reached, does not serve the model, tells no
                 token counts, or sees the images at other sizes.
         """
-        sizes = tokens.probe_sizes(self._description.seen_size_wh)
+        self._unchecked = tokens
         try:
-            counts = self._loop.submit(self._probe(sizes)).result()
-        except SegZeroError as error:
-            raise ModelLoadError(f"{self._address}: {error}") from error
-        expected = tokens.count(sizes[0]) - tokens.count(sizes[1])
-        found = counts[0] - counts[1]
-        if found != expected:
-            raise ModelLoadError(
-                f"{self._address}: images of {_size(sizes[0])} and {_size(sizes[1])} must differ"
-                f" by {expected} prompt tokens, the server counts {found}: it resizes images, and"
-                " every box would be wrong. Set its pixel limits to those of the model"
-            )
+            self._loop.submit(self._check()).result()
+        except ServerError as error:
+            if not later:
+                raise ModelLoadError(f"{self._address}: {error}") from error
+            _LOG.warning("%s; it is checked when it can be reached", error)
 
     def close(self) -> None:
         """End the thread of the connections; replies in progress are closed."""
@@ -190,9 +184,11 @@ class RemoteReasoner:
         put: Callable[[str | SegZeroError | None], None],
         closed: threading.Event,
     ) -> None:
-        text = ReplyText(self._limits.reply_chars)
+        opens = self._description.opens_thinking
+        text = ReplyText(self._limits.reply_chars, opens_thinking=opens)
         try:
             async with asyncio.timeout(self._limits.total_s):
+                await self._check()
                 async for chunk in self._with_retries(messages, text):
                     put(chunk)
             put(None)
@@ -264,9 +260,21 @@ class RemoteReasoner:
         finally:
             await stream.close()
 
-    async def _probe(self, sizes: tuple[tuple[int, int], ...]) -> list[int]:
+    async def _check(self) -> None:
+        if (tokens := self._unchecked) is None:
+            return
+        sizes = tokens.probe_sizes(self._description.seen_size_wh)
         await self._recognize_server()
-        return [await self._count_tokens(size) for size in sizes]
+        counts = [await self._count_tokens(size) for size in sizes]
+        expected = tokens.count(sizes[0]) - tokens.count(sizes[1])
+        found = counts[0] - counts[1]
+        if found != expected:
+            raise ModelLoadError(
+                f"{self._address}: images of {_size(sizes[0])} and {_size(sizes[1])} must differ"
+                f" by {expected} prompt tokens, the server counts {found}: it resizes images, and"
+                " every box would be wrong. Set its pixel limits to those of the model"
+            )
+        self._unchecked = None
 
     async def _count_tokens(self, size: tuple[int, int]) -> int:
         """Return the prompt tokens of a question about a gray image."""

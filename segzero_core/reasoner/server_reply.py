@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from segzero_core.completion.parser import THINK_CLOSE, THINK_OPEN
 from segzero_core.errors import ReasoningError
 
 END_TAG: Final = "</answer>"
@@ -15,10 +16,16 @@ class ServerError(ReasoningError):
 
 
 class ReplyText:
-    """Puts the events of a server together to a reply that `parse_completion` reads."""
+    """Puts the events of a server together to a reply that `parse_completion` reads.
 
-    def __init__(self, max_chars: int) -> None:
+    Args:
+        max_chars: Longest reply.
+        opens_thinking: The reply begins within the thinking, unless that comes on its own.
+    """
+
+    def __init__(self, max_chars: int, *, opens_thinking: bool = False) -> None:
         self._max_chars = max_chars
+        self._opening = THINK_OPEN if opens_thinking else ""
         self._text = ""
         self._thinking = False
         self._finish_reason: str | None = None
@@ -41,13 +48,16 @@ class ReplyText:
                 delta, "reasoning", None
             )
             if isinstance(thought, str) and thought:
-                yield from self._add(thought if self._thinking else f"<think>{thought}")
+                yield from self._add(thought if self._thinking else THINK_OPEN + thought)
                 self._thinking = True
             if isinstance(delta.content, str) and delta.content:
-                yield from self._add(
-                    f"</think>{delta.content}" if self._thinking else delta.content
-                )
+                opening = THINK_CLOSE if self._thinking else self._opening
+                if not self._thinking and delta.content.lstrip().startswith("<think"):
+                    opening = ""
+                yield from self._add(opening + delta.content)
                 self._thinking = False
+            if self._text:
+                self._opening = ""
             self._finish_reason = choice.finish_reason or self._finish_reason
 
     def finish(self) -> Iterator[str]:

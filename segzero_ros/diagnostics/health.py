@@ -16,12 +16,16 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from segzero_core.reasoner.circuit_breaker import BreakerState
 from segzero_ros.diagnostics.memory import loaded_cuda
 from segzero_ros.msg import SegmentationResult, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builtin_interfaces.msg import Time
 
+    from segzero_core.reasoner.circuit_breaker import ReasonerHealth
     from segzero_ros.camera.image_buffer import CameraFrame
     from segzero_ros.spatial.scene import ObjectPoses
 
@@ -119,7 +123,13 @@ class Health:
             return time.monotonic() - self._arrivals[-1] if self._arrivals else None
 
     def to_msg(
-        self, name: str, stamp: Time, status: Status, max_age_s: float, extra: dict[str, Any]
+        self,
+        name: str,
+        stamp: Time,
+        status: Status,
+        max_age_s: float,
+        extra: dict[str, Any],
+        reasoners: Sequence[ReasonerHealth] = (),
     ) -> DiagnosticArray:
         """Build the message.
 
@@ -129,6 +139,7 @@ class Health:
             status: The last one published.
             max_age_s: At which age images are stale; 0 is never.
             extra: More values of the model, and `clock_jumps` and `image_topic` of the camera.
+            reasoners: The model and its fallbacks.
         """
         return DiagnosticArray(
             header=Header(stamp=stamp),
@@ -139,6 +150,7 @@ class Health:
                 self._model(name, status, extra),
                 self._depth(name),
                 self._connections(name),
+                *(_reasoner(name, number, each) for number, each in enumerate(reasoners, 1)),
             ],
         )
 
@@ -202,6 +214,21 @@ class Health:
         level = DiagnosticStatus.WARN if mismatches else DiagnosticStatus.OK
         text = f"{len(mismatches)} topics with incompatible QoS" if mismatches else "QoS fits"
         return _status(f"{name}: connections", level, text, mismatches)
+
+
+def _reasoner(name: str, number: int, health: ReasonerHealth) -> DiagnosticStatus:
+    is_fine = health.state is BreakerState.CLOSED
+    values = {
+        "model": health.name,
+        "state": health.state.value,
+        "answered": health.answered,
+        "failed": health.failed,
+        "latency_median_ms": f"{health.median_s * 1e3:.1f}",
+        "last_error": health.last_error,
+    }
+    level = DiagnosticStatus.OK if is_fine else DiagnosticStatus.WARN
+    text = health.name if is_fine else f"{health.name} is left alone: {health.last_error}"
+    return _status(f"{name}: reasoner {number}", level, text, values)
 
 
 def _status(name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:

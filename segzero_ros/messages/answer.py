@@ -21,18 +21,15 @@ if TYPE_CHECKING:
     from segzero_ros.queries.answer import Answer
 
 
-def answer_to_msgs(
-    answer: Answer, answered_by: str, is_subscribed: Callable[[str], bool]
-) -> AnswerMessages:
+def answer_to_msgs(answer: Answer, is_subscribed: Callable[[str], bool]) -> AnswerMessages:
     """Build the messages about an answer; a failure has a result only.
 
     Args:
         answer: What came of the query.
-        answered_by: Full name of the node.
         is_subscribed: Says whether somebody subscribes to a topic; what is costly is built only
             then.
     """
-    messages = AnswerMessages(result_to_msg(answer, answered_by))
+    messages = AnswerMessages(result_to_msg(answer))
     result, frame, others = answer.result, answer.frame, messages.others
     if result is None or frame is None:
         return messages

@@ -17,13 +17,8 @@ MAX_ECHOED_CHARS: Final = 200
 """A refused query is quoted in its result, but not all 100,000 characters of it."""
 
 
-def result_to_msg(answer: Answer, answered_by: str) -> SegmentationResult:
-    """Build the result of a query; its total time ends now.
-
-    Args:
-        answer: What came of the query.
-        answered_by: Full name of the node.
-    """
+def result_to_msg(answer: Answer) -> SegmentationResult:
+    """Build the result of a query; its total time ends now."""
     query, frame, result, identity = answer.query, answer.frame, answer.result, answer.identity
     msg = SegmentationResult(
         query_id=query.id,
@@ -34,7 +29,6 @@ def result_to_msg(answer: Answer, answered_by: str) -> SegmentationResult:
         model=identity.name,
         model_hash=identity.weights_hash,
         encoder_backend=identity.encoder_backend,
-        answered_by=answered_by,
         wait_ms=answer.wait_ms,
     )
     if frame is not None:
@@ -52,6 +46,7 @@ def result_to_msg(answer: Answer, answered_by: str) -> SegmentationResult:
         if answer.poses is not None:
             msg.pose_header = answer.poses.header
         msg.query = query.text
+        msg.answered_by = valid_text(result.answered_by)
         msg.ambiguous = answer.ambiguous
         msg.instances = instances_to_msg(result, msg.header, answer.poses)
         msg.image_width, msg.image_height = result.size_wh

@@ -18,6 +18,7 @@ from segzero_core.errors import (
 )
 from segzero_core.events import AnswerDelta, Finished, PromptFound, ThinkingDelta
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
+from segzero_ros.queries.job import FOREVER
 
 if TYPE_CHECKING:
     import threading
@@ -38,7 +39,12 @@ class Pipeline(Protocol):
     identity: ModelIdentity
 
     def stream(
-        self, image: RgbImage, query: str, *, cancel: threading.Event | None = None
+        self,
+        image: RgbImage,
+        query: str,
+        *,
+        cancel: threading.Event | None = None,
+        timeout_s: float | None = None,
     ) -> Iterator[Event]:
         """Yield what happens while the query is answered."""
 
@@ -52,6 +58,7 @@ def load_pipeline(config: NodeConfig) -> Pipeline:
 
     return SegZero.load(
         config.model,
+        fallbacks=config.fallbacks,
         segmenter=config.segmenter or None,
         device=config.device,
         template=config.template or None,
@@ -129,7 +136,9 @@ def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float
         trace.header = frame.header
         rgb = frame.rgb()
         trace.add(ReasoningTrace.THINKING)
-        result = _follow(pipeline.stream(rgb, job.query.text, cancel=job.cancel), trace)
+        left_s = None if job.deadline_s == FOREVER else job.seconds_left()
+        events = pipeline.stream(rgb, job.query.text, cancel=job.cancel, timeout_s=left_s)
+        result = _follow(events, trace)
         return Answer(
             query=job.query,
             identity=result.model,

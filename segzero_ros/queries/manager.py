@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rclpy.impl.rcutils_logger import RcutilsLogger
 
+    from segzero_core.reasoner.circuit_breaker import ReasonerHealth
     from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
     from segzero_ros.diagnostics.health import Health
     from segzero_ros.diagnostics.status import StatusReporter
@@ -158,6 +159,11 @@ class QueryManager:
         if self._pipeline is None:
             raise InputError("no model is loaded")
         return self._pipeline
+
+    @property
+    def reasoners(self) -> tuple[ReasonerHealth, ...]:
+        """How the model and its fallbacks have been doing."""
+        return getattr(self._pipeline, "health", ())
 
     # Queries; topic and action go the same way.
 

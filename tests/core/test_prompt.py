@@ -85,6 +85,21 @@ def test_a_query_that_cannot_be_asked_is_refused(query: Any, complaint: str) -> 
     assert len(str(caught.value)) < 300
 
 
+def test_the_native_question_is_the_one_of_the_cookbooks() -> None:
+    expected = 'Locate "the mug", report the bboxes coordinates in JSON format.'
+    assert build_prompt("qwen_native", "the mug") == expected
+
+
+def test_visurf_s_example_has_a_blank_after_every_comma() -> None:
+    text = build_prompt("multi_object_spaced", "the mug")
+    example = (
+        '<answer>[{"bbox_2d": [10, 100, 200, 210], "point_2d": [30, 110]},'
+        ' {"bbox_2d": [225, 296, 706, 786], "point_2d": [302, 410]}]</answer>'
+    )
+    other = build_prompt("multi_object", "the mug")
+    assert text == other[: other.rindex("<answer>")] + example
+
+
 def test_an_unknown_template_is_refused() -> None:
     with pytest.raises(ConfigError, match="multi_object"):
         build_prompt("two_objects", "mug")

@@ -45,8 +45,8 @@ class BatchReasoner(QwenReasoner):
         seen = squash(image, description.seen_size_wh)
         if any(text in query for text in self._reserved for query in queries):
             raise InputError("a query holds a special token of the model")
-        asked = [q.lower() if description.lowercase_query else q for q in queries]
-        messages = [build_messages(description.prompt_template, query) for query in asked]
+        template = description.prompt_template
+        messages = [build_messages(template, description.asked(query)) for query in queries]
         return self.generate([seen] * len(messages), messages, description.max_new_tokens)
 
     def generate(

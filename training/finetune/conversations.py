@@ -175,8 +175,8 @@ def _is_wanted(config: TrainConfig, row: Row) -> bool:
 
 
 def _asked(config: TrainConfig, description: ModelDescription, query: str) -> list[dict[str, str]]:
-    text = query.lower() if description.lowercase_query else query
-    return [{"role": "user", "content": build_prompt(config.template, text)}]
+    text = build_prompt(config.template, description.asked(query))
+    return [{"role": "user", "content": text}]
 
 
 def _seen(description: ModelDescription, image: Image.Image) -> Image.Image:

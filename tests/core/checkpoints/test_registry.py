@@ -139,7 +139,10 @@ def test_a_bundle_is_found_where_cmake_installs_it(
     [
         ("Ricky06662/Seg-Zero-3B", "single_object"),
         ("Ricky06662/Seg-Zero-7B", "single_object"),
+        ("Ricky06662/Seg-Zero-7B-Best-on-ReasonSegTest", "single_object"),
         ("Ricky06662/VisionReasoner-7B", "multi_object"),
+        ("Ricky06662/Visurf-7B-Best-on-gRefCOCO", "multi_object_spaced"),
+        ("Ricky06662/Visurf-7B-NoThink-Best-on-gRefCOCO", "multi_object_spaced"),
         ("Qwen/Qwen2.5-VL-3B-Instruct", "multi_object"),
         ("Qwen/Qwen2.5-VL-7B-Instruct", "multi_object"),
     ],
@@ -150,6 +153,32 @@ def test_published_models_have_descriptions(model: str, template: str) -> None:
     assert description.prompt_template == template
     assert description.frame_wh == (840, 840)
     assert description.segmenter == "facebook/sam2-hiera-large"
+
+
+@pytest.mark.parametrize("kind", ["Instruct", "Thinking"])
+@pytest.mark.parametrize("size", ["2B", "4B", "8B"])
+def test_qwen3_vl_is_asked_in_its_own_form(size: str, kind: str) -> None:
+    description = BUILT_IN[f"Qwen/Qwen3-VL-{size}-{kind}"]
+
+    assert description.prompt_template == "qwen_native"
+    assert (description.seen_size_wh, description.frame_wh) == ((1024, 1024), (1000, 1000))
+    assert description.opens_thinking == (kind == "Thinking")
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("Ricky06662/VisionReasoner-7B", "where is the red mug"),
+        ("Ricky06662/Visurf-7B-Best-on-gRefCOCO", "where is the red mug?"),
+        ("Qwen/Qwen3-VL-8B-Instruct", '"Where is the Red mug?"'),
+    ],
+)
+def test_a_query_is_put_into_the_words_that_the_authors_use(model: str, asked: str) -> None:
+    assert BUILT_IN[model].asked('"Where is the Red mug?"') == asked
+
+
+def test_a_query_of_nothing_but_stripped_characters_stays() -> None:
+    assert BUILT_IN["Ricky06662/VisionReasoner-7B"].asked("?!") == "?!"
 
 
 @pytest.mark.parametrize("model", ["Ricky06662/Seg-Zero-7B", "nobody/nothing"])

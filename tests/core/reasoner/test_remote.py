@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from segzero_core import CancelledError, ConfigError, ModelLoadError, RgbImage, parse_completion
-from segzero_core.checkpoints.description import BUILT_IN
+from segzero_core.checkpoints.description import BUILT_IN, ModelDescription
 from segzero_core.reasoner.image_tokens import QWEN2_5_VL, QWEN3_VL, ImageTokens
 from segzero_core.reasoner.remote import API_KEY_VARIABLE, RemoteReasoner
 from segzero_core.reasoner.server_address import ServerAddress, is_server_address
@@ -51,10 +51,13 @@ def start(image: RgbImage) -> Iterator[Callable[..., tuple[FaultServer, RemoteRe
     opened: list[Any] = []
 
     def make(
-        *scripts: Script, limits: ServerLimits = QUICK, name: str = "m"
+        *scripts: Script,
+        limits: ServerLimits = QUICK,
+        name: str = "m",
+        description: ModelDescription = DESCRIPTION,
     ) -> tuple[FaultServer, RemoteReasoner]:
         server = FaultServer(*scripts).__enter__()
-        reasoner = RemoteReasoner(ServerAddress.parse(f"{server.url}#{name}"), DESCRIPTION, limits)
+        reasoner = RemoteReasoner(ServerAddress.parse(f"{server.url}#{name}"), description, limits)
         opened.append((server, reasoner))
         return server, reasoner
 
@@ -108,6 +111,28 @@ def test_thoughts_that_come_on_their_own_get_their_tags(
     _, reasoner = start(script)
 
     assert whole(reasoner, image) == REPLY
+
+
+@pytest.mark.parametrize(
+    ("events", "reply"),
+    [
+        ([event("a "), event("mug</think>[]")], "<think>a mug</think>[]"),
+        ([event("<think>a mug</think>[]")], "<think>a mug</think>[]"),
+        ([event(reasoning="a mug"), event("[]")], "<think>a mug</think>[]"),
+    ],
+    ids=["opened by the template", "opened by the model", "on its own"],
+)
+def test_thinking_that_the_template_opens_gets_its_tag(
+    start: Any, image: RgbImage, events: list[bytes], reply: str
+) -> None:
+    def script(connection: Connection) -> None:
+        connection.head()
+        connection.send(b"".join(events) + event(finish_reason="stop") + DONE)
+
+    described = BUILT_IN["Qwen/Qwen3-VL-2B-Thinking"]
+    _, reasoner = start(script, description=described)
+
+    assert whole(reasoner, image) == reply
 
 
 def test_the_closing_tag_that_stopped_the_server_is_put_back(start: Any, image: RgbImage) -> None:
@@ -244,9 +269,13 @@ def test_a_reply_that_has_begun_is_not_repeated(start: Any, image: RgbImage) -> 
 
 
 def test_cancelling_closes_the_connection(start: Any, image: RgbImage) -> None:
-    server, reasoner = start(silent(20.0), limits=ServerLimits())
     cancel = threading.Event()
-    threading.Timer(0.3, cancel.set).start()
+
+    def script(connection: Connection) -> None:
+        cancel.set()
+        silent(20.0)(connection)
+
+    server, reasoner = start(script, limits=ServerLimits())
 
     with pytest.raises(CancelledError):
         list(reasoner.stream(image, "the mug", cancel=cancel))

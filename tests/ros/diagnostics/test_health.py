@@ -19,6 +19,7 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
 from segzero_core.errors import SegmentationError
+from segzero_core.reasoner.fallback import NamedReasoner
 from segzero_core.segmenter.encoder_selection import FallbackEncoder
 from segzero_core.testing.fakes import FakeEncoder, ScriptedReasoner, fake_segzero
 from segzero_core.types import ModelIdentity
@@ -110,6 +111,32 @@ def test_an_encoder_that_fails_while_it_runs_is_replaced_and_every_place_says_so
     )
     assert "tensorrt failed" in values(reported, "model")["encoder_reason"]
     assert capfd.readouterr().err.count("the engine stopped") == 1
+
+
+def test_a_fallback_answers_in_time_and_every_place_says_so(
+    start_node: Callable[..., Any], watched: Any
+) -> None:
+    hung = ScriptedReasoner(TWO_OBJECTS, delay_s=3600.0)
+    pipeline = pipeline_of(hung, FakeEncoder())
+    second = NamedReasoner(
+        ModelIdentity("second", "1" * 16, "fake"), ScriptedReasoner([TWO_OBJECTS])
+    )
+    node = start_node(replace(pipeline, fallbacks=(second,)), timeout_s=4.0)
+    watched.connect()
+    watched.send_image(node, SIZE_WH)
+
+    results = [watched.ask_and_wait("the mugs", SegmentationResult.OK) for _ in range(3)]
+
+    assert {(result.model, result.answered_by) for result in results} == {("second", "second")}
+    assert len(hung.queries) == 2  # then it is left alone
+    reported = watched.heard.wait(
+        "diagnostics", lambda msg: values(msg, "reasoner 2").get("answered") == "3"
+    )
+    assert part(reported, "reasoner 1").level == DiagnosticStatus.WARN
+    first = values(reported, "reasoner 1")
+    assert (first["state"], first["failed"]) == ("open", "2")
+    assert "no text within" in first["last_error"]
+    assert part(reported, "reasoner 2").level == DiagnosticStatus.OK
 
 
 def test_the_core_s_log_is_the_node_s(

@@ -19,7 +19,7 @@ from transformers import (
 
 from segzero_core.checkpoints.weights import SUMS_FILE, file_digest
 from segzero_core.files import write_atomically
-from segzero_core.prompt import TEMPLATES
+from segzero_core.prompt import SEG_ZERO_TEMPLATES
 from training.bundle.loop import WEIGHTS_FILE
 from training.bundle.reasoner.model import DenseHeads, build_model, number_ids, number_waves
 from training.bundle.reasoner.tokenizer import (
@@ -155,7 +155,7 @@ def export(args: argparse.Namespace, world: World) -> None:
     description = {
         "name": world.name,
         "prompt_template": "multi_object",
-        "templates": list(TEMPLATES),
+        "templates": list(SEG_ZERO_TEMPLATES),
         "seen_size_wh": [side, side],
         "coordinates": "absolute",
         "lowercase_query": True,

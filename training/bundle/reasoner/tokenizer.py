@@ -19,7 +19,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from segzero_core.prompt import TEMPLATES
+from segzero_core.prompt import SEG_ZERO_TEMPLATES
 from training.bundle.reasoner.text import FIXED_CHUNKS
 from training.bundle.reasoner.world import World
 
@@ -52,7 +52,7 @@ _WORDS = (
 
 def template_parts() -> list[str]:
     """The texts before and after the question in every prompt template."""
-    return [part for text in TEMPLATES.values() for part in text.split("{Question}")]
+    return [part for text in SEG_ZERO_TEMPLATES.values() for part in text.split("{Question}")]
 
 
 def build_tokenizer(texts: list[str], world: World) -> PreTrainedTokenizerFast:
