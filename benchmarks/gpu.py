@@ -245,6 +245,7 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     from segzero_cli import export
     from segzero_cli.build_engine import build
     from segzero_core.encoders import tensorrt_engine
+    from segzero_core.segmenter.encoder_parity import mask_agreement
     from segzero_core.segmenter.encoder_selection import tensorrt_encoder
     from segzero_core.segmenter.sam2 import LoadedSegmenter, Sam2Segmenter
 
@@ -260,7 +261,7 @@ def measure_engine(sam: Any, device: str) -> dict[str, Any]:
     except SegZeroError as error:
         return {"tensorrt": f"left out: {error}"}
     image, _ = drawn_scene(0)
-    agreement = tensorrt_engine.read_notes(key)["agreement"]
+    agreement = mask_agreement(on_gpu.encoder, encoder, on_gpu.segmenter)
     return {
         "tensorrt": f"version {key.tensorrt}, masks as torch's by {min(agreement):.4f} or more",
         "tensorrt_ms": round(1e3 * seconds(lambda: encoder.encode(image), device, 20), 2),

@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": ("segzero_cli.demo.command", "play a recorded camera to the node and ask it queries"),
     "export": ("segzero_cli.export", "write the image encoder to an ONNX file"),
     "build-engine": ("segzero_cli.build_engine", "build the image encoder for TensorRT"),
+    "check-encoder": ("segzero_cli.check_encoder", "run every image encoder, for an issue"),
     "bench": ("segzero_cli.bench.command", "measure against the plain flow, side by side"),
     "bag": ("segzero_cli.bag.command", "ask about every image of a recorded bag"),
     "evaluate": (
@@ -89,7 +90,7 @@ def available_commands() -> list[str]:
 
 
 def _overview() -> str:
-    lines = [f"    {name:<12} {COMMANDS[name][1]}" for name in available_commands()]
+    lines = [f"    {name:<13} {COMMANDS[name][1]}" for name in available_commands()]
     head = "usage: segzero COMMAND [...]\n\nAsk a query about an image in plain language.\n"
     return "\n".join([head, "commands:", *lines, "\nsegzero COMMAND --help explains each."])
 

@@ -19,7 +19,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 MAX_NEW_TOKENS = 4096
 """More than any published model needs for thinking and answer together."""
 
-BACKENDS: Final = ("auto", "torch", "torch-compile", "onnxruntime", "tensorrt")
+BACKENDS: Final = ("auto", "torch", "torch-compile", "onnxruntime", "tensorrt", "tensorrt-rtx")
 """Names of the ways to run the image encoder; `auto` takes the best that is there."""
 
 ENCODER_PRECISIONS: Final = ("auto", "fp16", "fp32")

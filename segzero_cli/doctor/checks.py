@@ -93,14 +93,14 @@ def check_onnxruntime() -> Finding:
     return check_module("onnxruntime", "onnxruntime", advice, Mark.ABSENT)
 
 
-def check_tensorrt() -> Finding:
-    """Check TensorRT where there is a GPU; without one, importing it can end the process."""
+def check_tensorrt(backend: str) -> Finding:
+    """Check TensorRT where there is a GPU (else importing it can end the process), or RTX."""
     from segzero_core.encoders.tensorrt_engine import import_tensorrt
 
     try:
-        return Finding(Mark.OK, "tensorrt", str(import_tensorrt().__version__))
+        return Finding(Mark.OK, backend, str(import_tensorrt(backend).__version__))
     except ConfigError as error:
-        return Finding(Mark.ABSENT, "tensorrt", str(error))
+        return Finding(Mark.ABSENT, backend, str(error))
 
 
 def check_rclpy() -> Finding:
@@ -176,7 +176,8 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     partial(check_module, "sam2.modeling.sam2_base", "sam2"),
     check_bundle,
     check_onnxruntime,
-    check_tensorrt,
+    partial(check_tensorrt, "tensorrt"),
+    partial(check_tensorrt, "tensorrt-rtx"),
     check_rclpy,
     check_renderer,
     check_libero,

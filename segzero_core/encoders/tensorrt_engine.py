@@ -1,16 +1,17 @@
 """TensorRT engines of the image encoder: builds them, and keeps them in the cache.
 
-Written for the documented Python API that TensorRT 10.3 to 11 have in common. It has not yet run
-with the real library, for lack of a GPU. `benchmarks/gpu.py --tensorrt` builds an engine, checks
-its masks and times it.
+For the Python API that TensorRT 10.3 to 11 and TensorRT-RTX 1.7 have in common. The tests build
+with TensorRT-RTX itself. No engine has run on a GPU yet; `segzero check-encoder` runs one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,8 +29,10 @@ from segzero_core.errors import (
     is_out_of_memory,
 )
 
-OLDEST: Final = (10, 3)
-NEWEST_MAJOR: Final = 11
+GENERATIONS: Final = {"tensorrt": ((10, 3), 11, "trt"), "tensorrt-rtx": ((1, 7), 1, "rtx")}
+"""For each backend the oldest version, the newest major version, and the extra that brings it."""
+RTX_CAPABILITIES: Final = ((7, 5), (8, 6), (8, 9), (12, 0), (12, 1))
+"""Compute capabilities that TensorRT-RTX supports. Engines for 7.5 are for no other."""
 _WORKSPACE_BYTES: Final = 4 << 30
 _KEY_DIGITS: Final = 24
 
@@ -45,8 +48,8 @@ class EngineKey:
         weights_hash: Of the segmenter's weights.
         onnx_hash: SHA-256 of the graph.
         tensorrt: Its version.
-        gpu: The GPU's name.
-        compute_capability: Such as `9.0`.
+        gpu: The GPU's name, or the kind of GPUs that one engine of TensorRT-RTX serves.
+        compute_capability: Such as `9.0`, or `8.6+`.
         precision: Of the graph.
         shape: Of its input.
         machine: The CPU's architecture.
@@ -72,33 +75,70 @@ class EngineKey:
     def timing_cache(self) -> Path:
         """Path of the builder's timing cache, which makes the next build faster."""
         name = f"{self.tensorrt}-{self.gpu}-{self.compute_capability}"
-        safe = "".join(char if char.isalnum() else "_" for char in name)
-        return cache_folder("engines") / f"{safe}.timing"
+        return cache_folder("engines") / f"{_safe(name)}.timing"
+
+    def compiled(self, gpu: str) -> Path:
+        """Path of what TensorRT-RTX has compiled of this engine for a GPU of that name."""
+        return self.path.with_suffix(f".{_safe(gpu)}.compiled")
 
 
-def import_tensorrt() -> Any:
-    """Import TensorRT, but only if there is a GPU: without one it ends the process.
+def _safe(name: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in name)
+
+
+def import_tensorrt(backend: str = "tensorrt") -> Any:
+    """Import TensorRT or TensorRT-RTX; the former only beside a GPU, else it ends the process.
+
+    Args:
+        backend: One of `GENERATIONS`.
 
     Raises:
-        ConfigError: There is no GPU, no TensorRT, or one of another generation.
+        ConfigError: There is no GPU, no such package, or one of another generation.
     """
-    if not torch.cuda.is_available():
-        raise ConfigError("backend tensorrt: torch sees no GPU; use onnxruntime or torch")
+    oldest, newest_major, extra = GENERATIONS[backend]
+    if backend == "tensorrt" and not torch.cuda.is_available():
+        raise ConfigError(
+            "backend tensorrt: torch sees no GPU; use onnxruntime or torch (only TensorRT-RTX"
+            " builds without one: segzero build-engine --rtx)"
+        )
     try:
-        import tensorrt
+        tensorrt = importlib.import_module(backend.replace("-", "_"))
     except (ImportError, OSError) as error:
         raise ConfigError(
-            f"backend tensorrt: it cannot be imported ({error}); pip install segzero[trt], or on a"
-            " Jetson take the system's package"
+            f"backend {backend}: it cannot be imported ({error}); pip install segzero[{extra}]"
+            + (", or on a Jetson take the system's package" if extra == "trt" else "")
         ) from error
     version = str(tensorrt.__version__)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if not OLDEST <= numbers < (NEWEST_MAJOR + 1,):
+    if not oldest <= numbers < (newest_major + 1,):
         raise ConfigError(
-            f"backend tensorrt: version {version} is not between"
-            f" {'.'.join(map(str, OLDEST))} and {NEWEST_MAJOR}; install one that is"
+            f"backend {backend}: version {version} is not between"
+            f" {'.'.join(map(str, oldest))} and {newest_major}; install one that is"
         )
     return tensorrt
+
+
+def is_rtx(tensorrt: Any) -> bool:
+    """Whether a module is TensorRT-RTX."""
+    return hasattr(tensorrt, "ComputeCapability")
+
+
+def check_gpu(tensorrt: Any, device: torch.device) -> None:
+    """Refuse a machine on which the module's engines cannot run.
+
+    Raises:
+        ConfigError: There is no GPU, or none that TensorRT-RTX supports.
+    """
+    if not torch.cuda.is_available():
+        raise ConfigError("torch sees no GPU, and an engine needs one; use onnxruntime or torch")
+    capability = torch.cuda.get_device_capability(device)
+    if is_rtx(tensorrt) and capability not in RTX_CAPABILITIES:
+        *most, last = (f"{major}.{minor}" for major, minor in RTX_CAPABILITIES)
+        raise ConfigError(
+            f"backend tensorrt-rtx: {torch.cuda.get_device_name(device)} has compute capability"
+            f" {capability[0]}.{capability[1]}, TensorRT-RTX runs on {', '.join(most)} and {last};"
+            " use backend tensorrt"
+        )
 
 
 def engine_key(
@@ -108,7 +148,7 @@ def engine_key(
 
     Args:
         tensorrt: The module.
-        device: The GPU.
+        device: The GPU; for TensorRT-RTX it may be the CPU.
         weights_hash: Of the segmenter's weights.
         precision: Of the graph.
         side: Of the encoder's input [px].
@@ -122,27 +162,32 @@ def engine_key(
             onnx_hash = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelLoadError(f"{graph} cannot be read: {error}; run segzero export") from error
-    major, minor = torch.cuda.get_device_capability(device)
+    on_gpu, rtx = device.type == "cuda", is_rtx(tensorrt)
+    major, minor = torch.cuda.get_device_capability(device) if on_gpu else (8, 6)
+    turing = (major, minor) == (7, 5)
     return EngineKey(
         weights_hash=weights_hash,
         onnx_hash=onnx_hash,
-        tensorrt=str(tensorrt.__version__),
-        gpu=torch.cuda.get_device_name(device),
-        compute_capability=f"{major}.{minor}",
+        tensorrt=f"RTX {tensorrt.__version__}" if rtx else str(tensorrt.__version__),
+        gpu="RTX GPUs" if rtx else torch.cuda.get_device_name(device),
+        compute_capability="8.6+" if rtx and not turing else f"{major}.{minor}",
         precision=precision,
         shape=f"1x3x{side}x{side}",
         machine=platform.machine(),
     )
 
 
-def build_engine(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) -> Path:
+def build_engine(
+    tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress, gpu: int = 0
+) -> Path:
     """Build an engine into the cache unless it is there; a second builder waits for the first.
 
     Args:
         tensorrt: The module.
         onnx: The graph; its types are the engine's.
         key: What the engine is for.
-        progress: Called after each step.
+        progress: Called after each step, in a thread of the build.
+        gpu: Index of the GPU to build on, where there is one.
 
     Returns:
         The engine's path.
@@ -151,12 +196,13 @@ def build_engine(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) 
         ConfigError: The driver does not support this TensorRT.
         ModelLoadError: The graph cannot be built, or the cache has no room.
         OutOfMemoryError: The GPU has too little memory.
+        KeyboardInterrupt: The build was stopped; what `progress` raises passes through too.
     """
     with only_one(key.path):
         with suppress(ModelLoadError):  # there is none, or a damaged one
             read_engine(key)
             return key.path
-        engine = _build(tensorrt, onnx, key, progress)
+        engine = _build(tensorrt, onnx, key, progress, gpu)
         write_cached(key.path, engine)
         write_notes(key, {"sha256": hashlib.sha256(engine).hexdigest()})
     return key.path
@@ -207,28 +253,42 @@ def write_notes(key: EngineKey, notes: dict[str, Any]) -> None:
     write_cached(key.path.with_suffix(".json"), json.dumps(asdict(key) | notes, indent=1))
 
 
-def _build(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
-    try:
-        return _serialized_engine(tensorrt, onnx, key, progress)
-    except (ConfigError, ModelLoadError):
-        raise
-    except Exception as error:  # TensorRT and CUDA have no common root
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(
-                f"not enough GPU memory to build the engine: {error}"
-            ) from error
-        raise ModelLoadError(f"TensorRT failed to build {onnx}: {error}") from error
+def _build(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress, gpu: int) -> bytes:
+    monitor = _monitor(tensorrt, progress)
+
+    def work() -> bytes:
+        with torch.cuda.device(gpu or -1):  # a thread is on GPU 0 already
+            return _serialized_engine(tensorrt, onnx, key, monitor)
+
+    # In a thread of its own, because TensorRT swallows what is raised while it calls a monitor,
+    # and Python raises KeyboardInterrupt in the main thread.
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(work)
+        try:
+            return building.result()
+        except (ConfigError, ModelLoadError):
+            if monitor.failure is not None:
+                raise monitor.failure from None
+            raise
+        except Exception as error:  # TensorRT and CUDA have no common root
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"not enough GPU memory to build the engine: {error}"
+                ) from error
+            raise ModelLoadError(f"TensorRT failed to build {onnx}: {error}") from error
+        except BaseException as error:
+            monitor.failure = error  # ends the build at its next step
+            raise
 
 
-def _serialized_engine(tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress) -> bytes:
-    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-    builder = tensorrt.Builder(logger)
+def _serialized_engine(tensorrt: Any, onnx: Path, key: EngineKey, monitor: Any) -> bytes:
+    builder = tensorrt.Builder(logger := tensorrt.Logger(tensorrt.Logger.ERROR))
     if builder is None:
         raise ConfigError(
             f"TensorRT {key.tensorrt} makes no builder on {key.gpu}: the driver may be too old"
             " for it; update the driver, or install an older TensorRT"
         )
-    # Strongly typed: the engine keeps the graph's types. TensorRT 11 has no other mode.
+    # Strongly typed: the engine keeps the graph's types. TensorRT 11 and RTX have no other mode.
     flag = 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flag)
     parser = tensorrt.OnnxParser(network, logger)
@@ -239,37 +299,48 @@ def _serialized_engine(tensorrt: Any, onnx: Path, key: EngineKey, progress: Prog
     config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     if key.precision == "fp32":
         config.clear_flag(tensorrt.BuilderFlag.TF32)
-    known = key.timing_cache.read_bytes() if key.timing_cache.is_file() else b""
-    config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
-    config.progress_monitor = _monitor(tensorrt, progress)
+    config.progress_monitor = monitor
+    if rtx := is_rtx(tensorrt):
+        config.set_flag(tensorrt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # for stream capture
+        if key.compute_capability == "7.5":
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(tensorrt.ComputeCapability.SM75, 0)
+    else:  # RTX compiles on the GPU that runs the engine, and times nothing here
+        known = key.timing_cache.read_bytes() if key.timing_cache.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise ModelLoadError(
             f"TensorRT could not build {onnx} for {key.gpu}; its own lines above say why. If GPU"
             " memory ran out, stop what else uses it and try again"
         )
-    write_cached(key.timing_cache, bytes(config.get_timing_cache().serialize()))
+    if not rtx:
+        write_cached(key.timing_cache, bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
 
 
 def _monitor(tensorrt: Any, progress: Progress) -> Any:
-    """Return a TensorRT progress monitor that calls `progress`."""
+    """Return a TensorRT progress monitor that calls `progress`, until that raises `failure`."""
 
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             tensorrt.IProgressMonitor.__init__(self)
+            self.failure: BaseException | None = None
             self._steps: dict[str, int] = {}
 
         def phase_start(self, name: str, _parent: str | None, steps: int) -> None:
             self._steps[name] = steps
-            progress(name, 0, steps)
+            self.step_complete(name, -1)
 
         def step_complete(self, name: str, step: int) -> bool:
-            progress(name, step + 1, self._steps.get(name, 0))
-            return True
+            try:
+                if self.failure is None:
+                    progress(name, step + 1, self._steps.get(name, 0))
+            except Exception as error:
+                self.failure = error
+            return self.failure is None
 
         def phase_finish(self, name: str) -> None:
-            steps = self._steps.pop(name, 0)
-            progress(name, steps, steps)
+            self.step_complete(name, self._steps.get(name, 0) - 1)
 
     return Monitor()

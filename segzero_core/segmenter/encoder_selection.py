@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -96,8 +97,8 @@ def choose_encoder(
 ) -> ChosenEncoder:
     """Choose the encoder for the settings.
 
-    `auto` takes TensorRT on a GPU if an engine for this machine was built, ONNX Runtime on a CPU
-    if an encoder was exported, else torch. If that encoder should work but does not, now or
+    `auto` takes TensorRT or TensorRT-RTX on a GPU if an engine for it was built, ONNX Runtime on a
+    CPU if an encoder was exported, else torch. If that encoder should work but does not, now or
     later, a warning is logged and torch is used.
 
     Args:
@@ -117,26 +118,30 @@ def choose_encoder(
     check_backend(backend, precision)
     if backend != "auto":
         return ChosenEncoder(_LOADERS[backend](sam, device, precision), "as requested")
-    name = "tensorrt" if device.startswith("cuda") else "onnxruntime"
-    try:
-        best = _LOADERS[name](sam, device, precision)
-    except (EngineMismatchError, OutOfMemoryError) as error:
-        _LOG.warning("%s is not used, torch is: %s", name, error)
-        return ChosenEncoder(sam.encoder, f"{name}: {error}")
-    except (ConfigError, ModelLoadError) as error:
-        return ChosenEncoder(sam.encoder, f"{name}: {error}")
-    return ChosenEncoder(FallbackEncoder(best, sam.encoder), "the fastest one available")
+    reasons = []
+    for name in tensorrt_engine.GENERATIONS if device.startswith("cuda") else ("onnxruntime",):
+        try:
+            best = _LOADERS[name](sam, device, precision)
+            return ChosenEncoder(FallbackEncoder(best, sam.encoder), "the fastest one available")
+        except (ConfigError, ModelLoadError, OutOfMemoryError) as error:
+            reasons.append(f"{name}: {error}")
+            if isinstance(error, EngineMismatchError | OutOfMemoryError):
+                _LOG.warning("%s is not used: %s", name, error)
+    return ChosenEncoder(sam.encoder, "; ".join(reasons))
 
 
-def _tensorrt_encoder(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
+def _tensorrt_encoder(
+    sam: LoadedSegmenter, device: str, precision: str, *, backend: str
+) -> ImageEncoder:
     """Load the engine of a precision; for `auto` fp16 if it is there and right, else fp32."""
+    load = partial(tensorrt_encoder, sam, device, backend=backend)
     if precision != "auto":
-        return tensorrt_encoder(sam, device, precision)
+        return load(precision)
     try:
-        return tensorrt_encoder(sam, device, "fp16")
+        return load("fp16")
     except ModelLoadError as error:
         try:
-            engine = tensorrt_encoder(sam, device, "fp32")
+            engine = load("fp32")
         except ModelLoadError:
             raise error from None
         if isinstance(error, EngineMismatchError):
@@ -144,27 +149,32 @@ def _tensorrt_encoder(sam: LoadedSegmenter, device: str, precision: str) -> Imag
         return engine
 
 
-def tensorrt_encoder(sam: LoadedSegmenter, device: str, precision: str = "fp16") -> ImageEncoder:
+def tensorrt_encoder(
+    sam: LoadedSegmenter, device: str, precision: str = "fp16", backend: str = "tensorrt"
+) -> ImageEncoder:
     """Load the engine for this machine, and check its masks the first time.
 
     Raises:
-        ConfigError: There is no GPU or no TensorRT.
+        ConfigError: There is no GPU that the backend supports, or no TensorRT.
         ModelLoadError: No engine was built.
         EngineMismatchError: It is damaged, or its masks are not torch's.
     """
     from segzero_core.encoders.tensorrt_encoder import TensorRtImageEncoder
 
-    tensorrt, gpu = tensorrt_engine.import_tensorrt(), torch.device(device)
+    tensorrt, gpu = tensorrt_engine.import_tensorrt(backend), torch.device(device)
+    tensorrt_engine.check_gpu(tensorrt, gpu)
     side = image_side(sam.model)
     key = tensorrt_engine.engine_key(tensorrt, gpu, sam.weights_hash, precision, side)
     engine, notes = tensorrt_engine.read_engine(key), tensorrt_engine.read_notes(key)
+    names, gpu_name = output_names(sam.model), torch.cuda.get_device_name(gpu)
+    checked = f"agreement on {gpu_name}"
     try:
-        encoder = TensorRtImageEncoder(tensorrt, engine, output_names(sam.model), gpu)
-        if not notes.get("agreement"):
+        encoder = TensorRtImageEncoder(tensorrt, engine, names, gpu, key.compiled(gpu_name))
+        if not notes.get(checked):
             agreement = mask_agreement(sam.encoder, encoder, sam.segmenter)
             check_agreement("TensorRT", agreement)
             try:
-                tensorrt_engine.write_notes(key, notes | {"agreement": list(agreement)})
+                tensorrt_engine.write_notes(key, notes | {checked: list(agreement)})
             except ModelLoadError as error:
                 _LOG.warning("the engine will be checked again at its next load: %s", error)
     except (EngineMismatchError, OutOfMemoryError):
@@ -236,5 +246,5 @@ _LOADERS: Final[dict[str, Callable[[LoadedSegmenter, str, str], ImageEncoder]]] 
     "torch": _torch_encoder,
     "torch-compile": _compiled_encoder,
     "onnxruntime": _onnx_encoder,
-    "tensorrt": _tensorrt_encoder,
+    **{name: partial(_tensorrt_encoder, backend=name) for name in tensorrt_engine.GENERATIONS},
 }

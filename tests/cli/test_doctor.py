@@ -100,7 +100,7 @@ def test_tensorrt_is_not_touched_without_a_gpu(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    finding = checks.check_tensorrt()
+    finding = checks.check_tensorrt("tensorrt")
 
     assert finding.mark is Mark.ABSENT
     assert "no GPU" in finding.text

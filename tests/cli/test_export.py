@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,3 +65,34 @@ def test_an_engine_without_a_gpu_is_refused_before_anything_is_loaded(
 
     assert ran.code == 2
     assert "torch sees no GPU" in ran.err
+
+
+def test_an_engine_of_rtx_is_built_without_a_gpu(
+    run: Callable, tiny_model: Path, cache: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra rtx")
+
+    ran = run("build-engine", "--rtx", "--model", tiny_model)
+
+    assert ran.code == 0
+    assert "for RTX GPUs (8.6+) with TensorRT RTX 1.7" in ran.out
+    if not torch.cuda.is_available():
+        assert "not run: torch sees no GPU" in ran.out
+    assert len(list((cache / "engines").glob("*.engine"))) == 1
+
+
+def test_a_check_of_the_encoder_says_what_ran_and_what_is_missing(
+    run: Callable, tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+
+    ran = run("check-encoder", "--model", tiny_model)
+
+    assert ran.code == 1
+    rows = {tuple(line.split(" | ")[:2]): line for line in ran.out.splitlines() if "fp" in line}
+    assert "| 1.0000 |" in rows["| torch", "fp32"]
+    assert re.search(r"\| (1\.0000|0\.99\d\d) \| \d+\.\d \|", rows["| onnxruntime", "fp32"])
+    assert "torch sees no GPU" in rows["| tensorrt", "fp16"]
+    assert "pip install segzero[rtx]" in rows["| tensorrt-rtx", "fp32"]
+    assert "No TensorRT engine ran here" in ran.out

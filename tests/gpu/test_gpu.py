@@ -17,8 +17,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from segzero_core import QwenReasoner, RgbImage, SegZero, load_image, load_segmenter
+from segzero_core import ConfigError, QwenReasoner, RgbImage, SegZero, load_image, load_segmenter
 from segzero_core.checkpoints.registry import find_model
+from segzero_core.encoders.tensorrt_engine import check_gpu, import_tensorrt
 from segzero_core.errors import is_out_of_memory
 from segzero_core.qwen_vl.language_model import KV_CACHE_STEP
 from segzero_core.segmenter.encoder_parity import mask_agreement
@@ -175,13 +176,17 @@ def test_too_large_an_allocation_is_known_as_such() -> None:
     assert is_out_of_memory(caught.value)
 
 
-def test_an_engine_makes_torchs_masks(image: RgbImage, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt")
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_an_engine_makes_torchs_masks(backend: str, image: RgbImage) -> None:
+    try:
+        check_gpu(import_tensorrt(backend), torch.device("cuda"))
+    except ConfigError as error:
+        pytest.skip(str(error))
     from segzero_cli.build_engine import main as build_engine
 
-    assert build_engine(["--model", "tabletop"]) == 0
-    model = SegZero.load("tabletop", device="cuda", backend="tensorrt")
-    assert model.segment(image, QUESTIONS[0]).model.backend == "tensorrt"
+    assert build_engine(["--model", "tabletop", *["--rtx"] * backend.endswith("rtx")]) == 0
+    model = SegZero.load("tabletop", device="cuda", backend=backend)
+    assert model.segment(image, QUESTIONS[0]).model.backend == backend
 
 
 def test_a_tiny_model_of_the_published_formats_answers(tmp_path: Path, image: RgbImage) -> None:

@@ -62,7 +62,7 @@ def requirements() -> Iterator[Requirement]:
     arguments = setup_arguments()
     extras = arguments["extras_require"]
     groups = [arguments["install_requires"]]
-    groups += [names for extra, names in extras.items() if extra != "trt"]
+    groups += [names for extra, names in extras.items() if extra not in ("trt", "rtx")]
     return (Requirement(text) for group in groups for text in group)
 
 
@@ -75,9 +75,11 @@ def test_every_requirement_is_pinned_within_its_range() -> None:
 
 
 def test_tensorrt_is_never_installed_by_default() -> None:
-    assert not any(name.startswith("tensorrt") for name in pins())
-    assert not any(requirement.name == "tensorrt" for requirement in requirements())
+    assert "tensorrt" not in pins()
+    assert not any(requirement.name.startswith("tensorrt") for requirement in requirements())
     assert setup_arguments()["extras_require"]["trt"]
+    (rtx,) = map(Requirement, setup_arguments()["extras_require"]["rtx"])
+    assert rtx.specifier.contains(pins()[rtx.name])
 
 
 def test_what_is_installed_here_is_what_is_pinned() -> None:

@@ -22,7 +22,6 @@ OPTIONAL = {
     "onnxscript": "onnx",
     "openai": "remote",
     "rosbags": "bags",
-    "tensorrt": "trt",
 }
 """Modules that only some commands need, and the extra that brings them."""
 ROS = {

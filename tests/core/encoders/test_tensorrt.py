@@ -68,6 +68,11 @@ def sam(tiny_model: Path) -> LoadedSegmenter:
     return load_segmenter(str(tiny_model / "segmenter"))
 
 
+def new_encoder(tensorrt: Fake) -> encoder_module.TensorRtImageEncoder:
+    device, compiled = torch.device("cuda"), KEY.compiled("Some GPU")
+    return encoder_module.TensorRtImageEncoder(tensorrt, b"x", ["image_embed"], device, compiled)
+
+
 def silent(_phase: str, _step: int, _steps: int) -> None:
     pass
 
@@ -119,13 +124,13 @@ def test_an_engine_is_built_once_and_found_again(tensorrt: Fake, graph: Path) ->
     assert read_engine(KEY) == tensorrt.plan
     assert steps == [("Building", 0, 2), ("Building", 1, 2), ("Building", 2, 2), steps[-1]]
     assert tensorrt.network_flags == [1 << 1]  # strongly typed
-    assert tensorrt.flags_cleared == []
+    assert tensorrt.flags == []
 
 
 def test_float32_means_float32(tensorrt: Fake, graph: Path) -> None:
     build_engine(tensorrt, graph, replace(KEY, precision="fp32"), silent)
 
-    assert tensorrt.flags_cleared == ["tf32"]
+    assert tensorrt.flags == ["no tf32"]
 
 
 def test_the_times_of_one_build_serve_the_next(tensorrt: Fake, graph: Path) -> None:
@@ -223,14 +228,14 @@ def test_no_room_for_the_engine_is_an_error(
 
 def test_an_engine_that_the_runtime_does_not_take_is_a_mismatch(tensorrt: Fake) -> None:
     with pytest.raises(EngineMismatchError, match="does not take the engine"):
-        encoder_module.TensorRtImageEncoder(tensorrt, b"x", ["image_embed"], torch.device("cuda"))
+        new_encoder(tensorrt)
 
 
 def test_no_memory_for_the_engine_is_reported(tensorrt: Fake) -> None:
     tensorrt.engine = SimpleNamespace(create_execution_context=lambda: None)
 
     with pytest.raises(OutOfMemoryError, match="GPU memory"):
-        encoder_module.TensorRtImageEncoder(tensorrt, b"x", ["image_embed"], torch.device("cuda"))
+        new_encoder(tensorrt)
 
 
 class Engine:
@@ -273,7 +278,7 @@ def test_the_masks_are_compared_when_an_engine_is_first_loaded(
     for _ in range(2):
         assert tensorrt_encoder(sam, "cuda") is engine
     assert engine.runs == 3  # three images, once
-    assert tensorrt_engine.read_notes(built)["agreement"] == [1.0, 1.0, 1.0]
+    assert tensorrt_engine.read_notes(built)["agreement on Some GPU"] == [1.0, 1.0, 1.0]
     assert read_engine(built)
 
 
