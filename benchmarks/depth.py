@@ -37,7 +37,7 @@ from segzero_core.depth import (
     measure_object,
 )
 from segzero_core.errors import InputError
-from worlds.tabletop.scene import Scene, SceneObject, load_scene
+from worlds.common.scene import Scene, SceneObject, load_scene
 
 SCENES, SEED, REPEATS = 60, 1_000_000, 5
 TARGET_MM, TARGET_PERCENT, TARGET_MS = 5.0, 5.0, 5.0

@@ -49,11 +49,11 @@ from segzero_core.depth import (
     measure_object,
 )
 from segzero_core.geometry import MATCH_IOU, mask_iou
+from worlds.common.scene import Query
 from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.cell import Cell, Lift
 from worlds.tabletop.hand import GRASP_SETTINGS
 from worlds.tabletop.render import Stage, stage_scene, stage_single
-from worlds.tabletop.scene import Query
 from worlds.tabletop.vocabulary import QUERY_KINDS
 
 TRIALS, SEED = 100, 1_600_000

@@ -45,7 +45,7 @@ def _fulfil(done: Future[_T], work: Callable[[], _T]) -> None:
         del done
 
 
-class Cores:
+class CpuThreads:
     """The threads that torch may use, for two who use them at the same time.
 
     How many threads an operation takes is torch's own setting of the thread that calls it. Threads

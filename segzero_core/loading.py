@@ -14,7 +14,7 @@ from segzero_core.checkpoints.description import BUILT_IN, ModelDescription
 from segzero_core.checkpoints.registry import ModelFiles, describe_model, find_model
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2
 from segzero_core.checkpoints.weights import combined_hash, weights_hash
-from segzero_core.cpu_threads import Cores
+from segzero_core.cpu_threads import CpuThreads
 from segzero_core.encoders.base import CachingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
 from segzero_core.reasoner.base import Reasoner
@@ -53,7 +53,7 @@ def load_parts(
     # The cheap question first: is the segmenter there at all, before gigabytes are read.
     sam_name = segmenter or found[0].segmenter
     find_sam2(sam_name)
-    cores = Cores() if chosen == "cpu" else None
+    cores = CpuThreads() if chosen == "cpu" else None
     options = {"decode": decode, "precision": precision, "grammar": grammar}
     reasoners: list[tuple[ModelFiles, Reasoner, str]] = []
     for name, files in zip(names, found, strict=True):
@@ -91,7 +91,7 @@ def _load(
     description: ModelDescription,
     device: str,
     reasoner_type: type[QwenReasoner],
-    cores: Cores | None,
+    cores: CpuThreads | None,
     options: dict[str, Any],
 ) -> tuple[Reasoner, str]:
     """Return a local reasoner, and the hash of its weights."""

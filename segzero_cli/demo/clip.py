@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.types import RgbImage
-from worlds.tabletop.scene import Query, Scene
+from worlds.common.scene import Query, Scene
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo, Image

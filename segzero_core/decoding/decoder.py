@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segzero_core.cpu_threads import Cores
+from segzero_core.cpu_threads import CpuThreads
 from segzero_core.decoding.constrained import Constraint
 from segzero_core.decoding.cuda_graph import CudaGraphStepper
 from segzero_core.decoding.speculative import MAX_DRAFT_TOKENS, NgramProposer, SpeculativeStepper
@@ -119,7 +119,7 @@ class QwenDecoder:
         grid_wh: SizeWH,
         mode: str,
         constraint: Constraint | None = None,
-        cores: Cores | None = None,
+        cores: CpuThreads | None = None,
     ) -> None:
         self._processor = processor
         self._penalty = float(model.generation_config.repetition_penalty or 1.0)
@@ -128,7 +128,7 @@ class QwenDecoder:
         self._vision = VisionEncoder(model.model.visual, grid_wh)
         self._language = choose_language_model(model) if mode == "drafts" else LanguageModel(model)
         self._constraint = constraint
-        self._cores = cores or Cores(1)
+        self._cores = cores or CpuThreads(1)
         self._most_threads = 1 if self._language.width <= _NARROW else None
         self._stepper: Stepper
         if mode in ("eager", "drafts"):

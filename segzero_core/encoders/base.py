@@ -16,7 +16,7 @@ from segzero_core.types import RgbImage, SizeWH, check_rgb_image
 if TYPE_CHECKING:
     import torch
 
-    from segzero_core.cpu_threads import Cores
+    from segzero_core.cpu_threads import CpuThreads
 
     Features: TypeAlias = torch.Tensor | NDArray[np.float32]
 
@@ -71,7 +71,7 @@ class CachingEncoder:
         cores: Threads shared with the reasoner, if both run on the CPU.
     """
 
-    def __init__(self, encoder: ImageEncoder, cores: Cores | None = None) -> None:
+    def __init__(self, encoder: ImageEncoder, cores: CpuThreads | None = None) -> None:
         self._encoder = encoder
         self._turn = cores.encoding if cores is not None else contextlib.nullcontext
         self._lock = threading.Lock()

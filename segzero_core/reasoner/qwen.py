@@ -12,7 +12,7 @@ from typing import Any, Final
 from segzero_core.checkpoints.description import ABSOLUTE, ModelDescription
 from segzero_core.completion.parser import TAGS, THINK_OPEN
 from segzero_core.config import REASONER_PRECISIONS
-from segzero_core.cpu_threads import Cores
+from segzero_core.cpu_threads import CpuThreads
 from segzero_core.decoding.constrained import Constraint
 from segzero_core.decoding.decoder import (
     Decoder,
@@ -85,7 +85,7 @@ class QwenReasoner:
         *,
         decode: str = "auto",
         grammar: bool = False,
-        cores: Cores | None = None,
+        cores: CpuThreads | None = None,
     ) -> None:
         if decode not in DECODE_MODES:
             raise ConfigError(f"decode: {shown(str(decode))} is none of {', '.join(DECODE_MODES)}")
@@ -131,7 +131,7 @@ class QwenReasoner:
         )
         return _read(reply, cancel)
 
-    def _choose_decoder(self, decode: str, cores: Cores | None, *, grammar: bool) -> Decoder:
+    def _choose_decoder(self, decode: str, cores: CpuThreads | None, *, grammar: bool) -> Decoder:
         grid_wh = self._checked_grid()
         on_gpu = not self._device.startswith("cpu")
         supported = is_supported(self._model)

@@ -13,7 +13,7 @@ import torch
 
 from segzero_core.checkpoints.sam2_checkpoint import image_side
 from segzero_core.config import BACKENDS, ENCODER_PRECISIONS
-from segzero_core.cpu_threads import Cores
+from segzero_core.cpu_threads import CpuThreads
 from segzero_core.encoders import tensorrt_engine
 from segzero_core.encoders.base import Embedding, ImageEncoder
 from segzero_core.encoders.onnx_export import onnx_path, output_names
@@ -237,8 +237,8 @@ def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEn
 
     side = image_side(sam.model)
     path = onnx_path(sam.weights_hash, side, "fp32")
-    # A small image is encoded before the reasoner has finished anyway; see `Cores`.
-    threads = Cores().encoder_share if side <= _SMALL_SIDE else 0
+    # A small image is encoded before the reasoner has finished anyway; see `CpuThreads`.
+    threads = CpuThreads().encoder_share if side <= _SMALL_SIDE else 0
     return OnnxImageEncoder(path, sam.weights_hash, device, threads)
 
 

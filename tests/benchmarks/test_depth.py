@@ -11,7 +11,7 @@ import pytest
 from benchmarks.depth import CONVEX, Shot, main, measure_scene, summary
 from segzero_cli.demo.clip import read_clip
 from segzero_core.config import GraspConfig
-from worlds.tabletop.scene import save_scene
+from worlds.common.scene import save_scene
 
 CLIP = Path(__file__).parents[2] / "demo" / "clip.mcap"
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from segzero_core import RgbImage
-from segzero_core.cpu_threads import Cores, in_own_thread
+from segzero_core.cpu_threads import CpuThreads, in_own_thread
 from segzero_core.encoders.base import CachingEncoder, Embedding
 from segzero_core.testing.fakes import FakeEncoder
 
@@ -34,7 +34,7 @@ def four_threads() -> Iterator[None]:
 def test_while_both_work_nobody_has_more_than_there_are(
     total: int, encoder: int, reasoner: int
 ) -> None:
-    cores = Cores(total)
+    cores = CpuThreads(total)
     assert cores.reasoner_share == total
     with cores.encoding():
         assert (cores.encoder_share, cores.reasoner_share) == (encoder, reasoner)
@@ -42,7 +42,7 @@ def test_while_both_work_nobody_has_more_than_there_are(
 
 
 def test_the_reasoner_has_all_threads_again_once_the_image_is_encoded() -> None:
-    cores = Cores()
+    cores = CpuThreads()
     reported: list[int] = []
     encodes, may_end, is_over = threading.Event(), threading.Event(), threading.Event()
 
@@ -72,7 +72,7 @@ def test_the_reasoner_has_all_threads_again_once_the_image_is_encoded() -> None:
 
 
 def test_who_has_no_use_for_more_threads_takes_no_more() -> None:
-    cores = Cores()
+    cores = CpuThreads()
 
     with cores.reasoning():
         cores.take_share(most=1)
@@ -84,7 +84,7 @@ def test_who_has_no_use_for_more_threads_takes_no_more() -> None:
 
 
 def test_an_encoder_that_fails_gives_its_share_back() -> None:
-    cores = Cores()
+    cores = CpuThreads()
     encoder = CachingEncoder(FakeEncoder(error=ValueError("no")), cores)
 
     with pytest.raises(ValueError, match="no"):

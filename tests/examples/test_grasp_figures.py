@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.grasp import cause_of, object_under, summary
 from examples.grasp_client import Step
+from worlds.common.scene import Query
 from worlds.tabletop.cell import Lift
-from worlds.tabletop.scene import Query
 
 ONE = Query("name", "the red mug", (2,))
 MANY = Query("many", "all the tools", (1, 2))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from training.data.prepare import main as prepare
-from worlds.tabletop.scene import Query, Scene, SceneObject, save_scene
+from worlds.common.scene import Query, Scene, SceneObject, save_scene
 
 WIDTH, HEIGHT = 160, 120
 

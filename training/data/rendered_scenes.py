@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segzero_core.errors import InputError
 from segzero_core.types import Box, RgbImage
 from training.data.mask_prompts import mask_to_prompt
-from worlds.tabletop.scene import Query, Scene, load_scene
+from worlds.common.scene import Query, Scene, load_scene
 
 QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
 LIBERO_KINDS = ("instruction", "place", "object", "fixture", "target")

@@ -32,3 +32,11 @@ class CameraPose:
         """Pinhole parameters [px]; square pixels, center in the middle of the image."""
         focal = size_wh[1] / 2 / math.tan(self.fov_y_rad / 2)
         return {"fx": focal, "fy": focal, "cx": size_wh[0] / 2, "cy": size_wh[1] / 2}
+
+
+def direction(azimuth_rad: float, elevation_rad: float) -> NDArray[np.float64]:
+    """The unit vector that points to an azimuth and so far up."""
+    cos = math.cos(elevation_rad)
+    return np.array(
+        [cos * math.cos(azimuth_rad), cos * math.sin(azimuth_rad), math.sin(elevation_rad)]
+    )

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from worlds.common.scene import Query, Scene, split_of_seed
 from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.generate import ask_each_kind
-from worlds.libero.scene import Truth, read_scene, with_queries, write_scene
-from worlds.tabletop.scene import Query, Scene, split_of_seed
+from worlds.libero.scene import Truth, read_scene, write_scene
 
 _STREAM = 8  # keeps the questions' chances apart from those of the scene
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         for path in tqdm(paths, desc="asking", unit="scene"):
             scene, truth = read_scene(path)
             queries = queries_of(scene, truth, forbidden)
-            write_scene(path, with_queries(scene, queries), truth)
+            write_scene(path, replace(scene, queries=queries), truth)
     except (RuntimeError, OSError, ValueError) as error:
         print(f"worlds.libero.ask: error: {error}", file=sys.stderr)
         return 2

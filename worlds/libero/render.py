@@ -25,7 +25,6 @@ from worlds.libero.composition.pools import Pool, block_of_seed, sample_pool
 from worlds.libero.composition.workbench import Layout
 from worlds.libero.package import benchmark_texts, require
 from worlds.libero.record import Rendered, Seen, is_done, look, record, save_rendered
-from worlds.libero.scene import with_queries
 from worlds.libero.simulation.arenas import ARENAS
 from worlds.libero.simulation.drawing import Drawing
 from worlds.libero.simulation.stage import Stage, build_stage
@@ -113,7 +112,7 @@ def render_block(first_seed: int, seeds: Sequence[int], out: Path) -> Iterator[i
         for seed in missing:
             rendered = render_scene(stage, drawing, pool, seed)
             queries = queries_of(rendered.scene, rendered.truth, forbidden)
-            rendered = replace(rendered, scene=with_queries(rendered.scene, queries))
+            rendered = replace(rendered, scene=replace(rendered.scene, queries=queries))
             save_rendered(_folder(out, first_seed, seed), rendered)
             yield seed
 

@@ -1,6 +1,6 @@
 """What is known about one image of this world, beyond what every world's `scene.json` tells.
 
-A folder reads as any world's does (`worlds.tabletop.scene.load_scene`); the truth from which
+A folder reads as any world's does (`worlds.common.scene.load_scene`); the truth from which
 questions are made stands in the same file under its own key.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worlds.tabletop.scene import Query, Scene
+from worlds.common.scene import Scene
 
 KEY = "libero"
 TRUTH_FORMAT = 1
@@ -118,16 +118,3 @@ def read_scene(path: Path) -> tuple[Scene, Truth]:
     if KEY not in record:
         raise ValueError(f"{path} is a scene of another world: it has no {KEY!r}")
     return scene, Truth.from_record(record[KEY])
-
-
-def with_queries(scene: Scene, queries: tuple[Query, ...]) -> Scene:
-    """The scene with other questions."""
-    return Scene(
-        seed=scene.seed,
-        image_size_wh=scene.image_size_wh,
-        intrinsics=scene.intrinsics,
-        camera_position_m=scene.camera_position_m,
-        camera_quaternion_xyzw=scene.camera_quaternion_xyzw,
-        objects=scene.objects,
-        queries=queries,
-    )

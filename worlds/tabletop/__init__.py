@@ -4,6 +4,6 @@ Stands alone (MuJoCo, numpy, Pillow); training, tests and the demo use it. Impor
 renderer.
 """
 
-from worlds.tabletop.scene import Query, Scene, SceneObject, load_scene
+from worlds.common.scene import Query, Scene, SceneObject, load_scene
 
 __all__ = ["Query", "Scene", "SceneObject", "load_scene"]

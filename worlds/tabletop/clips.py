@@ -22,11 +22,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from worlds.common.camera_pose import CameraPose
+from worlds.common.camera_pose import CameraPose, direction
+from worlds.common.scene import split_of_seed
 from worlds.common.simulator import mujoco
 from worlds.tabletop.camera import Camera, RenderedImage, look_at, sample_camera
-from worlds.tabletop.scene import split_of_seed
-from worlds.tabletop.world import MIN_OBJECTS, World, build_world, sample_objects
+from worlds.tabletop.world import (
+    MAX_WORLDS,
+    MIN_OBJECTS,
+    World,
+    build_world,
+    sample_objects,
+    settled_tables,
+)
 
 FORMAT: Final = 1
 FILE_NAME: Final = "clip.json"
@@ -35,8 +42,6 @@ RATE_HZ: Final = 10.0
 EVENT_S: Final = 2.0
 MIN_TARGET_PX: Final = 600
 _PNG_LEVEL = 1
-_MAX_WORLDS = 60
-_CAMERAS_PER_WORLD = 4
 _PARKED_M = (0.0, 0.0, -3.0)  # below the floor
 _ARM_RGB = ((0.85, 0.62, 0.50), (0.45, 0.30, 0.22), (0.35, 0.36, 0.40), (0.15, 0.25, 0.55))
 _ARM_REACH_M = 0.32  # how far to the side of the line of sight the arm begins
@@ -133,13 +138,7 @@ class _Path:
         elevation = math.asin(offset[2] / distance) + sway[1]
         elevation = float(np.clip(elevation, math.radians(22), math.radians(70)))
         distance = float(np.clip(distance + self.approach_m_s * time_s, 0.5, 0.85))
-        away = np.array(
-            [
-                math.cos(elevation) * math.cos(azimuth),
-                math.cos(elevation) * math.sin(azimuth),
-                math.sin(elevation),
-            ]
-        )
+        away = direction(azimuth, elevation)
         cos, sin = math.cos(turned_away_rad), math.sin(turned_away_rad)
         forward = -np.array(
             [away[0] * cos - away[1] * sin, away[0] * sin + away[1] * cos, away[2]]
@@ -167,19 +166,17 @@ def film(
         RuntimeError: No table of this seed has an object that can be seen well.
     """
     test = split_of_seed(seed) == "test"
-    for attempt in range(_MAX_WORLDS):
-        rng = np.random.default_rng((seed, attempt, 7))
-        world = build_world(rng, sample_objects(rng, with_test_only=test), _add_arm(rng))
-        if world is None or len(world.objects) < MIN_OBJECTS or not world.is_on_table:
-            continue
-        center = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
-        for _ in range(_CAMERAS_PER_WORLD):
-            path = _sample_path(rng, center)
-            targets = _clear_objects(camera.shoot(world, path.pose(0.0, 0.0)).instances)
-            if targets:
-                clip = _describe(rng, seed, world, int(rng.choice(targets)), frames, rate_hz)
-                return clip, _shoot(camera, world, path, clip, rng)
-    raise RuntimeError(f"seed {seed}: nothing is seen well on {_MAX_WORLDS} tables")
+
+    def build(rng: np.random.Generator) -> World | None:
+        return build_world(rng, sample_objects(rng, with_test_only=test), _add_arm(rng))
+
+    for rng, world, center in settled_tables((seed, 7), build, MIN_OBJECTS):
+        path = _sample_path(rng, center)
+        targets = _clear_objects(camera.shoot(world, path.pose(0.0, 0.0)).instances)
+        if targets:
+            clip = _describe(rng, seed, world, int(rng.choice(targets)), frames, rate_hz)
+            return clip, _shoot(camera, world, path, clip, rng)
+    raise RuntimeError(f"seed {seed}: nothing is seen well on {MAX_WORLDS} tables")
 
 
 def _sample_path(rng: np.random.Generator, center_m: NDArray[np.float64]) -> _Path:

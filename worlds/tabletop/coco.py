@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worlds.tabletop.scene import Scene, load_scene
+from worlds.common.scene import Scene, load_scene
 
 
 def coco_labels(data: Path, kinds: Sequence[str] | None = None) -> dict[str, Any]:

@@ -21,25 +21,25 @@ import numpy as np
 from tqdm import tqdm
 
 from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
+from worlds.common.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.camera import Camera, RenderedImage, sample_camera
 from worlds.tabletop.extra_classes import EXTRA_MODELS
 from worlds.tabletop.queries import ask_each_kind
-from worlds.tabletop.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.world import (
+    MAX_WORLDS,
     MIN_OBJECTS,
     ObjectSpec,
     World,
     build_world,
     put_extra,
     sample_objects,
+    settled_tables,
 )
 
 MIN_VISIBLE_FRACTION = 0.5
 MIN_AREA_PX = 350
 MARGIN_PX = 12  # the middle of every object's box is at least so far inside the image
 EXTRA_CHANCE = 2 / 3  # how often a table has the extra kind, where one is asked for
-_CAMERAS_PER_WORLD = 4
-_MAX_WORLDS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,23 +80,18 @@ def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Sta
         sample).
     """
     test = split_of_seed(seed) == "test"
-    for attempt in range(_MAX_WORLDS):
-        rng = np.random.default_rng((seed, attempt))
+
+    def build(rng: np.random.Generator) -> World | None:
         specs = sample_objects(rng, with_test_only=test)
-        if extra_kind is not None:
-            specs = _with_extra(specs, seed, extra_kind)
-        world = build_world(rng, specs)
-        if world is None or len(world.objects) < MIN_OBJECTS or not world.is_on_table:
-            continue
-        center = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
-        for _ in range(_CAMERAS_PER_WORLD):
-            pose = sample_camera(rng, center)
-            image, alone_px = camera.shoot_with_areas(world, pose)
-            objects = _describe(world, image, alone_px)
-            if objects is not None:
-                queries = () if extra_kind else ask_each_kind(rng, objects, test=test)
-                return Stage(_scene(seed, pose, objects, queries), image, world, pose)
-    raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
+        return build_world(rng, _with_extra(specs, seed, extra_kind) if extra_kind else specs)
+
+    for rng, world, center in settled_tables((seed,), build, MIN_OBJECTS):
+        pose = sample_camera(rng, center)
+        image, objects = _shoot(camera, world, pose)
+        if objects is not None:
+            queries = () if extra_kind else ask_each_kind(rng, objects, test=test)
+            return Stage(_scene(seed, pose, objects, queries), image, world, pose)
+    raise RuntimeError(f"seed {seed}: no clear view of {MAX_WORLDS} tables")
 
 
 def stage_single(camera: Camera, seed: int) -> Stage:
@@ -111,18 +106,16 @@ def stage_single(camera: Camera, seed: int) -> Stage:
     Raises:
         RuntimeError: No table of this seed could be seen well.
     """
-    for attempt in range(_MAX_WORLDS):
-        rng = np.random.default_rng((seed, attempt, 1))
-        world = build_world(rng, sample_objects(rng, with_test_only=True)[:1])
-        if world is None or not world.is_on_table:
-            continue
-        for _ in range(_CAMERAS_PER_WORLD):
-            pose = sample_camera(rng, world.data.xpos[world.bodies[0]])
-            image, alone_px = camera.shoot_with_areas(world, pose)
-            objects = _describe(world, image, alone_px)
-            if objects is not None and _is_whole(objects[0]):
-                return Stage(_scene(seed, pose, objects, ()), image, world, pose)
-    raise RuntimeError(f"seed {seed}: no clear view of {_MAX_WORLDS} tables")
+
+    def build(rng: np.random.Generator) -> World | None:
+        return build_world(rng, sample_objects(rng, with_test_only=True)[:1])
+
+    for rng, world, center in settled_tables((seed, 1), build, 1):
+        pose = sample_camera(rng, center)
+        image, objects = _shoot(camera, world, pose)
+        if objects is not None and _is_whole(objects[0]):
+            return Stage(_scene(seed, pose, objects, ()), image, world, pose)
+    raise RuntimeError(f"seed {seed}: no clear view of {MAX_WORLDS} tables")
 
 
 def _is_whole(item: SceneObject) -> bool:
@@ -138,21 +131,22 @@ def _with_extra(specs: tuple[ObjectSpec, ...], seed: int, kind: str) -> tuple[Ob
     return put_extra(rng, specs, kind) if rng.random() < EXTRA_CHANCE else specs
 
 
-def _describe(
-    world: World, image: RenderedImage, alone_px: np.ndarray
-) -> tuple[SceneObject, ...] | None:
-    """The objects as they are seen; None unless each is in the image and half visible."""
+def _shoot(
+    camera: Camera, world: World, pose: CameraPose
+) -> tuple[RenderedImage, tuple[SceneObject, ...] | None]:
+    """The image and its objects; None unless each is in the image and half visible."""
+    image, alone_px = camera.shoot_with_areas(world, pose)
     height, width = image.instances.shape
     objects = []
     for i, (item, body) in enumerate(zip(world.objects, world.bodies, strict=True)):
         rows, columns = np.nonzero(image.instances == i + 1)
         if len(rows) < max(MIN_AREA_PX, MIN_VISIBLE_FRACTION * alone_px[i]):
-            return None
+            return image, None
         box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         inside_x = MARGIN_PX <= x <= width - MARGIN_PX
         if not (inside_x and MARGIN_PX <= y <= height - MARGIN_PX):
-            return None
+            return image, None
         w, *xyz = world.data.xquat[body]
         objects.append(
             SceneObject(
@@ -167,7 +161,7 @@ def _describe(
                 size_m=_rounded(np.array(item.size_m)),
             )
         )
-    return tuple(objects)
+    return image, tuple(objects)
 
 
 def _scene(seed: int, pose: CameraPose, objects: tuple[SceneObject, ...], queries: tuple) -> Scene:

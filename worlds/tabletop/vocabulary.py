@@ -1,42 +1,28 @@
-"""The words of the table's world: names, colours, uses, groups, and how people phrase a question.
+"""The words of the table's world: names, colors, uses, groups, and how people phrase a question.
 
 A phrasing marked test-only appears in no training or validation scene.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from worlds.common.wording import Phrasings
+from worlds.tabletop.object_classes import MODELS
 
 QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "mug": ("mug", "cup", "coffee mug"),
-    "bottle": ("bottle", "water bottle"),
-    "bowl": ("bowl",),
-    "plate": ("plate", "dish"),
-    "can": ("can", "tin"),
-    "box": ("box", "carton"),
-    "book": ("book",),
-    "phone": ("phone", "smartphone"),
-    "ball": ("ball",),
-    "apple": ("apple",),
-    "banana": ("banana",),
-    "lemon": ("lemon",),
-    "hammer": ("hammer",),
-    "screwdriver": ("screwdriver",),
-    "scissors": ("scissors", "pair of scissors"),
-    "spoon": ("spoon",),
+_OTHER_NAMES = {
+    "mug": ("cup", "coffee mug"),
+    "bottle": ("water bottle",),
+    "plate": ("dish",),
+    "can": ("tin",),
+    "box": ("carton",),
+    "phone": ("smartphone",),
+    "scissors": ("pair of scissors",),
 }
+NAMES: dict[str, tuple[str, ...]] = {kind: (kind, *_OTHER_NAMES.get(kind, ())) for kind in MODELS}
 """What people call a kind; the first name is the one that the model uses."""
 
-PLURALS: dict[str, str] = {
-    kind: {
-        "box": "boxes",
-        "scissors": "scissors",
-        "screwdriver": "screwdrivers",
-    }.get(kind, kind + "s")
-    for kind in NAMES
-}
+PLURALS = {kind: f"{kind}s" for kind in MODELS} | {"box": "boxes", "scissors": "scissors"}
 
 USES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # use: (kinds that serve it, ways to say it)
@@ -81,14 +67,6 @@ SINGULAR_OF_GROUP: dict[str, str] = {
 }
 
 THINGS = ("thing", "object", "item")
-
-
-@dataclass(frozen=True)
-class Phrasings:
-    """Sentence frames with `{x}` for what is meant; `test` ones are never trained on."""
-
-    train: tuple[str, ...]
-    test: tuple[str, ...]
 
 
 _REQUESTS = Phrasings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ from worlds.tabletop.extra_classes import model_of
 from worlds.tabletop.object_classes import COLORS_RGB, MODELS, PAINTS_RGB, Model, Part, colors_of
 
 MIN_OBJECTS, MAX_OBJECTS = 4, 8
+MAX_WORLDS = 60
+"""So many tables of one seed are tried."""
+_CAMERAS_PER_WORLD = 4
 TWIN_CHANCE = 0.5
 """How often one kind is put on the table in two colors on purpose (others meet by chance)."""
 SINGLE_EXTRA_CHANCE = 0.75
@@ -102,6 +105,28 @@ def put_extra(
     colors = rng.choice(colors_of(kind, with_test_only=True), size=count, replace=False)
     extra = [ObjectSpec(kind, str(color), float(rng.uniform(0.85, 1.3))) for color in colors]
     return (*objects[:-count], *extra)
+
+
+def settled_tables(
+    seed: tuple[int, ...], build: Callable[[np.random.Generator], World | None], least: int
+) -> Iterator[tuple[np.random.Generator, World, NDArray[np.float64]]]:
+    """Build the tables of a seed, each several times over, for as many cameras.
+
+    Args:
+        seed: Decides everything, together with the number of the table.
+        build: Makes a table by chance; None when there is no room.
+        least: A table with fewer objects is left out, as is one that an object fell from.
+
+    Yields:
+        Where chance comes from next, the table, and the middle of its objects [m].
+    """
+    for attempt in range(MAX_WORLDS):
+        rng = np.random.default_rng((seed[0], attempt, *seed[1:]))
+        world = build(rng)
+        if world is not None and len(world.objects) >= least and world.is_on_table:
+            center = np.mean([world.data.xpos[body] for body in world.bodies], axis=0)
+            for _ in range(_CAMERAS_PER_WORLD):
+                yield rng, world, center
 
 
 def build_world(

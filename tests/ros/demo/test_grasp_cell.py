@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from examples import grasp_cell
+from worlds.common.scene import Query
 from worlds.tabletop.camera import Camera
 from worlds.tabletop.render import stage_scene
-from worlds.tabletop.scene import Query
 
 SEED = grasp_cell.SEED
 

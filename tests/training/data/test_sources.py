@@ -23,7 +23,7 @@ from tests.training.data.data_folders import (
 )
 from training.data.sources.base import BadSample, Sample
 from training.data.sources.rle import Rle, rle_from_segmentation
-from worlds.tabletop.scene import VALIDATION_SEEDS_END, Query
+from worlds.common.scene import VALIDATION_SEEDS_END, Query
 
 
 def read_reasonseg(root: Path, **choice: Any) -> list[Sample | BadSample]:

@@ -30,7 +30,7 @@ from training.evaluation.metrics import LISA
 from training.evaluation.predictions import EvaluatedModel, Protocol, Scored
 from training.evaluation.predictors import batch_predictor, pipeline_predictor
 from training.evaluation.summary import report
-from worlds.tabletop.scene import Query
+from worlds.common.scene import Query
 
 RED = (
     "<think>It is red.</think>"

@@ -11,10 +11,10 @@ from PIL import Image
 
 from training.evaluation import evaluate
 from training.evaluation.libero import open_libero, suite_table, wilson
+from worlds.common.scene import Query, Scene, SceneObject
 from worlds.libero.benchmark.suites import BenchmarkError
 from worlds.libero.package import LiberoMissingError
 from worlds.libero.scene import Truth, write_scene
-from worlds.tabletop.scene import Query, Scene, SceneObject
 
 SUITE = "libero_tiny"
 SMALL, LARGE = (10, 10, 20, 20), (30, 10, 60, 40)

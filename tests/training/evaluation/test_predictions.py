@@ -30,7 +30,7 @@ from training.evaluation.predictions import (
 )
 from training.evaluation.predictors import pipeline_predictor
 from training.evaluation.summary import report
-from worlds.tabletop.scene import Query
+from worlds.common.scene import Query
 
 BOX = '<answer>[{"bbox_2d": [10, 10, 70, 70], "point_2d": [40, 40]}]</answer>'
 RED = f"<think>It is red.</think>{BOX}"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from worlds.common.scene import Scene, SceneObject
 from worlds.libero.package import COMMAND, missing_modules
 from worlds.libero.queries.facts import SceneFacts
 from worlds.libero.scene import Rest, Truth
-from worlds.tabletop.scene import Scene, SceneObject
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

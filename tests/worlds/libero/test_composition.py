@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from worlds.common.scene import TRAINING_SEEDS_END, VALIDATION_SEEDS_END, split_of_seed
 from worlds.libero.composition.footprint import Footprint, gap_m, placed
 from worlds.libero.composition.pools import (
     BLOCK,
@@ -19,7 +20,6 @@ from worlds.libero.composition.pools import (
 )
 from worlds.libero.object_classes import FIXTURE_KINDS, OBJECT_CLASSES
 from worlds.libero.simulation.arenas import ARENAS
-from worlds.tabletop.scene import TRAINING_SEEDS_END, VALIDATION_SEEDS_END, split_of_seed
 
 
 def test_a_block_never_crosses_a_split() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from worlds.common.scene import Scene
 from worlds.libero.ask import queries_of
 from worlds.libero.package import normalized
 from worlds.libero.queries.generate import ask, ask_each_kind, says_any
 from worlds.libero.queries.phrasings import PHRASINGS
 from worlds.libero.queries.vocabulary import QUERY_KINDS
-from worlds.tabletop.scene import Scene
 
 PLATE, BOWL, RAMEKIN, CABINET, IN_DRAWER, STOVE, ON_STOVE, MILK = range(1, 9)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worlds.common.scene import load_scene
 from worlds.libero.ask import main as ask
 from worlds.libero.ask import queries_of
 from worlds.libero.benchmark.grounding import KINDS_ASKED
@@ -20,7 +21,6 @@ from worlds.libero.render import main as render
 from worlds.libero.scene import read_scene
 from worlds.libero.simulation.arenas import ARENAS
 from worlds.libero.simulation.stage import build_stage
-from worlds.tabletop.scene import load_scene
 
 pytestmark = [pytest.mark.libero, pytest.mark.slow]
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from worlds.libero.scene import read_scene, with_queries, write_scene
-from worlds.tabletop.scene import Query, Scene
+from worlds.common.scene import Query, Scene
+from worlds.libero.scene import read_scene, write_scene
 
 
 def test_scene_and_truth_come_back_as_they_were(dinner, tmp_path: Path) -> None:
     scene, truth = dinner.build()
-    scene = with_queries(scene, (Query("name", "the milk", (8,), candidates=(8,)),))
+    scene = replace(scene, queries=(Query("name", "the milk", (8,), candidates=(8,)),))
 
     write_scene(tmp_path / "scene.json", scene, truth)
 

@@ -10,12 +10,12 @@ import pytest
 from benchmarks.grasp import answer_of, camera_of, questions, singles, true_masks, try_out
 from examples.grasp_client import Place, Step, decide, pick
 from segzero_core.depth import MAX_BORDER_PX, border_pixels
+from worlds.common.scene import Query
 from worlds.common.simulator import mujoco
 from worlds.tabletop.camera import Camera, sample_camera
 from worlds.tabletop.cell import HELD_S, LIFTED_M, Cell, MotionError
 from worlds.tabletop.hand import FRICTION, GRASP_SETTINGS, OPENING_M
 from worlds.tabletop.render import stage_scene, stage_single
-from worlds.tabletop.scene import Query
 from worlds.tabletop.world import ObjectSpec, World, build_world
 
 DOWN = np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]])

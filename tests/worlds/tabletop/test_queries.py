@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from worlds.common.scene import SceneObject, split_of_seed
 from worlds.tabletop.object_classes import COLORS_RGB, MODELS, TEST_ONLY_PAIRS, colors_of
 from worlds.tabletop.queries import CLEARLY_NEARER, ask, ask_each_kind, distance_px, on_side
-from worlds.tabletop.scene import SceneObject, split_of_seed
 from worlds.tabletop.vocabulary import (
     GROUPS,
     NAMES,

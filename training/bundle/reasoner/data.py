@@ -20,7 +20,7 @@ from training.bundle.reasoner.model import PREFIX, TOKEN_PX
 from training.bundle.reasoner.text import Prompt
 from training.bundle.reasoner.world import SeenScene, World
 from training.data.mask_prompts import mask_to_prompt
-from worlds.tabletop.scene import Scene, SceneObject
+from worlds.common.scene import Scene, SceneObject
 
 _CELL_PX = 14  # samples per side of an image token, to find the object that it shows
 

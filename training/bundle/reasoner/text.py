@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from segzero_core.prompt import asks_to_think, is_single_object
+from worlds.common.scene import SceneObject
 from worlds.tabletop.queries import center_px
-from worlds.tabletop.scene import SceneObject
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from training.bundle.reasoner.encoding import EncodedQuestion
 from training.bundle.reasoner.text import Prompt
-from worlds.tabletop.scene import Scene, SceneObject
+from worlds.common.scene import Scene, SceneObject
 
 
 class SeenScene(NamedTuple):

@@ -25,7 +25,7 @@ from training.data.rendered_scenes import QUERY_KINDS, open_scenes, read_record
 from training.data.sources import base
 from training.data.sources.base import BadSample, Record, Sample, Source, SourceOptions
 from training.data.sources.rle import Rle
-from worlds.tabletop.scene import Query, split_of_seed
+from worlds.common.scene import Query, split_of_seed
 
 SPLITS: Final = ("train", "validation", "test")
 """By the seed of the scene; see `split_of_seed`."""

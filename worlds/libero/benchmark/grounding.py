@@ -11,12 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
+from worlds.common.scene import Query, Scene
 from worlds.libero.benchmark.instructions import take_apart
 from worlds.libero.object_classes import FIXTURE_KINDS, OBJECT_CLASSES
 from worlds.libero.queries.facts import SceneFacts
 from worlds.libero.queries.vocabulary import UNKNOWN
 from worlds.libero.scene import Truth
-from worlds.tabletop.scene import Query, Scene
 
 KINDS_ASKED = ("instruction", "object", "fixture", "place", "target", "none")
 """The order; the object alone; a fixture that is worked, either way; where the order puts the

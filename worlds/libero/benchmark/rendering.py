@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from worlds.libero.benchmark.suites import STATES_MAX, BenchmarkError, Task, ope
 from worlds.libero.composition.workbench import Layout
 from worlds.libero.package import quiet
 from worlds.libero.record import is_done, look, record, save_rendered
-from worlds.libero.scene import read_scene, with_queries, write_scene
+from worlds.libero.scene import read_scene, write_scene
 from worlds.libero.simulation.arenas import ARENAS, Arena
 from worlds.libero.simulation.drawing import Drawing, model_camera
 from worlds.libero.simulation.stage import stage_of_world
@@ -138,5 +138,5 @@ def _ask(task: Task, state: int, folder: Path) -> list[Omission]:
     scene, truth = read_scene(folder / "scene.json")
     queries, omitted = ask_task(task, state, scene, truth)
     if queries != scene.queries:
-        write_scene(folder / "scene.json", with_queries(scene, queries), truth)
+        write_scene(folder / "scene.json", replace(scene, queries=queries), truth)
     return omitted

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worlds.common.scene import split_of_seed
 from worlds.libero.simulation.arenas import ARENAS
 from worlds.libero.simulation.stage import Style
-from worlds.tabletop.scene import split_of_seed
 
 BLOCK = 50  # training scenes that share a stage, by their seeds
 TEST_BLOCK = 10  # fewer of validation and test: a few hundred scenes are to show many pools

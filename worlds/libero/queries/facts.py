@@ -15,9 +15,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from worlds.common.scene import Scene, SceneObject
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.scene import Truth
-from worlds.tabletop.scene import Scene, SceneObject
 
 NEXT_M, NOT_NEXT_M = 0.055, 0.10  # gaps that are certainly beside, and certainly not
 CLEARLY_NEARER = 0.75  # ratio of distances at which one candidate is called the nearest

@@ -11,12 +11,13 @@ from functools import partial
 
 import numpy as np
 
+from worlds.common.scene import Query, Scene, SceneObject
+from worlds.common.wording import Wording, first_that_works, frame, pick, words
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.package import normalized
-from worlds.libero.queries.choices import first_that_works, pick
 from worlds.libero.queries.facts import Noun, SceneFacts
 from worlds.libero.queries.orders import ask_absent_order, ask_instruction, ask_place
-from worlds.libero.queries.phrases import Wording, frame, say_noun, say_picked, words
+from worlds.libero.queries.phrases import say_noun, say_picked
 from worlds.libero.queries.phrasings import PHRASINGS
 from worlds.libero.queries.relations import choose_picked, topic_of
 from worlds.libero.queries.vocabulary import (
@@ -29,7 +30,6 @@ from worlds.libero.queries.vocabulary import (
     USES,
 )
 from worlds.libero.scene import Truth
-from worlds.tabletop.scene import Query, Scene, SceneObject
 from worlds.tabletop.vocabulary import UNKNOWN_USES
 
 CLEARLY_LARGER = 1.2  # ratio of lengths at which one object is called larger than its like

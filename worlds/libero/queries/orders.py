@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worlds.common.scene import Query, SceneObject
+from worlds.common.wording import Wording, first_that_works, frame, pick, words
 from worlds.libero.composition.roles import (
     BASKETS,
     BOWLS,
@@ -17,9 +19,8 @@ from worlds.libero.composition.roles import (
     TRAY,
 )
 from worlds.libero.object_classes import OBJECT_CLASSES
-from worlds.libero.queries.choices import first_that_works, pick
 from worlds.libero.queries.facts import Noun, SceneFacts
-from worlds.libero.queries.phrases import Wording, frame, say_anchor, say_noun, say_picked, words
+from worlds.libero.queries.phrases import say_anchor, say_noun, say_picked
 from worlds.libero.queries.phrasings import FIXTURE_ORDERS, PHRASINGS, PUT, TAKE
 from worlds.libero.queries.relations import choose_picked, topic_of, unique_noun
 from worlds.libero.queries.vocabulary import (
@@ -29,7 +30,6 @@ from worlds.libero.queries.vocabulary import (
     PLACES_ALONE,
     SIDE_PLACES,
 )
-from worlds.tabletop.scene import Query, SceneObject
 
 _ON = (*PLATES, *STOVES, TRAY, "wine_rack", "brown_rack", "wooden_two_layer_shelf", "cookies")
 _IN = (*BASKETS, *BOWLS, PAN, TRAY, "desk_caddy", "microwave")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from worlds.libero.queries.choices import pick
+from worlds.common.scene import SceneObject
+from worlds.common.wording import Wording, pick, words
 from worlds.libero.queries.facts import Noun, SceneFacts
 from worlds.libero.queries.relations import Picked
 from worlds.libero.queries.vocabulary import (
@@ -19,22 +18,6 @@ from worlds.libero.queries.vocabulary import (
     RELATIONS,
     THINGS,
 )
-from worlds.tabletop.scene import SceneObject
-from worlds.tabletop.vocabulary import Phrasings
-
-Wording = Literal["train", "test"]
-
-
-def words(rng: np.random.Generator, phrasings: Phrasings, wording: Wording) -> str:
-    """A phrasing; a test question may use any, since its frame is test-only already."""
-    if wording == "test":
-        return pick(rng, phrasings.train + phrasings.test)
-    return pick(rng, phrasings.train)
-
-
-def frame(rng: np.random.Generator, phrasings: Phrasings, wording: Wording) -> str:
-    """A sentence frame: test-only ones for test questions, else none of them."""
-    return pick(rng, phrasings.test if wording == "test" else phrasings.train)
 
 
 def say_noun(rng: np.random.Generator, noun: Noun, *, brief: bool = False) -> str:

@@ -5,7 +5,7 @@ A phrasing marked test-only appears in no training or validation scene.
 
 from __future__ import annotations
 
-from worlds.tabletop.vocabulary import Phrasings
+from worlds.common.wording import Phrasings
 
 _REQUESTS = Phrasings(
     train=(

@@ -9,8 +9,9 @@ from itertools import combinations
 
 import numpy as np
 
+from worlds.common.scene import SceneObject
+from worlds.common.wording import pick
 from worlds.libero.object_classes import OBJECT_CLASSES
-from worlds.libero.queries.choices import pick
 from worlds.libero.queries.facts import (
     ANCHORS_APART_M,
     CLEAR_STEP_PX,
@@ -19,7 +20,6 @@ from worlds.libero.queries.facts import (
     SceneFacts,
 )
 from worlds.libero.queries.vocabulary import ENDS, THINGS
-from worlds.tabletop.scene import SceneObject
 
 BESIDE_M = 0.08  # a gap up to which the nearest candidate may be said to be next to something
 _WANTED = {"next": 4.0, "between": 4.0, "on": 6.0, "in": 6.0, "center": 4.0, "nearest": 3.0}

@@ -5,8 +5,8 @@ A phrasing marked test-only appears in no training or validation scene.
 
 from __future__ import annotations
 
+from worlds.common.wording import Phrasings
 from worlds.tabletop.vocabulary import UNKNOWN as TABLETOP_UNKNOWN
-from worlds.tabletop.vocabulary import Phrasings
 
 QUERY_KINDS = (
     "name",

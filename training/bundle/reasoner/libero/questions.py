@@ -13,11 +13,11 @@ from training.bundle.reasoner.libero.thoughts import NONE, PLACES, think
 from training.bundle.reasoner.tabletop.questions import draw_template, filled
 from training.bundle.reasoner.text import Chunk, write_completion
 from training.bundle.reasoner.world import SeenScene
+from worlds.common.scene import Query
 from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.facts import SceneFacts
 from worlds.libero.queries.generate import ask
 from worlds.libero.queries.vocabulary import QUERY_KINDS
-from worlds.tabletop.scene import Query
 
 
 class QuestionSampler:

@@ -17,6 +17,7 @@ from training.bundle.reasoner.text import (
     place_of,
 )
 from training.bundle.reasoner.world import SeenScene
+from worlds.common.scene import Query, SceneObject
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.queries.vocabulary import (
     ENDS,
@@ -28,7 +29,6 @@ from worlds.libero.queries.vocabulary import (
     THINGS,
     USES,
 )
-from worlds.tabletop.scene import Query, SceneObject
 
 PLACES, WORDS, NONE = STYLES = "places", "words", "none"
 AT, CLOSE = " at (", ")"

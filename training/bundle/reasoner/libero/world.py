@@ -11,13 +11,13 @@ from training.bundle.reasoner.libero.questions import QuestionSampler
 from training.bundle.reasoner.libero.thoughts import AT, CLOSE, PLACES, WORDS, think
 from training.bundle.reasoner.text import Prompt
 from training.bundle.reasoner.world import SeenScene, World
+from worlds.common.scene import Scene
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.facts import SceneFacts
 from worlds.libero.queries.generate import ask
 from worlds.libero.queries.vocabulary import QUERY_KINDS
 from worlds.libero.scene import read_scene
-from worlds.tabletop.scene import Scene
 
 _COLORS = (
     "", "black", "blue", "brown", "gray", "green", "orange", "pink", "purple", "red", "silver",

@@ -26,8 +26,8 @@ from training.bundle.reasoner.tabletop.unknown_objects import ask_unknown, inven
 from training.bundle.reasoner.tabletop.vqa import VQA_KINDS, VisualQuestion, ask_visual
 from training.bundle.reasoner.text import Chunk, write_completion
 from training.bundle.reasoner.world import SeenScene
+from worlds.common.scene import Query, SceneObject
 from worlds.tabletop.queries import ask, ask_absent
-from worlds.tabletop.scene import Query, SceneObject
 from worlds.tabletop.vocabulary import NAMES, PHRASINGS, QUERY_KINDS
 
 _VISUAL_SHARE, _UNKNOWN_SHARE, _BARE_SHARE, _ABSENT_SHARE = 0.06, 0.09, 0.05, 0.16

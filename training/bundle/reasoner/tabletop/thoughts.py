@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.bundle.reasoner.text import Chunk, joint, left_to_right, place_of
-from worlds.tabletop.scene import Query, SceneObject
+from worlds.common.scene import Query, SceneObject
 from worlds.tabletop.vocabulary import GROUPS, NAMES, SINGULAR_OF_GROUP, USES
 
 YES, NO = " (yes)", " (no)"

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from worlds.common.scene import Query
 from worlds.tabletop.object_classes import COLORS_RGB
-from worlds.tabletop.scene import Query
 from worlds.tabletop.vocabulary import (
     NAMES,
     PHRASINGS,

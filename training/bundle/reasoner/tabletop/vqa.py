@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worlds.tabletop.scene import SceneObject
+from worlds.common.scene import SceneObject
 from worlds.tabletop.vocabulary import NAMES, PLURALS
 
 VQA_KINDS = ("color", "count", "kind")

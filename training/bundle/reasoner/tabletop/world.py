@@ -10,9 +10,9 @@ import numpy as np
 from training.bundle.reasoner.tabletop.questions import QuestionSampler
 from training.bundle.reasoner.tabletop.thoughts import NO, YES, think
 from training.bundle.reasoner.world import World
+from worlds.common.scene import Scene
 from worlds.tabletop.object_classes import COLORS_RGB, MODELS
 from worlds.tabletop.queries import ask
-from worlds.tabletop.scene import Scene
 from worlds.tabletop.vocabulary import NAMES, QUERY_KINDS, UNKNOWN, UNKNOWN_USES
 
 

@@ -13,7 +13,7 @@ from training.bundle.reasoner.libero.questions import completion
 from training.bundle.reasoner.libero.thoughts import PLACES, WORDS
 from training.bundle.reasoner.text import Prompt
 from training.bundle.reasoner.world import SeenScene
-from worlds.tabletop.scene import Query, SceneObject
+from worlds.common.scene import Query, SceneObject
 
 BOWL, OTHER_BOWL, RAMEKIN = 1, 2, 3
 

@@ -11,8 +11,8 @@ from segzero_core import parse_completion
 from training.bundle.reasoner.tabletop.questions import completion
 from training.bundle.reasoner.text import Prompt
 from training.bundle.reasoner.world import SeenScene
+from worlds.common.scene import Query
 from worlds.tabletop.queries import ask, ask_absent
-from worlds.tabletop.scene import Query
 from worlds.tabletop.vocabulary import QUERY_KINDS
 
 

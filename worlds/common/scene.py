@@ -1,4 +1,4 @@
-"""What is known about one image of the table: its objects, the camera, the questions."""
+"""A rendered folder: its images, and what is known of them: objects, camera, questions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def split_of_seed(seed: int) -> Split:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object on the table.
+    """One object in an image.
 
     Attributes:
         id: Value of its pixels in the instances image, from 1.
@@ -127,12 +127,12 @@ class Scene:
                 raise ValueError(f"scene format {record['format']!r}, expected {FORMAT}")
             return cls(
                 seed=int(record["seed"]),
-                image_size_wh=_numbers(record["image_size_wh"]),
+                image_size_wh=tuple(record["image_size_wh"]),
                 intrinsics={key: float(value) for key, value in record["intrinsics"].items()},
-                camera_position_m=_numbers(record["camera_pose"]["position_m"]),
-                camera_quaternion_xyzw=_numbers(record["camera_pose"]["quaternion_xyzw"]),
-                objects=tuple(_object_from(item) for item in record["objects"]),
-                queries=tuple(_query_from(item) for item in record["queries"]),
+                camera_position_m=tuple(record["camera_pose"]["position_m"]),
+                camera_quaternion_xyzw=tuple(record["camera_pose"]["quaternion_xyzw"]),
+                objects=tuple(SceneObject(**_with_tuples(item)) for item in record["objects"]),
+                queries=tuple(Query(**_with_tuples(item)) for item in record["queries"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a scene.json of format {FORMAT}: {error!r}") from error
@@ -158,6 +158,19 @@ def load_scene(
     return scene, color, depth, instances
 
 
+def save_images(
+    folder: Path,
+    color: NDArray[np.uint8],
+    depth_mm: NDArray[np.uint16],
+    instances: NDArray[np.uint16],
+    compress_level: int = -1,
+) -> None:
+    """Write the three images of a rendered folder; the level is zlib's, -1 its default."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in (("color", color), ("depth", depth_mm), ("instances", instances)):
+        Image.fromarray(pixels).save(folder / f"{name}.png", compress_level=compress_level)
+
+
 def save_scene(
     folder: Path,
     scene: Scene,
@@ -166,19 +179,12 @@ def save_scene(
     instances: NDArray[np.uint16],
 ) -> None:
     """Write one rendered folder; `scene.json` comes last, so that its presence means complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(color).save(folder / "color.png")
-    Image.fromarray(depth_mm).save(folder / "depth.png")
-    Image.fromarray(instances).save(folder / "instances.png")
+    save_images(folder, color, depth_mm, instances)
     (folder / "scene.json").write_text(scene.to_json() + "\n", encoding="utf-8")
 
 
-def _numbers(values: Any) -> Any:
-    return tuple(values)
-
-
-def _object_from(item: dict[str, Any]) -> SceneObject:
-    return SceneObject(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
+def _with_tuples(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
 
 
 def _query_record(query: Query) -> dict[str, Any]:
@@ -187,7 +193,3 @@ def _query_record(query: Query) -> dict[str, Any]:
         if not record[name]:  # most worlds do not tell them
             del record[name]
     return record
-
-
-def _query_from(item: dict[str, Any]) -> Query:
-    return Query(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
