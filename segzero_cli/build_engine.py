@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 
-def build_parser() -> Parser:
-    """Describe the arguments."""
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero build-engine` and return its exit code."""
     parser = Parser(
         prog="segzero build-engine",
         description="Build the image encoder into a TensorRT engine for this machine's GPU, and"
@@ -30,12 +30,7 @@ def build_parser() -> Parser:
     parser.add_argument("--precision", default="fp16", help="fp16 (default) or fp32")
     parser.add_argument("--device", default="cuda", help="cuda (default) or cuda:1")
     parser.add_argument("--rtx", action="store_true", help="build by TensorRT-RTX")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero build-engine` and return its exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parser.parse_args(argv)
     backend = "tensorrt-rtx" if arguments.rtx else "tensorrt"
     # Everything that can be refused at once is refused before anything is loaded.
     import torch

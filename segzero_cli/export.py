@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 
-def build_parser() -> Parser:
-    """Describe the arguments."""
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero export` and return its exit code."""
     parser = Parser(
         prog="segzero export",
         description="Write the image encoder of a SAM 2 to an ONNX file, where backend"
@@ -31,12 +31,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--precision", default="fp32", help="fp32 (default) or fp16")
     parser.add_argument("--out", type=Path, metavar="FILE", help="in place of the cache")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero export` and return its exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parser.parse_args(argv)
     if arguments.config and not arguments.out:
         raise ConfigError("--config: random weights are not for the cache; name a file by --out")
     if arguments.config:

@@ -39,14 +39,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand.
-
-    Args:
-        argv: Arguments without the program's name; by default those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run one subcommand, by default of the process's own arguments; return the exit code."""
     console.tolerate_any_text()
     prefer_own_packages()
     try:
@@ -68,7 +61,12 @@ def _run(argv: list[str]) -> int:
         print(_overview())
         return 0 if argv else EXIT_ERROR
     if argv[0] == "--version":
-        print(f"segzero {_version()}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"segzero {version('segzero')}")
+        except PackageNotFoundError:
+            print("segzero (source tree)")
         return 0
     commands = available_commands()
     if argv[0] not in commands:
@@ -93,15 +91,6 @@ def _overview() -> str:
     lines = [f"    {name:<13} {COMMANDS[name][1]}" for name in available_commands()]
     head = "usage: segzero COMMAND [...]\n\nAsk a query about an image in plain language.\n"
     return "\n".join([head, "commands:", *lines, "\nsegzero COMMAND --help explains each."])
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("segzero")
-    except PackageNotFoundError:
-        return "(source tree)"
 
 
 if __name__ == "__main__":

@@ -103,35 +103,26 @@ def show(events: Iterable[Event], stream: TextIO) -> Result:
 
 def summary(result: Result) -> str:
     """Return the result in a few lines of text."""
+    found = result.segmentation
+    objects = zip(result.reasoning.prompts, found.masks, found.scores, strict=True)
     lines = [
         f"object {number}: box {[round(v) for v in prompt.box.xyxy]}, {int(mask.sum())} pixels,"
         f" score {score:.2f}"
-        for number, (prompt, mask, score) in enumerate(
-            zip(
-                result.reasoning.prompts,
-                result.segmentation.masks,
-                result.segmentation.scores,
-                strict=True,
-            ),
-            start=1,
-        )
+        for number, (prompt, mask, score) in enumerate(objects, start=1)
     ]
-    times = result.timings
-    return "\n".join(
-        [
-            *(lines or [f"nothing in the image matches {result.query!r}"]),
-            f"{times.total_ms:.0f} ms ({times.tokens} tokens), {result.model.name}"
-            f" {result.model.weights_hash}",
-        ]
-    )
+    times, model = result.timings, result.model
+    lines = lines or [f"nothing in the image matches {result.query!r}"]
+    lines += [
+        f"{times.total_ms:.0f} ms ({times.tokens} tokens), {model.name} {model.weights_hash}"
+    ]
+    return "\n".join(lines)
 
 
 def to_json(result: Result) -> dict[str, Any]:
     """Return the result as values of JSON, without the masks."""
-    objects = []
-    segmentation = result.segmentation
+    objects, found = [], result.segmentation
     for prompt, mask, score in zip(
-        result.reasoning.prompts, segmentation.masks, segmentation.scores, strict=True
+        result.reasoning.prompts, found.masks, found.scores, strict=True
     ):
         mask_box = box_from_mask(mask)
         objects.append(

@@ -37,34 +37,26 @@ class BagImage:
     error: str = ""
 
 
+@dataclass(frozen=True, eq=False)
 class BagTopic:
-    """A topic of images in an open bag; made by `open_topic`.
+    """A topic of images in an open bag; made by `open_topic`."""
 
-    Attributes:
-        count: How many messages it has.
-    """
+    path: Path
+    reader: Any
+    connections: list[Any]
+    store: Any
 
-    def __init__(self, path: Path, reader: Any, connections: list[Any], store: Any) -> None:
-        self._path = path
-        self._reader = reader
-        self._connections = connections
-        self._store = store
-        self.count = sum(connection.msgcount for connection in connections)
+    @property
+    def count(self) -> int:
+        """How many messages it has."""
+        return sum(connection.msgcount for connection in self.connections)
 
     def images(self, every: int = 1, limit: int | None = None) -> Iterator[BagImage]:
-        """Read images in the order in which they were recorded.
-
-        Args:
-            every: Read only each N-th image.
-            limit: Read at most this many.
-
-        Raises:
-            InputError: The bag is damaged.
-        """
-        messages = self._reader.messages(connections=self._connections)
+        """Read each N-th image as recorded, up to a limit; an InputError if the bag is damaged."""
+        messages = self.reader.messages(connections=self.connections)
         wanted = range(0, self.count, every)[:limit]
         for number in range(wanted[-1] + 1):
-            with _damage_as_input_error(self._path):
+            with _damage_as_input_error(self.path):
                 message = next(messages, None)
             if message is None:
                 return
@@ -74,7 +66,7 @@ class BagTopic:
 
     def _decode(self, number: int, recorded_ns: int, data: Any, kind: str) -> BagImage:
         try:
-            msg = self._store.deserialize_cdr(data, kind)
+            msg = self.store.deserialize_cdr(data, kind)
         except Exception as error:  # struct.error, UnicodeDecodeError, AssertionError, …
             reason = f"message {number} cannot be decoded: {error or type(error).__name__}"
             return BagImage(number, recorded_ns, error=reason)

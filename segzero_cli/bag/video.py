@@ -29,11 +29,7 @@ class Video:
         self._size_wh = (0, 0)
 
     def add(self, pixels: RgbImage, stamp_ns: int) -> None:
-        """Add a frame, resized to the size of the first.
-
-        Raises:
-            InputError: The file cannot be written.
-        """
+        """Add a frame in the size of the first; an InputError if the file cannot be written."""
         if self._writer is None and self._first is None:
             self._first = (pixels, stamp_ns)
             return

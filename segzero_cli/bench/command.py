@@ -8,7 +8,6 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -90,7 +89,7 @@ def measure(
     import torch
 
     from segzero_cli.bench import report
-    from segzero_cli.bench.flows import Flow, OurFlow, PlainFlow, Run
+    from segzero_cli.bench.flows import OurFlow, PlainFlow, Run
     from segzero_cli.bench.roofline import measure_limits
     from segzero_core.cpu_threads import in_own_thread
     from segzero_core.loading import choose_device
@@ -106,7 +105,7 @@ def measure(
     model = SegZero.load(
         arguments.model, device=device, backend=arguments.backend, decode=arguments.decode
     )
-    flows: dict[str, Flow] = {"plain": plain, "ours": OurFlow(model, device)}
+    flows: dict[str, Any] = {"plain": plain, "ours": OurFlow(model, device)}
     runs: dict[str, list[Run]] = {
         f"{flow} {turn}": [] for turn in ("first", "second") for flow in flows
     }
@@ -121,7 +120,7 @@ def measure(
                 if index >= 0:
                     runs[f"{name} {turn}"].append(run)
     return report.summarize(runs) | {
-        "limits": asdict(measure_limits(plain.model, plain.predictor.model, device)),
+        "limits": measure_limits(plain.model, plain.predictor.model, device),
         "machine": _machine(device),
         "backend": model.identity.encoder_backend,
         "model": arguments.model,

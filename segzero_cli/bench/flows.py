@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -49,29 +49,19 @@ class Run:
         return (self.tokens - 1) / seconds if seconds > 0 and self.tokens > 1 else float("nan")
 
 
-class Flow(Protocol):
-    """Answers queries and measures each stage."""
-
-    def ask(self, image: RgbImage, query: str) -> Run:
-        """Answer one query."""
-
-
 def generate(
     model: Any,
     inputs: Any,
     max_new_tokens: int,
     is_over: Callable[[torch.Tensor], bool] = lambda _tokens: False,
 ) -> tuple[list[int], list[float]]:
-    """Run transformers' `generate`, greedily.
+    """Run transformers' `generate` greedily; return the new tokens and the time of each [s].
 
     Args:
         model: A model of transformers.
         inputs: Its arguments, `input_ids` int64 [1, T] among them.
         max_new_tokens: Largest number of new tokens.
         is_over: Gets the new tokens after each one; whether to stop.
-
-    Returns:
-        The new tokens, and the time of each since the call [s].
     """
     from transformers import StoppingCriteriaList
 
@@ -102,11 +92,6 @@ class PlainFlow:
     """The flow without this library: `generate`, then `set_image`, then `predict`.
 
     It also stops at the closing tag and has the same token limit.
-
-    Args:
-        model: Name of the model.
-        device: A torch device.
-        dtype: Of the reasoner's weights, as torch names it.
 
     Attributes:
         model: The reasoner, a model of transformers.
@@ -192,12 +177,7 @@ class PlainFlow:
 
 
 class OurFlow:
-    """This library.
-
-    Args:
-        model: The loaded pipeline.
-        device: A torch device.
-    """
+    """This library: a loaded pipeline and the torch device that it runs on."""
 
     def __init__(self, model: SegZero, device: str) -> None:
         self._model = model
@@ -214,14 +194,8 @@ class OurFlow:
                 result = event.result
         total = clock.ms()
         times = result.timings
-        ms = {
-            "first_token": times.first_token_ms,
-            "reasoner": times.reasoner_ms,
-            "encoder": times.encoder_ms,
-            "decoder": times.decoder_ms,
-            "first_mask": total if first_mask is None else first_mask,
-            "total": total,
-        }
+        ms = {name: getattr(times, f"{name}_ms") for name in STAGES[:4]}
+        ms |= {"first_mask": total if first_mask is None else first_mask, "total": total}
         completion = result.reasoning.completion
         return Run(completion, result.segmentation.masks, ms, times.tokens)
 

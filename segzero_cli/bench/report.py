@@ -21,11 +21,7 @@ Runs = Mapping[str, Sequence[Run]]
 
 
 def summarize(runs: Runs) -> dict[str, Any]:
-    """Return percentiles, ratios and agreement of the two flows.
-
-    Args:
-        runs: As many of every kind; runs of the same index answered the same query.
-    """
+    """Return percentiles, ratios and agreement; runs of one index answered the same query."""
     pairs = [
         pair
         for turn in ("first", "second")
@@ -35,7 +31,8 @@ def summarize(runs: Runs) -> dict[str, Any]:
         "runs": len(runs["ours first"]),
         "identical_completions": sum(a.completion == b.completion for a, b in pairs),
         "compared": len(pairs),
-        "least_mask_iou": min(_union_iou(a, b) for a, b in pairs),
+        # Of the unions, because different completions may have different numbers of masks.
+        "least_mask_iou": min(mask_iou(a.masks.any(0), b.masks.any(0)) for a, b in pairs),
         "first_ratio": _ratio(runs, "first"),
         "second_ratio": _ratio(runs, "second"),
         "flows": {name: _stages(kind) for name, kind in runs.items()},
@@ -44,26 +41,16 @@ def summarize(runs: Runs) -> dict[str, Any]:
 
 def misses(found: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each target that was missed."""
-    wanted = [
-        (found["runs"] >= MIN_RUNS, f"only {found['runs']} runs, {MIN_RUNS} count"),
-        (
-            found["identical_completions"] == found["compared"],
-            f"{found['compared'] - found['identical_completions']} completions differ",
-        ),
-        (
-            found["least_mask_iou"] >= MIN_IOU,
-            f"masks agree by {found['least_mask_iou']:.3f}, {MIN_IOU} is wanted",
-        ),
-        (
-            found["first_ratio"] >= MIN_FIRST_RATIO,
-            f"first query {found['first_ratio']:.2f} times faster, {MIN_FIRST_RATIO} is wanted",
-        ),
-        (
-            found["second_ratio"] >= MIN_SECOND_RATIO,
-            f"second query {found['second_ratio']:.2f} times faster, {MIN_SECOND_RATIO} is wanted",
-        ),
-    ]
-    return [sentence for met, sentence in wanted if not met]
+    runs, iou = found["runs"], found["least_mask_iou"]
+    sentences = [f"only {runs} runs, {MIN_RUNS} count"] if runs < MIN_RUNS else []
+    if differing := found["compared"] - found["identical_completions"]:
+        sentences.append(f"{differing} completions differ")
+    if not iou >= MIN_IOU:
+        sentences.append(f"masks agree by {iou:.3f}, {MIN_IOU} is wanted")
+    for turn, least in (("first", MIN_FIRST_RATIO), ("second", MIN_SECOND_RATIO)):
+        if not (ratio := found[f"{turn}_ratio"]) >= least:  # also where it is not a number
+            sentences.append(f"{turn} query {ratio:.2f} times faster, {least} is wanted")
+    return sentences
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -135,8 +122,3 @@ def _ratio(runs: Runs, turn: str) -> float:
         for flow in ("plain", "ours")
     )
     return plain / ours
-
-
-def _union_iou(a: Run, b: Run) -> float:
-    """Compare the unions of masks, because different completions may have different numbers."""
-    return mask_iou(a.masks.any(0), b.masks.any(0))

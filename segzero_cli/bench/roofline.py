@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
@@ -16,29 +15,12 @@ _MATRIX_SIDE: Final = {"cpu": 1024, "cuda": 8192}
 _REPEATS: Final = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Measured rates, and the times that they allow.
+def measure_limits(reasoner: Any, sam: Any, device: str) -> dict[str, float]:
+    """Measure the rates of this machine, and the times that they allow these models.
 
-    Attributes:
-        bandwidth_gb_s: Rate at which memory is read.
-        weights_per_token_mb: Bytes of weights that each token must read.
-        tokens_per_s: bandwidth_gb_s over weights_per_token_mb.
-        matrix_gflop_s: Rate of large matrix products, in float32 on a CPU and bfloat16 on a GPU.
-        encoder_gflop: Work of the image encoder for one frame.
-        encoder_ms: encoder_gflop over matrix_gflop_s.
-    """
-
-    bandwidth_gb_s: float
-    weights_per_token_mb: float
-    tokens_per_s: float
-    matrix_gflop_s: float
-    encoder_gflop: float
-    encoder_ms: float
-
-
-def measure_limits(reasoner: Any, sam: Any, device: str) -> Limits:
-    """Measure this machine, and count the work of the models.
+    A token reads all weights of the language tower once, at the rate at which memory is read. The
+    image encoder does its work at the rate of large matrix products, in float32 on a CPU and
+    bfloat16 on a GPU.
 
     Args:
         reasoner: A model of transformers with a language tower.
@@ -46,16 +28,15 @@ def measure_limits(reasoner: Any, sam: Any, device: str) -> Limits:
         device: A torch device.
     """
     bandwidth, rate = read_bandwidth(device), matrix_rate(device)
-    weights = bytes_per_token(reasoner)
-    flop = encoder_flop(sam)
-    return Limits(
-        bandwidth / 1e9,
-        weights / 1e6,
-        bandwidth / weights,
-        rate / 1e9,
-        flop / 1e9,
-        flop / rate * 1e3,
-    )
+    weights, flop = bytes_per_token(reasoner), encoder_flop(sam)
+    return {
+        "bandwidth_gb_s": bandwidth / 1e9,
+        "weights_per_token_mb": weights / 1e6,
+        "tokens_per_s": bandwidth / weights,
+        "matrix_gflop_s": rate / 1e9,
+        "encoder_gflop": flop / 1e9,
+        "encoder_ms": flop / rate * 1e3,
+    }
 
 
 def bytes_per_token(reasoner: Any) -> int:

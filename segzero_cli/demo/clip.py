@@ -13,16 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.types import RgbImage
 from worlds.common.scene import Query, Scene
-
-if TYPE_CHECKING:
-    from sensor_msgs.msg import CameraInfo, Image
 
 CLIP: Final = Path("demo/clip.mcap")
 """Where the recorded clip lies in a checkout."""
@@ -65,7 +62,7 @@ class Shot:
         return np.isin(self.instances, self.question.ids)
 
     @cached_property
-    def camera(self) -> dict[str, Image | CameraInfo]:
+    def camera(self) -> dict[str, Any]:
         """The ROS messages of color, depth and info as recorded; needs rclpy."""
         from rclpy.serialization import deserialize_message
         from sensor_msgs.msg import CameraInfo, Image
@@ -151,12 +148,7 @@ def _camera_info(store: Any, header: Any, scene: Scene) -> Any:
 
 
 def read_clip(path: Path) -> list[Shot]:
-    """Read all shots.
-
-    Raises:
-        OSError: There is no such file.
-        ValueError: It is no clip of the demo.
-    """
+    """Read all shots; an OSError without a file, a ValueError if it is no clip of the demo."""
     from rosbags.rosbag2 import Reader, ReaderError
     from rosbags.typesys import Stores, get_typestore
 

@@ -17,17 +17,19 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segzero_cli.arguments import Parser
 from segzero_cli.console import printable
-from segzero_cli.demo.clip import CLIP, TOPICS, read_clip
+from segzero_cli.demo.clip import CLIP, TOPICS, Shot, read_clip
 from segzero_core.errors import ConfigError, SegZeroError
 from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.images.files import save_image
@@ -35,6 +37,8 @@ from segzero_core.prompt import clean_query
 from segzero_ros.ros_domain import isolated_environment
 
 try:
+    from builtin_interfaces.msg import Time
+
     from segzero_cli.demo.ros_graph import DemoGraph, NodeProcess
     from segzero_core.images.encodings import array_from_msg
     from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
@@ -43,12 +47,6 @@ except ModuleNotFoundError as missing:
         f"the demo needs ROS 2 and the compiled interfaces, but there is no {missing.name}; "
         "run `make setup` in a checkout, or source a workspace that holds segzero_ros"
     ) from missing
-
-if TYPE_CHECKING:
-    from builtin_interfaces.msg import Time
-    from numpy.typing import NDArray
-
-    from segzero_cli.demo.clip import Shot
 
 LOAD_TIMEOUT_S: Final = 180.0
 ANSWER_TIMEOUT_S: Final = 120.0
@@ -91,42 +89,42 @@ class TraceWriter:
             self._stage = -1
 
 
-def wait_until_ready(messages: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess) -> None:
-    """Wait until the model is loaded.
+def published(
+    graph: DemoGraph, node: NodeProcess, limit_s: float, late: str
+) -> Iterator[tuple[str, Any]]:
+    """Yield what the node publishes, or an empty topic each second, until it ends or is late."""
+    end_s = time.monotonic() + limit_s
+    while not node.has_ended and time.monotonic() < end_s:
+        try:
+            yield graph.messages.get(timeout=TICK_S)
+        except queue.Empty:
+            yield "", None
+    what = "the node ended" if node.has_ended else f"{late} after {limit_s:.0f} s"
+    raise DemoError(f"{what}; it printed:\n{node.last_lines()}")
 
-    Raises:
-        DemoError: It cannot be loaded.
-    """
+
+def wait_until_ready(graph: DemoGraph, node: NodeProcess) -> None:
+    """Wait until the model is loaded; a DemoError where it cannot be."""
     began = time.monotonic()
     # On a terminal only.
     with tqdm(
         desc="loading the model", bar_format="{desc} … {elapsed}", leave=False, disable=None
     ) as waiting:
-        while True:
-            seconds = time.monotonic() - began
-            if node.has_ended or seconds > LOAD_TIMEOUT_S:
-                what = "ended" if node.has_ended else f"is not ready after {seconds:.0f} s"
-                raise DemoError(f"the node {what}; it printed:\n{node.last_lines()}")
-            try:
-                topic, msg = messages.get(timeout=TICK_S)
-            except queue.Empty:
-                waiting.refresh()
-                continue
+        for topic, msg in published(graph, node, LOAD_TIMEOUT_S, "the node is not ready"):
+            waiting.refresh()
             if topic == "status" and msg.state == Status.ERROR:
                 raise DemoError(msg.detail)
             if topic == "status" and msg.state == Status.READY:
                 break
+    seconds = time.monotonic() - began
     _print(f"model {msg.model} ready after {seconds:.1f} s ({msg.encoder_backend})")
 
 
 def ask(graph: DemoGraph, node: NodeProcess, shot: Shot, text: str) -> DemoAnswer:
-    """Ask about a shot and print the reasoning.
+    """Ask about a shot and print the reasoning; a DemoError where no answer about it comes.
 
     An image of 640x480 is larger than the middleware's shared memory, and on a busy machine half
     of them are lost: the node then answers about the previous shot, or has no image.
-
-    Raises:
-        DemoError: No answer came, or none about this shot.
     """
     stamp = shot.camera["color"].header.stamp
     missing = (SegmentationResult.NO_IMAGE, SegmentationResult.STALE_IMAGE)
@@ -136,7 +134,7 @@ def ask(graph: DemoGraph, node: NodeProcess, shot: Shot, text: str) -> DemoAnswe
         while not graph.messages.empty():
             graph.messages.get()  # what is left of the previous query
         graph.ask(text)
-        answer = _follow(graph.messages, node, stamp)
+        answer = _follow(graph, node, stamp)
         if answer.result.header.stamp == stamp and answer.result.error_code not in missing:
             return answer
     raise DemoError(
@@ -145,23 +143,11 @@ def ask(graph: DemoGraph, node: NodeProcess, shot: Shot, text: str) -> DemoAnswe
     )
 
 
-def _follow(
-    messages: queue.SimpleQueue[tuple[str, Any]], node: NodeProcess, stamp: Time
-) -> DemoAnswer:
+def _follow(graph: DemoGraph, node: NodeProcess, stamp: Time) -> DemoAnswer:
     """Collect what is published about one query until its result and overlay are there."""
     received: dict[str, Any] = {}
     traces, is_done = TraceWriter(), False
-    began = time.monotonic()
-    while True:
-        seconds = time.monotonic() - began
-        if node.has_ended or seconds > ANSWER_TIMEOUT_S:
-            raise DemoError(
-                f"no answer after {seconds:.0f} s; the node printed:\n{node.last_lines()}"
-            )
-        try:
-            topic, msg = messages.get(timeout=TICK_S)
-        except queue.Empty:
-            continue
+    for topic, msg in published(graph, node, ANSWER_TIMEOUT_S, "the node gave no answer"):
         if topic == "reasoning":
             if msg.header.stamp == stamp:  # not the reasoning about the previous image
                 traces.write(msg)
@@ -172,25 +158,24 @@ def _follow(
         if result is None or not is_done:
             continue
         # A refused query has no images; those of an earlier try may come late.
-        images = {
-            key: received[key]
+        pixels = {
+            key: array_from_msg(received[key])
             for key in ("mask", "overlay")
             if key in received and received[key].header.stamp == result.header.stamp
         }
-        if result.error_code or len(images) == 2:
-            pixels = {key: array_from_msg(image) for key, image in images.items()}
+        if result.error_code or len(pixels) == 2:
             return DemoAnswer(result, pixels.get("mask"), pixels.get("overlay"))
+    raise AssertionError("it ends with an answer or an error")
 
 
 def verdict(shot: Shot, answer: DemoAnswer, *, with_truth: bool) -> dict[str, Any]:
     """Judge an answer; the verdict is what demo/result.json holds about it."""
     result = answer.result
     right = result.error_code == SegmentationResult.OK
+    texts = ("thinking", "completion", "model", "model_hash", "tokens")
     record: dict[str, Any] = {
         "kind": shot.question.kind if with_truth else "own",
-        "query": result.query,
-        "error_code": result.error_code,
-        "error_msg": result.error_msg,
+        **{name: getattr(result, name) for name in ("query", "error_code", "error_msg")},
         "objects": [
             {
                 "box_xyxy": [int(edge) for edge in instance.box_xyxy],
@@ -200,13 +185,9 @@ def verdict(shot: Shot, answer: DemoAnswer, *, with_truth: bool) -> dict[str, An
             }
             for instance in result.instances
         ],
-        "thinking": result.thinking,
-        "completion": result.completion,
-        "model": result.model,
-        "model_hash": result.model_hash,
+        **{name: getattr(result, name) for name in texts},
         "image_stamp": [result.header.stamp.sec, result.header.stamp.nanosec],
         "total_ms": round(result.total_ms, 1),
-        "tokens": result.tokens,
     }
     if with_truth:
         record["scene_seed"] = shot.scene.seed
@@ -240,19 +221,9 @@ def describe(record: dict[str, Any]) -> str:
 
 
 def run(
-    clip: Path,
-    query: str | None,
-    out: Path,
-    node_command: Callable[[], Sequence[str]],
+    clip: Path, query: str | None, out: Path, node_command: Callable[[], Sequence[str]]
 ) -> bool:
-    """Start the node, ask, and write the results.
-
-    Returns:
-        Whether every answer was right.
-
-    Raises:
-        DemoError: The demo could not be carried out.
-    """
+    """Start the node, ask, write the results, and return whether every answer was right."""
     try:
         shots = read_clip(clip)
     except (OSError, ValueError) as error:
@@ -278,15 +249,11 @@ def run(
 def ask_all(
     node: NodeProcess, shots: list[Shot], query: str | None, out: Path
 ) -> list[dict[str, Any]]:
-    """Ask each shot's own query, or one of the user about the first shot; return the verdicts.
-
-    Raises:
-        DemoError: The node cannot be asked.
-    """
+    """Ask each shot's own query, or one of the user about the first shot; return the verdicts."""
     records = []
-    with DemoGraph() as graph:
+    with closing(DemoGraph()) as graph:
         graph.play(shots[0])
-        wait_until_ready(graph.messages, node)
+        wait_until_ready(graph, node)
         if not graph.has_subscribers():
             raise DemoError(
                 f"the node has not subscribed to the camera; it printed:\n{node.last_lines()}"
@@ -315,15 +282,7 @@ def node_command(model: str | None) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `segzero demo`; `make` passes the query in the environment.
-
-    Returns:
-        0 when every answer was right, 1 when one was wrong.
-
-    Raises:
-        DemoError: The demo could not be carried out.
-        InputError: The query cannot be asked.
-    """
+    """Run `segzero demo`, 1 when an answer was wrong; `make` has the query in the environment."""
     parser = Parser(
         prog="segzero demo",
         description=__doc__,

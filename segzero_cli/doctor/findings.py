@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 
 class Mark(Enum):
@@ -25,3 +26,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.mark.value:<4} {self.subject:<12} {self.text}"
+
+
+ok, absent, failed = (partial(Finding, mark) for mark in Mark)
