@@ -110,17 +110,13 @@ class PipelineConfig:
         " commas.",
     )
     segmenter: str = setting(
-        "",
-        "Folder or Hub id of the SAM 2 segmenter; empty: the one that belongs to the model.",
+        "", "Folder or Hub id of the SAM 2 segmenter; empty: the one that belongs to the model."
     )
     device: str = setting(
-        "auto",
-        "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.",
+        "auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."
     )
     template: str = setting(
-        "",
-        "Prompt template; empty: the model's own.",
-        Bounds(choices=("", *TEMPLATES)),
+        "", "Prompt template; empty: the model's own.", Bounds(choices=("", *TEMPLATES))
     )
     max_new_tokens: int = setting(
         0,
@@ -145,10 +141,7 @@ class PipelineConfig:
         " a GPU and change what is said.",
         Bounds(choices=REASONER_PRECISIONS),
     )
-    grammar: bool = setting(
-        False,  # noqa: FBT003 - a default is no flag of a call
-        "Only let well-formed answers be said.",
-    )
+    grammar: bool = setting(False, "Only let well-formed answers be said.")
 
     def __post_init__(self) -> None:
         check_settings(self)

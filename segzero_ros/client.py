@@ -10,7 +10,8 @@ import argparse
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import rclpy
 from action_msgs.msg import GoalStatus
@@ -27,9 +28,6 @@ from segzero_ros import qos
 from segzero_ros.action import Segment
 from segzero_ros.msg import SegmentationResult, Status
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 FOUND: Final = 0
 NOTHING: Final = 1
 FAILED: Final = 2
@@ -42,17 +40,16 @@ class AskError(Exception):
 
 
 class QueryClient(Node):
-    """A client of the action ~/segment that writes the thinking to the terminal.
+    """A client of the action ~/segment of one node; it writes the thinking to the terminal.
 
-    Args:
-        target: Full name of the node to ask.
+    A signal's number in `interrupts` makes `ask` raise KeyboardInterrupt as soon as it is safe.
     """
 
     def __init__(self, target: str) -> None:
         super().__init__("segzero_ask")
         self._target = target.rstrip("/")
         self._written = 0
-        self._interrupts: list[int] = []
+        self.interrupts: list[int] = []
         self._status: Status | None = None
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
@@ -65,15 +62,12 @@ class QueryClient(Node):
     def ask(self, query: str, timeout_s: float, patience_s: float) -> SegmentationResult:
         """Ask and wait for the result; the query is cancelled if this is interrupted.
 
-        Args:
-            query: What to find.
-            timeout_s: For the node [s]; 0 is its own limit.
-            patience_s: How long to look for the node [s].
-
         Raises:
             AskError: The node is not there, or does not take the query.
         """
-        if not self._spin_until(self._is_found, patience_s):
+        if not self._spin_until(
+            lambda: self._status is not None and self._actions.server_is_ready(), patience_s
+        ):
             raise AskError(
                 f"no node {self._target} within {patience_s:g} s; is it started, and in this "
                 "ROS_DOMAIN_ID?"
@@ -89,10 +83,6 @@ class QueryClient(Node):
         if result.result().status == GoalStatus.STATUS_UNKNOWN:
             raise AskError("the node forgot the query; was it restarted?")
         return result.result().result.result
-
-    def interrupt(self, number: int, _: object) -> None:
-        """Handle a signal: `ask` raises KeyboardInterrupt as soon as it is safe."""
-        self._interrupts.append(number)
 
     def _result_of(self, sent: Future, patience_s: float) -> Future:
         """Wait until the goal is accepted; return the future of its result."""
@@ -112,9 +102,6 @@ class QueryClient(Node):
             cancelled = sent.result().cancel_goal_async()
             self._spin_until(cancelled.done, CANCEL_TIMEOUT_S)
 
-    def _is_found(self) -> bool:
-        return self._status is not None and self._actions.server_is_ready()
-
     def _on_status(self, msg: Status) -> None:
         self._status = msg
 
@@ -126,8 +113,8 @@ class QueryClient(Node):
     def _spin_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while not condition():
-            if self._interrupts:
-                self._interrupts.clear()
+            if self.interrupts:
+                self.interrupts.clear()
                 raise KeyboardInterrupt
             if end_s is not None and time.monotonic() > end_s:
                 return False
@@ -136,11 +123,7 @@ class QueryClient(Node):
 
 
 def report(result: SegmentationResult) -> int:
-    """Write what was found and return the exit code.
-
-    Raises:
-        AskError: The query failed.
-    """
+    """Write what was found and return the exit code; an AskError where the query failed."""
     print()
     if result.error_code != SegmentationResult.OK:
         raise AskError(f"error {result.error_code}: {result.error_msg}")
@@ -173,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
         client = QueryClient(arguments.node)
         # An interrupt that is raised inside of rclpy's compiled code turns into another error.
-        signal.signal(signal.SIGINT, client.interrupt)
+        signal.signal(signal.SIGINT, lambda number, _: client.interrupts.append(number))
         return report(client.ask(arguments.query, arguments.timeout, arguments.patience))
     except (AskError, InputError) as error:
         print(f"ask: {error}", file=sys.stderr)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from rclpy.executors import SingleThreadedExecutor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.executors import Executor
-    from rclpy.node import Node
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
 
 
 def wake(executor: Executor | None) -> None:

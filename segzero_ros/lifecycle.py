@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -23,9 +24,6 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from segzero_ros.executor import wake
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SUCCESS: Final = TransitionCallbackReturn.SUCCESS
 
@@ -42,12 +40,12 @@ class TransitionRefusedError(Exception):
     """A transition cannot be made now; the state stays as it was."""
 
 
-def _callback(name: str, work: Callable[[ManagedNode], None]) -> Any:
-    """Return a transition's callback that does `work` and logs what it raises."""
+def _callback(name: str, method: str = "") -> Any:
+    """Return a transition's callback that calls a method and logs what it raises."""
 
     def callback(node: ManagedNode, _: LifecycleState) -> TransitionCallbackReturn:
         try:
-            work(node)
+            getattr(node, method or f"do_{name}")()
         except TransitionRefusedError as refusal:
             node.get_logger().error(f"{name} failed: {refusal}")
             return TransitionCallbackReturn.FAILURE
@@ -63,14 +61,10 @@ def _callback(name: str, work: Callable[[ManagedNode], None]) -> Any:
 class ManagedNode(LifecycleNodeMixin, Node):
     """A lifecycle node whose transitions never block its executor and never fail silently.
 
-    Subclasses override `do_configure`, `do_activate`, `do_deactivate`, `do_cleanup` and
+    Subclasses define `do_configure`, `do_activate` (quick), `do_deactivate`, `do_cleanup` and
     `do_shutdown`. Each runs in a thread of its own. A `TransitionRefusedError` means that the
     transition fails and the state stays; any other exception is logged with its traceback, and
     the node goes to unconfigured by way of `do_cleanup`.
-
-    Args:
-        name: Of the node.
-        **node_arguments: For `rclpy.node.Node`.
     """
 
     def __init__(self, name: str, **node_arguments: Any) -> None:
@@ -87,32 +81,13 @@ class ManagedNode(LifecycleNodeMixin, Node):
             **dict.fromkeys(SHUTDOWNS, self.trigger_shutdown),
         }
 
-    def do_configure(self) -> None:
-        """Load what takes long."""
-
-    def do_activate(self) -> None:
-        """Begin to work; quick."""
-
-    def do_deactivate(self) -> None:
-        """Stop to work."""
-
-    def do_cleanup(self) -> None:
-        """Give back what `do_configure` took; also called after an error."""
-
-    def do_shutdown(self) -> None:
-        """End for good, from any state."""
-
     @property
     def state_label(self) -> str:
         """The state in words, such as `inactive`."""
         return str(self._state_machine.current_state[1])
 
     def change_state(self, transition_id: int) -> bool:
-        """Make a transition and wait for it; from any thread but the executor's.
-
-        Returns:
-            Whether it succeeded; the reason of a refusal is in the log.
-        """
+        """Make a transition in any thread but the executor's; say whether it succeeds."""
         if not self._transition_turn.acquire(blocking=False):
             self.get_logger().warning(
                 f"transition {transition_id} refused: another one is under way "
@@ -120,7 +95,15 @@ class ManagedNode(LifecycleNodeMixin, Node):
             )
             return False
         try:
-            return self._change_state(transition_id)
+            allowed = {each[0]: each[1] for each in self._state_machine.available_transitions}
+            if transition_id in allowed and transition_id in self._triggers:
+                return bool(self._triggers[transition_id]() == SUCCESS)
+            names = ", ".join(f"{label} ({number})" for number, label in allowed.items())
+            self.get_logger().warning(
+                f"transition {transition_id} refused: the node is {self.state_label}, which "
+                f"allows {names or 'none'}"
+            )
+            return False
         except Exception:  # rclpy's own, such as a context that has been shut down
             self.get_logger().error(f"in a transition: {traceback.format_exc()}")
             return False
@@ -128,11 +111,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
             self._transition_turn.release()
 
     def begin_transitions(self, *transition_ids: int) -> Future:
-        """Make transitions one after the other in a thread, until one fails.
-
-        Returns:
-            A future of whether all succeeded.
-        """
+        """Make transitions in a thread until one fails; return a future of whether all succeed."""
         done = Future(executor=self.executor)
 
         def run() -> None:
@@ -142,17 +121,6 @@ class ManagedNode(LifecycleNodeMixin, Node):
         # A daemon: a load that cannot be interrupted must not keep the process alive.
         threading.Thread(target=run, name="segzero-transition", daemon=True).start()
         return done
-
-    def _change_state(self, transition_id: int) -> bool:
-        allowed = {each[0]: each[1] for each in self._state_machine.available_transitions}
-        if transition_id not in allowed or transition_id not in self._triggers:
-            names = ", ".join(f"{label} ({number})" for number, label in allowed.items())
-            self.get_logger().warning(
-                f"transition {transition_id} refused: the node is {self.state_label}, which "
-                f"allows {names or 'none'}"
-            )
-            return False
-        return bool(self._triggers[transition_id]() == SUCCESS)
 
     async def _on_change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
@@ -174,14 +142,12 @@ class ManagedNode(LifecycleNodeMixin, Node):
         return response
 
     # rclpy calls these on its transitions.
-    on_configure = _callback("configure", lambda node: node.do_configure())
-    on_activate = _callback("activate", lambda node: node.do_activate())
-    on_deactivate = _callback("deactivate", lambda node: node.do_deactivate())
-    on_cleanup = _callback("cleanup", lambda node: node.do_cleanup())
-    on_shutdown = _callback("shutdown", lambda node: node.do_shutdown())
+    on_configure, on_activate = _callback("configure"), _callback("activate")
+    on_deactivate, on_cleanup = _callback("deactivate"), _callback("cleanup")
+    on_shutdown = _callback("shutdown")
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after an exception, so that the node can be configured again."""
-        outcome = _callback("error processing", lambda node: node.do_cleanup())(self, state)
+        outcome = _callback("error processing", "do_cleanup")(self, state)
         # Not ERROR, which the state machine does not take here; FAILURE means finalized.
         return outcome if outcome == SUCCESS else TransitionCallbackReturn.FAILURE

@@ -10,7 +10,8 @@ import sys
 import time
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn, TypeAlias
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -19,13 +20,8 @@ from rclpy.signals import SignalHandlerOptions
 from segzero_core.errors import ConfigError
 from segzero_ros.executor import ExecutorThread
 from segzero_ros.node import SegZeroNode
-from segzero_ros.queries.answer import load_pipeline
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from segzero_ros.parameters import NodeConfig
-    from segzero_ros.queries.answer import Pipeline
+from segzero_ros.parameters import NodeConfig
+from segzero_ros.queries.answer import Pipeline, load_pipeline
 
 EXIT_WRONG_ARGUMENT: Final = 2
 EXIT_HANG: Final = 3

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from lifecycle_msgs.msg import Transition
 from rclpy.clock import Clock, ClockType
@@ -22,26 +23,21 @@ from std_srvs.srv import Trigger
 from segzero_core.errors import SegZeroError
 from segzero_ros import qos
 from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
-from segzero_ros.camera.subscriptions import CameraSubscriptions
+from segzero_ros.camera.subscriptions import subscribe_camera
 from segzero_ros.diagnostics.health import Health, resident_mb
 from segzero_ros.diagnostics.log_bridge import LogBridge, log_defect
 from segzero_ros.diagnostics.memory import release_memory
 from segzero_ros.diagnostics.status import StatusReporter
 from segzero_ros.lifecycle import ManagedNode, TransitionRefusedError
 from segzero_ros.msg import Status
-from segzero_ros.parameters import check_change, declare_parameters, read_config
+from segzero_ros.parameters import NodeConfig, check_change, declare_parameters, read_config
 from segzero_ros.publishers import Publishers
 from segzero_ros.queries.action_server import SegmentServer
 from segzero_ros.queries.answer import Pipeline, load_pipeline
 from segzero_ros.queries.manager import QueryManager
-from segzero_ros.spatial.pose_estimator import PoseEstimator
+from segzero_ros.spatial.pose_estimator import estimate_poses
 from segzero_ros.spatial.transforms import Transforms
 from segzero_ros.tracking import NOTHING, TrackingWorker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segzero_ros.parameters import NodeConfig
 
 STOP_TIMEOUT_S: Final = 2.0
 """How long a running answer may take to notice that the node ends."""
@@ -78,7 +74,8 @@ class SegZeroNode(ManagedNode):
         self._health = Health()
         endpoints = qos.Endpoints(self, self._on_mismatch)
         self.output = Publishers(self, endpoints, config, self._log)
-        self._status = StatusReporter(self.config.model, self.output.publish_status)
+        publish = self.output.publish
+        self._status = StatusReporter(self.config.model, functools.partial(publish, "status"))
         self.images = ImageBuffer(self.config.ring_size, self.config.pair_tolerance_s)
         transforms = Transforms(self)
         if self.config.target_frame:
@@ -86,7 +83,7 @@ class SegZeroNode(ManagedNode):
                 transforms.listen()
         self._tracking = TrackingWorker(
             lambda: self.queries.pipeline.new_tracker(),
-            self.output.publish_tracks,
+            functools.partial(publish, "tracks"),
             self._may_track,
             lambda: 1.0 / self.get_parameter("tracking_rate_hz").value,
             self._on_tracking_state,
@@ -95,7 +92,7 @@ class SegZeroNode(ManagedNode):
         self.queries = QueryManager(
             config,
             self.images,
-            PoseEstimator(transforms, config),
+            functools.partial(estimate_poses, transforms, config),
             self._tracking,
             self.output,
             self._status,
@@ -104,9 +101,8 @@ class SegZeroNode(ManagedNode):
             lambda: self.state_label,
             self._on_hang,
         )
-        self._camera = CameraSubscriptions(
-            endpoints, self.images, self.config.image_transport, self._on_frame
-        )
+        transport = self.config.image_transport
+        self._image_topic = subscribe_camera(endpoints, self.images, transport, self._on_frame)
         endpoints.subscribe(String, "~/query", lambda msg: self.queries.ask(msg.data), qos.QUERY)
         self._actions = SegmentServer(self, self.queries, self._log)
         self._offer("~/cancel", self.queries.cancel_all)
@@ -163,18 +159,13 @@ class SegZeroNode(ManagedNode):
         self._log.info(f"memory: {before_mb:.0f} MB before, {resident_mb():.0f} MB after")
         self._status.report(Status.UNCONFIGURED, "not configured")
 
-    def do_shutdown(self) -> None:
-        """End for good."""
-        self.do_cleanup()
+    do_shutdown = do_cleanup
 
     def close(self, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """End everything that runs, giving every query its result; the executor still spins.
 
-        Args:
-            timeout_s: How long the answer that runs may take to notice it [s].
-
-        Returns:
-            Whether the model's threads have ended; a load may still run.
+        Within `timeout_s` [s] the answer that runs has to notice it. Returns whether the model's
+        threads have ended; a load may still run.
         """
         self.queries.stop_accepting(0.0, "the node is shutting down")
         has_ended = self.queries.end(timeout_s)
@@ -234,16 +225,15 @@ class SegZeroNode(ManagedNode):
             identity = self._status.identity
             facts = {
                 "clock_jumps": self.images.clock_jumps,
-                "image_topic": self._camera.image_topic,
+                "image_topic": self._image_topic,
                 "lifecycle": self.state_label,
                 "tracking": self._tracking.state,
                 "encoder_reason": identity.encoder_reason if identity else "",
             }
             name, stamp = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
             max_age_s = read_config(self).max_image_age_s
-            status = self._status.status
-            self.output.publish_diagnostics(
-                self._health.to_msg(name, stamp, status, max_age_s, facts, self.queries.reasoners)
-            )
+            status, reasoners = self._status.status, self.queries.reasoners
+            msg = self._health.to_msg(name, stamp, status, max_age_s, facts, reasoners)
+            self.output.publish("diagnostics", msg)
         except Exception:
             log_defect(self._log, "while writing the diagnostics")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -16,16 +16,12 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from segzero_core.ambiguity import NEAR_EQUAL
 from segzero_core.config import Bounds, GraspConfig, PipelineConfig, bounds_of, setting
 from segzero_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rclpy.node import Node
-    from rclpy.parameter import Parameter
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
     """All settings of the ROS 2 node."""
 
     autostart: bool = setting(
-        True,  # noqa: FBT003 - a default is no flag of a call
-        "Configure and activate without waiting for a lifecycle manager.",
+        True, "Configure and activate without waiting for a lifecycle manager."
     )
     image_transport: str = setting(
         "raw",
@@ -52,9 +47,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
         Bounds(minimum=0.0, maximum=1.0),
     )
     ring_size: int = setting(
-        8,
-        "How many images wait for their depth and camera_info.",
-        Bounds(minimum=1, maximum=64),
+        8, "How many images wait for their depth and camera_info.", Bounds(minimum=1, maximum=64)
     )
     when_busy: str = setting(
         "replace",
@@ -74,7 +67,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
         Bounds(minimum=0.05, maximum=3600.0, read_only=False),
     )
     exit_on_hang: bool = setting(
-        False,  # noqa: FBT003 - a default is no flag of a call
+        False,
         "End the process with exit code 3 when the model hangs, for a supervisor to respawn it"
         " (launch argument respawn).",
         Bounds(read_only=False),
@@ -91,9 +84,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
         Bounds(minimum=0.0, maximum=1.0, read_only=False),
     )
     publish_overlay: bool = setting(
-        True,  # noqa: FBT003 - a default is no flag of a call
-        "Draw ~/overlay whenever somebody subscribes to it.",
-        Bounds(read_only=False),
+        True, "Draw ~/overlay whenever somebody subscribes to it.", Bounds(read_only=False)
     )
     target_frame: str = setting(
         "",
@@ -107,7 +98,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
         Bounds(minimum=0.0, maximum=10.0, read_only=False),
     )
     rectified: bool = setting(
-        False,  # noqa: FBT003 - a default is no flag of a call
+        False,
         "The images are rectified: P of camera_info holds, and no distortion.",
         Bounds(read_only=False),
     )
@@ -117,7 +108,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
         Bounds(minimum=0.1, maximum=60.0, read_only=False),
     )
     tracking: bool = setting(
-        True,  # noqa: FBT003 - a default is no flag of a call
+        True,
         "Track the objects of an answer while somebody subscribes to ~/tracks.",
         Bounds(read_only=False),
     )
@@ -145,26 +136,20 @@ def declare_parameters(node: Node) -> None:
             additional_constraints=choices and f"one of {choices}",
             read_only=bounds.read_only,
         )
-        if bounds.minimum is not None and bounds.maximum is not None:
+        low, high = bounds.minimum, bounds.maximum
+        if low is not None and high is not None:
             if isinstance(field.default, int):
-                limits = IntegerRange(
-                    from_value=int(bounds.minimum), to_value=int(bounds.maximum), step=1
-                )
+                limits = IntegerRange(from_value=int(low), to_value=int(high), step=1)
                 descriptor.integer_range = [limits]
             else:
-                limits = FloatingPointRange(
-                    from_value=float(bounds.minimum), to_value=float(bounds.maximum)
-                )
-                descriptor.floating_point_range = [limits]
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=low, to_value=high)
+                ]
         node.declare_parameter(field.name, field.default, descriptor)
 
 
 def read_config(node: Node, changes: Iterable[Parameter] = ()) -> NodeConfig:
-    """Build the settings from the node's parameters.
-
-    Args:
-        node: A node on which `declare_parameters` was called.
-        changes: Values about to be set, which win over the present ones.
+    """Build the settings from the node's parameters and the changes that are about to be made.
 
     Raises:
         ConfigError: A value is not allowed.

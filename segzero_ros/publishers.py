@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rclpy.duration import Duration
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
@@ -17,40 +21,23 @@ from segzero_ros.latest_worker import LatestItemWorker
 from segzero_ros.messages.answer import answer_to_msgs
 from segzero_ros.messages.detections import Detection2DArray, Detection3DArray
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status, TrackArray
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.impl.rcutils_logger import RcutilsLogger
-    from rclpy.node import Node
-
-    from segzero_ros.parameters import NodeConfig
-    from segzero_ros.queries.answer import Answer, AnswerMessages
+from segzero_ros.parameters import NodeConfig
+from segzero_ros.queries.answer import Answer
 
 FAREWELL_TIMEOUT_S: Final = 1.0
 """How long the node stays for subscribers that have not received the last result yet."""
 
 
+@dataclass(eq=False)
 class Publishers:
-    """Publishes from any thread.
+    """The publishers of a node; they publish from any thread."""
 
-    Args:
-        node: Whose publishers they are.
-        endpoints: Makes them.
-        config: Returns the present settings.
-        log: Of the node.
-    """
+    node: Node
+    endpoints: qos.Endpoints
+    config: Callable[[], NodeConfig]
+    log: RcutilsLogger
 
-    def __init__(
-        self,
-        node: Node,
-        endpoints: qos.Endpoints,
-        config: Callable[[], NodeConfig],
-        log: RcutilsLogger,
-    ) -> None:
-        self._node = node
-        self._config = config
-        self._log = log
+    def __post_init__(self) -> None:
         kinds: dict[str, Any] = {
             "result": SegmentationResult,
             "mask": Image,
@@ -63,63 +50,47 @@ class Publishers:
         }
         if Detection2DArray is not None:
             kinds |= {"detections": Detection2DArray, "detections_3d": Detection3DArray}
+        make = self.endpoints.publisher
         self._by_topic = {
-            topic: endpoints.publisher(kind, f"~/{topic}", qos.RESULT)
-            for topic, kind in kinds.items()
+            topic: make(kind, f"~/{topic}", qos.RESULT) for topic, kind in kinds.items()
+        } | {
+            "reasoning": make(ReasoningTrace, "~/reasoning", qos.TRACE),
+            "status": make(Status, "~/status", qos.LATCHED),
+            "diagnostics": make(DiagnosticArray, "/diagnostics", qos.RESULT),
         }
-        self._trace = endpoints.publisher(ReasoningTrace, "~/reasoning", qos.TRACE)
-        self._status = endpoints.publisher(Status, "~/status", qos.LATCHED)
-        self._diagnostics = endpoints.publisher(DiagnosticArray, "/diagnostics", qos.RESULT)
         # Drawing takes longer than the rest of an answer, which must not wait for it.
         self._painter: LatestItemWorker[Answer] = LatestItemWorker(
-            "segzero-overlay", self._draw_overlay, lambda: 1.0 / config().overlay_rate_hz
+            "segzero-overlay", self._draw_overlay, lambda: 1.0 / self.config().overlay_rate_hz
         )
 
     def is_subscribed(self, topic: str) -> bool:
-        """Whether somebody subscribes to a topic about answers."""
+        """Whether somebody subscribes to one of the node's topics."""
         return bool(self._by_topic[topic].get_subscription_count())
 
-    def compose(self, answer: Answer) -> AnswerMessages:
+    def compose(self, answer: Answer) -> dict[str, Any]:
         """Build all messages about an answer; what can fail fails here, before any is out."""
         return answer_to_msgs(answer, self.is_subscribed)
 
-    def publish_answer(self, answer: Answer, messages: AnswerMessages) -> None:
-        """Publish an answer, the images before the result."""
-        for topic, msg in messages.others.items():
-            self._publish(self._by_topic[topic], msg)
-        self._publish(self._by_topic["result"], messages.result)
-        is_wanted = answer.result is not None and self._config().publish_overlay
+    def publish_answer(self, answer: Answer, messages: dict[str, Any]) -> None:
+        """Publish the messages that `compose` made of an answer."""
+        for topic, msg in messages.items():
+            self.publish(topic, msg)
+        is_wanted = answer.result is not None and self.config().publish_overlay
         if is_wanted and self.is_subscribed("overlay"):
             self._painter.offer(answer)
-
-    def publish_trace(self, trace: ReasoningTrace) -> None:
-        """Publish a part of the thinking."""
-        self._publish(self._trace, trace)
-
-    def publish_status(self, status: Status) -> None:
-        """Publish the state."""
-        self._publish(self._status, status)
-
-    def publish_diagnostics(self, diagnostics: DiagnosticArray) -> None:
-        """Publish /diagnostics."""
-        self._publish(self._diagnostics, diagnostics)
-
-    def publish_tracks(self, tracks: TrackArray) -> None:
-        """Publish where the tracked objects are in one image."""
-        self._publish(self._by_topic["tracks"], tracks)
 
     def close(self) -> None:
         """Wait a moment for subscribers that have not received the last result yet."""
         self._painter.stop(FAREWELL_TIMEOUT_S)
-        if self._node.context.ok():
+        if self.node.context.ok():
             self._by_topic["result"].wait_for_all_acked(Duration(seconds=FAREWELL_TIMEOUT_S))
 
-    def _publish(self, publisher: Any, msg: Any) -> None:
-        """Publish, unless the node has been shut down meanwhile."""
+    def publish(self, topic: str, msg: Any) -> None:
+        """Publish a message on one of the node's topics, unless the node has been shut down."""
         try:
-            publisher.publish(msg)
+            self._by_topic[topic].publish(msg)
         except Exception:
-            if self._node.context.ok():
+            if self.node.context.ok():
                 raise
 
     def _draw_overlay(self, answer: Answer) -> None:
@@ -130,6 +101,6 @@ class Publishers:
             assert result is not None
             assert frame is not None
             pixels = draw_overlay(answer.rgb, result.segmentation, result.reasoning.prompts)
-            self._publish(self._by_topic["overlay"], msg_from_array(pixels, "rgb8", frame.header))
+            self.publish("overlay", msg_from_array(pixels, "rgb8", frame.header))
         except Exception:  # the result is out: a second one would contradict it
-            log_defect(self._log, "while drawing the overlay")
+            log_defect(self.log, "while drawing the overlay")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
 from rclpy.duration import Infinite
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
-    HistoryPolicy,
     LivelinessPolicy,
     QoSCompatibility,
     QoSProfile,
@@ -17,71 +19,47 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from segzero_ros.diagnostics.log_bridge import log_defect
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from rclpy.node import Node
-    from rclpy.topic_endpoint_info import TopicEndpointInfo
-
-
-def _profile(
-    depth: int,
-    reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
-    durability: DurabilityPolicy = DurabilityPolicy.VOLATILE,
-) -> QoSProfile:
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=reliability,
-        durability=durability,
-    )
-
-
-LATEST_IMAGE: Final = _profile(1, ReliabilityPolicy.BEST_EFFORT)
+# rclpy's own defaults: keep the last, reliable, volatile.
+LATEST_IMAGE: Final = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Input from a camera: matches reliable and best-effort publishers, and queues no old image."""
 
-QUERY: Final = _profile(10)
+QUERY: Final = QoSProfile(depth=10)
 """Questions: none is lost, and none is answered that was asked before the node ran."""
 
-RESULT: Final = _profile(10)
+RESULT: Final = QoSProfile(depth=10)
 """Answers: match reliable and best-effort subscribers."""
 
-TRACE: Final = _profile(100)
+TRACE: Final = QoSProfile(depth=100)
 """The stream of thinking: deeper, so that a slow subscriber misses no message."""
 
-LATCHED: Final = _profile(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED: Final = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """State: a late subscriber still receives the last one."""
 
 
+@dataclass(frozen=True)
 class Endpoints:
     """Makes the publishers and subscriptions of a node, with overridable QoS.
 
-    Args:
-        node: Whose they are.
-        on_mismatch: Called with a topic and lines of advice when a peer's QoS is incompatible.
+    `on_mismatch` is called with a topic and lines of advice when a peer's QoS is incompatible.
     """
 
-    def __init__(self, node: Node, on_mismatch: Callable[[str, list[str]], None]) -> None:
-        self._node = node
-        self._on_mismatch = on_mismatch
-
-    def resolve(self, topic: str) -> str:
-        """Return the full name of a topic after remapping."""
-        return self._node.resolve_topic_name(topic)
+    node: Node
+    on_mismatch: Callable[[str, list[str]], None]
 
     def publisher(self, kind: Any, topic: str, profile: QoSProfile) -> Any:
         """Make a publisher."""
 
         def mismatched(_: Any) -> None:
             name = publisher.topic_name
-            peers = self._node.get_subscriptions_info_by_topic(name)
-            self._on_mismatch(name, fix_for_publisher(name, publisher.qos_profile, peers))
+            peers = self.node.get_subscriptions_info_by_topic(name)
+            self.on_mismatch(name, fix_for_publisher(name, publisher.qos_profile, peers))
 
         events = PublisherEventCallbacks(incompatible_qos=mismatched)
-        publisher = self._node.create_publisher(
+        publisher = self.node.create_publisher(
             kind, topic, event_callbacks=events, **_overridable(profile)
         )
         return publisher
@@ -92,25 +70,24 @@ class Endpoints:
         topic: str,
         callback: Callable[[Any], None],
         profile: QoSProfile,
-        *,
-        raw: bool = False,
+        **options: Any,
     ) -> None:
         """Make a subscription whose callback cannot end the node."""
 
         def mismatched(_: Any) -> None:
             name = subscription.topic_name
-            peers = self._node.get_publishers_info_by_topic(name)
-            self._on_mismatch(name, fix_for_subscription(name, subscription.qos_profile, peers))
+            peers = self.node.get_publishers_info_by_topic(name)
+            self.on_mismatch(name, fix_for_subscription(name, subscription.qos_profile, peers))
 
         def guarded(msg: Any) -> None:
             try:
                 callback(msg)
             except Exception:  # rclpy would end the node
-                log_defect(self._node.get_logger(), f"in the callback of {topic}")
+                log_defect(self.node.get_logger(), f"in the callback of {topic}")
 
         events = SubscriptionEventCallbacks(incompatible_qos=mismatched)
-        subscription = self._node.create_subscription(
-            kind, topic, guarded, event_callbacks=events, raw=raw, **_overridable(profile)
+        subscription = self.node.create_subscription(
+            kind, topic, guarded, event_callbacks=events, **options, **_overridable(profile)
         )
 
 
@@ -150,15 +127,9 @@ def _explicit(profile: QoSProfile) -> QoSProfile:
 def fix_for_subscription(
     topic: str, own: QoSProfile, publishers: Iterable[TopicEndpointInfo]
 ) -> list[str]:
-    """Say how a subscription of this node gets to match each publisher that it does not.
-
-    Args:
-        topic: Full name.
-        own: Profile of the subscription.
-        publishers: Of that topic.
-    """
+    """Say how a subscription of this node gets to match each publisher that it does not."""
     return [
-        f"{topic}: nothing is received from node {_full_name(info)}: {reason}; publish reliable "
+        f"{topic}: nothing is received from node {full_name(info)}: {reason}; publish reliable "
         "there, or start this node with "
         f"-p qos_overrides.{topic}.subscription.reliability:=best_effort"
         for info in publishers
@@ -184,9 +155,10 @@ def fix_for_publisher(
             )
         else:  # this node promises no deadline, liveliness or lease
             advice = "subscribe there with the default deadline, liveliness and lease"
-        lines.append(f"{topic}: node {_full_name(info)} receives nothing: {reason}; {advice}")
+        lines.append(f"{topic}: node {full_name(info)} receives nothing: {reason}; {advice}")
     return lines
 
 
-def _full_name(info: TopicEndpointInfo) -> str:
+def full_name(info: TopicEndpointInfo) -> str:
+    """Return the name of an endpoint's node, with its namespace."""
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

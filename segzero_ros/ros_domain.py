@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from segzero_core.errors import ConfigError
@@ -20,17 +20,15 @@ _PORT_BASE: Final = 7400
 _DOMAIN_GAIN: Final = 250
 
 
-def _is_free(kind: socket.SocketKind, port: int) -> bool:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        return _can_bind(probe, port)
-
-
-def _can_bind(probe: socket.socket, port: int) -> bool:
+def _bind(kind: socket.SocketKind, port: int) -> socket.socket | None:
+    """Return a socket at a port; None where another program holds it."""
+    bound = socket.socket(socket.AF_INET, kind)
     try:
-        probe.bind(("", port))
+        bound.bind(("", port))
     except OSError:
-        return False
-    return True
+        bound.close()
+        return None
+    return bound
 
 
 def is_silent(domain: int) -> bool:
@@ -40,7 +38,11 @@ def is_silent(domain: int) -> bool:
     numbers are looked at: of a session that was killed, any process may have been left over.
     """
     first = _PORT_BASE + _DOMAIN_GAIN * domain
-    return all(_is_free(socket.SOCK_DGRAM, port) for port in range(first, first + _DOMAIN_GAIN))
+    for port in range(first, first + _DOMAIN_GAIN):
+        if (probe := _bind(socket.SOCK_DGRAM, port)) is None:
+            return False
+        probe.close()
+    return True
 
 
 @contextmanager
@@ -55,18 +57,15 @@ def claimed_domain() -> Iterator[int]:
     """
     # From a random place, so that a domain is not used again right after its last session.
     start = random.randrange(len(DOMAINS))
-    with ExitStack() as claims:
-        for domain in [*DOMAINS[start:], *DOMAINS[:start]]:
-            claim = claims.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            if _can_bind(claim, CLAIM_PORT_BASE + domain) and is_silent(domain):
-                break
-            claim.close()
-        else:
-            raise ConfigError(
-                f"all ROS domains from {DOMAINS.start} to {DOMAINS.stop - 1} are in use on this "
-                "machine; end what is left over there"
-            )
-        yield domain
+    for domain in [*DOMAINS[start:], *DOMAINS[:start]]:
+        with _bind(socket.SOCK_STREAM, CLAIM_PORT_BASE + domain) or nullcontext() as claim:
+            if claim is not None and is_silent(domain):
+                yield domain
+                return
+    raise ConfigError(
+        f"all ROS domains from {DOMAINS.start} to {DOMAINS.stop - 1} are in use on this machine; "
+        "end what is left over there"
+    )
 
 
 @contextmanager

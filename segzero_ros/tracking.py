@@ -8,101 +8,70 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
 from segzero_core.errors import InputError, SegZeroError
 from segzero_core.tracking.scene_change import View
+from segzero_ros.camera.image_buffer import CameraFrame
 from segzero_ros.diagnostics.log_bridge import log_defect
 from segzero_ros.latest_worker import LatestItemWorker
 from segzero_ros.messages.tracks import tracks_to_msg
+from segzero_ros.msg import TrackArray
+from segzero_ros.queries.answer import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.impl.rcutils_logger import RcutilsLogger
-
     from segzero_core.tracking.tracker import Tracker, Tracks
-    from segzero_core.types import RgbImage, Segmentation
-    from segzero_ros.camera.image_buffer import CameraFrame
-    from segzero_ros.msg import TrackArray
 
 NOTHING: Final = "nothing is followed"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class TrackingRequest:
-    """An answer whose objects are to be tracked.
-
-    Attributes:
-        query_id: Of the answer.
-        label: The words of the query.
-        rgb: The image that it is about, uint8 [H, W, 3].
-        segmentation: Its objects; at least one.
-        frame: The message of that image; the objects are tracked in later ones.
-    """
-
-    query_id: str
-    label: str
-    rgb: RgbImage
-    segmentation: Segmentation
-    frame: CameraFrame
-
-
+@dataclass(eq=False)
 class TrackingWorker:
     """Owns the tracker and its thread. All methods are thread-safe; only `stop` waits.
 
-    Args:
+    Attributes:
         new_tracker: Makes a tracker of the loaded model; called in the thread.
-        publish: Publishes tracks.
         may_work: Says whether somebody subscribes and no query runs or waits.
         period_s: Returns the shortest time between two images that are worked on [s].
         on_state: Called with a line for people whenever `state` has changed, one call at a time.
-        log: Of the node.
     """
 
-    def __init__(
-        self,
-        new_tracker: Callable[[], Tracker],
-        publish: Callable[[TrackArray], None],
-        may_work: Callable[[], bool],
-        period_s: Callable[[], float],
-        on_state: Callable[[str], None],
-        log: RcutilsLogger,
-    ) -> None:
-        self._new_tracker = new_tracker
-        self._publish = publish
-        self._may_work = may_work
-        self._on_state = on_state
-        self._log = log
-        self._worker: LatestItemWorker[tuple[TrackingRequest, CameraFrame]] = LatestItemWorker(
-            "segzero-tracks", self._work, period_s
+    new_tracker: Callable[[], Tracker]
+    publish: Callable[[TrackArray], None]
+    may_work: Callable[[], bool]
+    period_s: Callable[[], float]
+    on_state: Callable[[str], None]
+    log: RcutilsLogger
+
+    def __post_init__(self) -> None:
+        self._worker: LatestItemWorker[tuple[Answer, CameraFrame]] = LatestItemWorker(
+            "segzero-tracks", self._work, self.period_s
         )
         self._lock = threading.Lock()
-        self._request: TrackingRequest | None = None
+        self._answer: Answer | None = None
         self._tracker: Tracker | None = None
         self._state_lock = threading.Lock()
         self.state = NOTHING
         """What it does, in words."""
 
-    def begin(self, request: TrackingRequest) -> None:
-        """Track the objects of this answer from now on, in place of all others."""
-        self._replace(request)
+    def begin(self, answer: Answer) -> None:
+        """Track the objects of this answer from now on in later images, in place of all others."""
+        self._replace(answer)
         self._report("the objects are followed as soon as somebody subscribes to ~/tracks")
 
     def frame_arrived(self, frame: CameraFrame) -> None:
         """Take the camera's latest image; one that was not worked on yet is skipped."""
-        request = self._request
-        if request is None or frame is request.frame or not self._may_work():
+        answer = self._answer
+        if answer is None or frame is answer.frame or not self.may_work():
             return
-        self._worker.offer((request, frame))
+        self._worker.offer((answer, frame))
 
     def reset(self) -> bool:
-        """Forget everything.
-
-        Returns:
-            Whether something was tracked.
-        """
+        """Forget everything, and return whether something was tracked."""
         was_tracking = self._replace(None) is not None
         self._report(NOTHING)
         return was_tracking
@@ -111,10 +80,10 @@ class TrackingWorker:
         """End the thread after the image that it works on."""
         self._worker.stop(timeout_s)
 
-    def _replace(self, request: TrackingRequest | None) -> TrackingRequest | None:
+    def _replace(self, answer: Answer | None) -> Answer | None:
         """Put another answer, or none, in the place of the one before, and return that."""
         with self._lock:
-            before, self._request, self._tracker = self._request, request, None
+            before, self._answer, self._tracker = self._answer, answer, None
         self._worker.forget()
         return before
 
@@ -123,13 +92,13 @@ class TrackingWorker:
         with self._state_lock:
             if state != self.state:
                 self.state = state
-                self._on_state(state)
+                self.on_state(state)
 
-    def _work(self, item: tuple[TrackingRequest, CameraFrame]) -> None:
-        """Work on one image; the last border before the thread would end."""
-        request, frame = item
+    def _work(self, item: tuple[Answer, CameraFrame]) -> None:
+        """Track one image; it catches every exception, because one would end the thread."""
+        answer, frame = item
         # Meanwhile there may be another answer, or a query, which goes first.
-        if request is not self._request or not self._may_work():
+        if answer is not self._answer or not self.may_work():
             return
         try:
             rgb = frame.rgb()
@@ -137,36 +106,38 @@ class TrackingWorker:
             self._report(f"an image is skipped: {error}")
             return
         try:
-            tracks = self._tracker_of(request).step(rgb)
+            tracks = self._tracker_of(answer).step(rgb)
             latency_ms = (time.monotonic() - frame.arrived_s) * 1000.0
-            msg = tracks_to_msg(tracks, frame.header, request.query_id, latency_ms)
+            msg = tracks_to_msg(tracks, frame.header, answer.query.id, latency_ms)
         except Exception as error:
             if not isinstance(error, SegZeroError):
-                log_defect(self._log, f"while tracking the objects of query {request.query_id}")
+                log_defect(self.log, f"while tracking the objects of query {answer.query.id}")
             with self._lock:
-                if self._request is not request:
+                if self._answer is not answer:
                     return
-                self._request = self._tracker = None
+                self._answer = self._tracker = None
             reason = f"{type(error).__name__}: {error}"
-            self._report(f"query {request.query_id} is not followed: {reason}")
+            self._report(f"query {answer.query.id} is not followed: {reason}")
             return
-        if self._request is not request:
+        if self._answer is not answer:
             return  # replaced or forgotten meanwhile: these tracks belong to no answer
         try:
-            self._publish(msg)
+            self.publish(msg)
         except Exception:
-            log_defect(self._log, "while publishing tracks")
+            log_defect(self.log, "while publishing tracks")
         self._report(describe(tracks))
 
-    def _tracker_of(self, request: TrackingRequest) -> Tracker:
+    def _tracker_of(self, answer: Answer) -> Tracker:
         """Return the tracker of an answer, which is made with the first image after it."""
         with self._lock:
             tracker = self._tracker
         if tracker is None:
-            tracker = self._new_tracker()
-            tracker.start(request.rgb, request.segmentation, request.label)
+            tracker = self.new_tracker()
+            assert answer.rgb is not None
+            assert answer.result is not None
+            tracker.start(answer.rgb, answer.result.segmentation, answer.query.text)
             with self._lock:
-                if self._request is request:
+                if self._answer is answer:
                     self._tracker = tracker
         return tracker
 

@@ -15,21 +15,18 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from functools import cached_property, partialmethod
+from typing import Final
 
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from segzero_core.errors import InputError
 from segzero_core.images.encodings import rgb_from_compressed_msg
+from segzero_core.types import RgbImage
 from segzero_ros.conversions.images import rgb_from_msg
 from segzero_ros.msg import SegmentationResult
-
-if TYPE_CHECKING:
-    from std_msgs.msg import Header
-
-    from segzero_core.types import RgbImage
 
 _NS_PER_S: Final = 1_000_000_000
 _STAMP_END: Final = 12  # 4 bytes that say how the rest is encoded, then seconds and nanoseconds
@@ -64,6 +61,7 @@ class CameraFrame:
         stamp_ns: Of the camera [ns]; 0 where the camera gives none.
         serialized_depth: The bytes of the paired depth image.
         serialized_info: The bytes of the paired camera_info.
+        apart_ns: How far from the image in time the two are, by their attributes' names [ns].
     """
 
     serialized: bytes | Image | CompressedImage
@@ -72,7 +70,7 @@ class CameraFrame:
     stamp_ns: int = 0
     serialized_depth: bytes | None = None
     serialized_info: bytes | None = None
-    _apart_ns: dict[str, int] = field(default_factory=dict)
+    apart_ns: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def msg(self) -> Image | CompressedImage:
@@ -98,20 +96,10 @@ class CameraFrame:
         return deserialize_message(serialized, CameraInfo) if serialized else None
 
     def rgb(self) -> RgbImage:
-        """Convert to uint8 [H, W, 3].
-
-        Raises:
-            InputError: It cannot be read.
-        """
+        """Convert to uint8 [H, W, 3]; an InputError where it cannot be read."""
         if isinstance(self.msg, CompressedImage):
             return rgb_from_compressed_msg(self.msg)
         return rgb_from_msg(self.msg)
-
-    def attach(self, part: str, serialized: bytes, apart_ns: int) -> None:
-        """Take depth or camera_info, unless what is there is nearer in time."""
-        if apart_ns < self._apart_ns.get(part, apart_ns + 1):
-            setattr(self, part, serialized)
-            self._apart_ns[part] = apart_ns
 
 
 class ImageBuffer:
@@ -125,6 +113,9 @@ class ImageBuffer:
     Args:
         size: How many of each are kept.
         tolerance_s: How far apart two stamps of one moment may be [s].
+
+    Attributes:
+        clock_jumps: How often a stamp was older than the one before it.
     """
 
     def __init__(self, size: int, tolerance_s: float) -> None:
@@ -135,18 +126,13 @@ class ImageBuffer:
         self._unpaired: dict[str, deque[tuple[int, bytes]]] = {
             part: deque(maxlen=size) for part in ("serialized_depth", "serialized_info")
         }
-        self._jumps = 0
+        self.clock_jumps = 0
 
     @property
     def latest(self) -> CameraFrame | None:
         """The image that arrived last, whatever its stamp."""
         with self._lock:
             return self._frames[-1] if self._frames else None
-
-    @property
-    def clock_jumps(self) -> int:
-        """How often a stamp was older than the one before it."""
-        return self._jumps
 
     @property
     def has_depth(self) -> bool:
@@ -176,22 +162,15 @@ class ImageBuffer:
             if not self._is_open:
                 return None
             if self._frames and frame.stamp_ns < self._frames[-1].stamp_ns:
-                self._jumps += 1
+                self.clock_jumps += 1
             for part, messages in self._unpaired.items():
                 for stamp, message in messages:
                     self._pair(frame, part, message, stamp)
             self._frames.append(frame)
         return frame
 
-    def add_depth(self, serialized: bytes) -> None:
-        """Pair a depth image with the image of its moment, or keep it for that one."""
-        self._add_part("serialized_depth", serialized)
-
-    def add_camera_info(self, serialized: bytes) -> None:
-        """Pair a camera_info with the image of its moment, or keep it for that one."""
-        self._add_part("serialized_info", serialized)
-
     def _add_part(self, part: str, serialized: bytes) -> None:
+        """Pair a message with the image of its moment, or keep it for that one."""
         stamp = stamp_ns(serialized)
         with self._lock:
             if self._is_open:
@@ -199,10 +178,16 @@ class ImageBuffer:
                 for frame in self._frames:
                     self._pair(frame, part, serialized, stamp)
 
+    add_depth = partialmethod(_add_part, "serialized_depth")
+    add_camera_info = partialmethod(_add_part, "serialized_info")
+
     def _pair(self, frame: CameraFrame, part: str, serialized: bytes, stamp: int) -> None:
-        apart = abs(frame.stamp_ns - stamp)
-        if frame.stamp_ns and stamp and apart <= self._tolerance_ns:
-            frame.attach(part, serialized, apart)
+        """Give a frame its depth or camera_info, unless what it has is nearer in time."""
+        apart_ns = abs(frame.stamp_ns - stamp)
+        limit_ns = frame.apart_ns.get(part, self._tolerance_ns + 1)
+        if frame.stamp_ns and stamp and apart_ns < limit_ns:
+            setattr(frame, part, serialized)
+            frame.apart_ns[part] = apart_ns
 
 
 def why_unusable(frame: CameraFrame | None, max_age_s: float) -> tuple[int, str] | None:

@@ -6,18 +6,15 @@ Eight encodings are converted here; any other goes to cv_bridge where it is inst
 from __future__ import annotations
 
 import array
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from segzero_core.errors import InputError, shown
 from segzero_core.images import encodings
 from segzero_core.images.encodings import ENCODINGS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from std_msgs.msg import Header
 
 
 def rgb_from_msg(msg: Image) -> NDArray[np.uint8]:
@@ -26,13 +23,8 @@ def rgb_from_msg(msg: Image) -> NDArray[np.uint8]:
     Raises:
         InputError: The image cannot be read; the message says why and what to do.
     """
-    if msg.encoding not in ENCODINGS:
-        return _rgb_by_cv_bridge(msg)
-    return encodings.rgb_from_msg(msg)
-
-
-def _rgb_by_cv_bridge(msg: Image) -> NDArray[np.uint8]:
-    """Let cv_bridge convert an encoding that is not converted here."""
+    if msg.encoding in ENCODINGS:
+        return encodings.rgb_from_msg(msg)
     known = (
         f"{shown(msg.encoding)} is none of the encodings converted here ({', '.join(ENCODINGS)})"
     )
@@ -56,12 +48,9 @@ def msg_from_array(pixels: NDArray[np.generic], encoding: str, header: Header) -
     """Build a message from an array, with one copy.
 
     Args:
-        pixels: [H, W] or [H, W, C] in the encoding's type and channel order.
+        pixels: [H, W] or [H, W, C] in the encoding's type and channel order, or an InputError.
         encoding: A key of `ENCODINGS`.
         header: Of the image that the pixels belong to.
-
-    Raises:
-        InputError: The array does not have the type or shape of the encoding.
     """
     layout = ENCODINGS.get(encoding)
     if layout is None:

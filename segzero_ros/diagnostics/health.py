@@ -10,36 +10,28 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from segzero_core.reasoner.circuit_breaker import BreakerState
+from segzero_core.reasoner.circuit_breaker import BreakerState, ReasonerHealth
+from segzero_ros.camera.image_buffer import CameraFrame
 from segzero_ros.diagnostics.memory import loaded_cuda
 from segzero_ros.msg import SegmentationResult, Status
+from segzero_ros.spatial.scene import ObjectPoses
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from builtin_interfaces.msg import Time
-
-    from segzero_core.reasoner.circuit_breaker import ReasonerHealth
-    from segzero_ros.camera.image_buffer import CameraFrame
-    from segzero_ros.spatial.scene import ObjectPoses
-
+Part: TypeAlias = tuple[bytes, str, dict[str, Any]]
 LATENCIES_KEPT: Final = 200
 RATE_WINDOW: Final = 60
-CODES: Final = {
-    getattr(SegmentationResult, name): name
-    for name in dir(SegmentationResult)
-    if name.isupper() and isinstance(getattr(SegmentationResult, name), int)
-}
-STATES: Final = {
-    getattr(Status, name): name
-    for name in ("UNCONFIGURED", "LOADING", "READY", "BUSY", "INACTIVE", "ERROR")
-}
+CODES, STATES = (
+    {value: name for name in dir(kind) if isinstance(value := getattr(kind, name), int)}
+    for kind in (SegmentationResult, Status)
+)
+"""The names of the constants of each."""
 LEVELS: Final = {
     Status.ERROR: DiagnosticStatus.ERROR,
     Status.UNCONFIGURED: DiagnosticStatus.WARN,
@@ -108,20 +100,6 @@ class Health:
         with self._lock:
             self._mismatches[topic] = advice
 
-    def rate_hz(self) -> float:
-        """Return the rate of the last images; it falls when the camera has stopped."""
-        with self._lock:
-            times = list(self._arrivals)
-        if len(times) < 2:
-            return 0.0
-        # Until now, so that a camera that stops is seen to slow down.
-        return (len(times) - 1) / max(times[-1] - times[0], time.monotonic() - times[0], 1e-9)
-
-    def age_s(self) -> float | None:
-        """Return how long ago the last image arrived [s]."""
-        with self._lock:
-            return time.monotonic() - self._arrivals[-1] if self._arrivals else None
-
     def to_msg(
         self,
         name: str,
@@ -131,33 +109,44 @@ class Health:
         extra: dict[str, Any],
         reasoners: Sequence[ReasonerHealth] = (),
     ) -> DiagnosticArray:
-        """Build the message.
+        """Build the message of the node of this full name.
 
-        Args:
-            name: Full name of the node.
-            stamp: Now.
-            status: The last one published.
-            max_age_s: At which age images are stale; 0 is never.
-            extra: More values of the model, and `clock_jumps` and `image_topic` of the camera.
-            reasoners: The model and its fallbacks.
+        Images older than `max_age_s` are stale, with 0 never. `extra` has more values of the
+        model, and `clock_jumps` and `image_topic` of the camera. The reasoners are the model and
+        its fallbacks.
         """
+        jumps, topic = extra.pop("clock_jumps"), extra.pop("image_topic")
+        with self._lock:
+            parts = {
+                "camera": self._camera(status, max_age_s, jumps, topic),
+                "model": self._model(status, extra),
+                "depth": self._depth(),
+                "connections": self._connections(),
+            }
+        parts |= {
+            f"reasoner {number}": _reasoner(each) for number, each in enumerate(reasoners, 1)
+        }
         return DiagnosticArray(
             header=Header(stamp=stamp),
             status=[
-                self._camera(
-                    name, status, max_age_s, extra.pop("clock_jumps"), extra.pop("image_topic")
-                ),
-                self._model(name, status, extra),
-                self._depth(name),
-                self._connections(name),
-                *(_reasoner(name, number, each) for number, each in enumerate(reasoners, 1)),
+                DiagnosticStatus(
+                    level=level,
+                    name=f"{name}: {part}".lstrip("/"),
+                    message=text,
+                    hardware_id="segzero",
+                    values=[KeyValue(key=key, value=str(each)) for key, each in values.items()],
+                )
+                for part, (level, text, values) in parts.items()
             ],
         )
 
-    def _camera(
-        self, name: str, status: Status, max_age_s: float, jumps: int, topic: str
-    ) -> DiagnosticStatus:
-        age_s, rate_hz = self.age_s(), self.rate_hz()
+    # Each part as level, text and values; the lock is held.
+
+    def _camera(self, status: Status, max_age_s: float, jumps: int, topic: str) -> Part:
+        times, now_s = self._arrivals, time.monotonic()
+        age_s = now_s - times[-1] if times else None
+        # Until now, so that a camera that stops is seen to slow down.
+        rate_hz = (len(times) - 1) / max(now_s - times[0], 1e-9) if times else 0.0
         level, text = DiagnosticStatus.OK, f"{rate_hz:.1f} Hz"
         if status.state not in (Status.READY, Status.BUSY):
             text = "images are not taken while the node is not active"
@@ -174,12 +163,10 @@ class Health:
             "without_stamp": self._without_stamp,
             "clock_jumps_back": jumps,
         }
-        return _status(f"{name}: camera", level, text, values)
+        return level, text, values
 
-    def _model(self, name: str, status: Status, extra: dict[str, Any]) -> DiagnosticStatus:
-        with self._lock:
-            latencies, results = list(self._latencies_ms), dict(self._results)
-            last_error = self._last_error
+    def _model(self, status: Status, extra: dict[str, Any]) -> Part:
+        latencies = self._latencies_ms
         p50, p95 = np.percentile(latencies, [50, 95]) if latencies else (0.0, 0.0)
         level = LEVELS.get(status.state, DiagnosticStatus.OK)
         values = {
@@ -190,33 +177,27 @@ class Health:
             "latency_p95_ms": f"{p95:.1f}",
             "memory_mb": f"{resident_mb():.0f}",
             "gpu_memory_mb": f"{gpu_mb():.0f}",
-            "last_error": last_error,
-            **{f"results_{key.lower()}": count for key, count in sorted(results.items())},
+            "last_error": self._last_error,
+            **{f"results_{key.lower()}": count for key, count in sorted(self._results.items())},
             **extra,
         }
-        return _status(f"{name}: model", level, status.detail, values)
+        return level, status.detail, values
 
-    def _depth(self, name: str) -> DiagnosticStatus:
-        with self._lock:
-            poses, reason = self._poses.copy(), self._pose_reason
-        values = {
-            "poses": poses["poses"],
-            "answers_with_trouble": poses["answers_with_trouble"],
-            "last_trouble": reason,
-        }
+    def _depth(self) -> Part:
+        poses, reason = self._poses, self._pose_reason
+        counts = {name: poses[name] for name in ("poses", "answers_with_trouble")}
         level = DiagnosticStatus.WARN if reason else DiagnosticStatus.OK
         text = f"no pose: {reason}" if reason else f"{poses['poses']} poses published"
-        return _status(f"{name}: depth", level, text, values)
+        return level, text, counts | {"last_trouble": reason}
 
-    def _connections(self, name: str) -> DiagnosticStatus:
-        with self._lock:
-            mismatches = dict(self._mismatches)
+    def _connections(self) -> Part:
+        mismatches = self._mismatches
         level = DiagnosticStatus.WARN if mismatches else DiagnosticStatus.OK
         text = f"{len(mismatches)} topics with incompatible QoS" if mismatches else "QoS fits"
-        return _status(f"{name}: connections", level, text, mismatches)
+        return level, text, mismatches
 
 
-def _reasoner(name: str, number: int, health: ReasonerHealth) -> DiagnosticStatus:
+def _reasoner(health: ReasonerHealth) -> Part:
     is_fine = health.state is BreakerState.CLOSED
     values = {
         "model": health.name,
@@ -228,11 +209,4 @@ def _reasoner(name: str, number: int, health: ReasonerHealth) -> DiagnosticStatu
     }
     level = DiagnosticStatus.OK if is_fine else DiagnosticStatus.WARN
     text = health.name if is_fine else f"{health.name} is left alone: {health.last_error}"
-    return _status(f"{name}: reasoner {number}", level, text, values)
-
-
-def _status(name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:
-    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-    return DiagnosticStatus(
-        level=level, name=name.lstrip("/"), message=text, hardware_id="segzero", values=pairs
-    )
+    return level, text, values

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 _CORE: Final = logging.getLogger("segzero_core")
 
 
 class LogBridge(logging.Handler):
-    """Writes what the core logs by Python's logging to a ROS logger.
-
-    Args:
-        logger: The node's.
-    """
+    """Writes what the core logs by Python's logging to the node's logger."""
 
     def __init__(self, logger: RcutilsLogger) -> None:
         super().__init__(logging.INFO)

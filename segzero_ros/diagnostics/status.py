@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from segzero_core.types import ModelIdentity
 from segzero_ros.msg import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segzero_core.types import ModelIdentity
 
 
 class StatusReporter:
@@ -44,14 +40,7 @@ class StatusReporter:
     ) -> bool:
         """Publish a state only if the present one is as expected.
 
-        Args:
-            expected: State and active query id.
-            state: A constant of Status.
-            detail: One line for people.
-            query_id: Of the query that is answered.
-
-        Returns:
-            Whether it was as expected.
+        `expected` is a state and an active query id. Returns whether it was as expected.
         """
         with self._lock:
             as_expected = (self.status.state, self.status.active_query_id) == expected

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from segzero_ros.conversions.images import mask_to_msg, msg_from_array
 from segzero_ros.messages.detections import (
@@ -13,35 +14,27 @@ from segzero_ros.messages.detections import (
 from segzero_ros.messages.markers import markers_to_msg
 from segzero_ros.messages.poses import cloud_to_msg, poses_to_msg
 from segzero_ros.messages.result import result_to_msg
-from segzero_ros.queries.answer import AnswerMessages
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segzero_ros.queries.answer import Answer
+from segzero_ros.queries.answer import Answer
 
 
-def answer_to_msgs(answer: Answer, is_subscribed: Callable[[str], bool]) -> AnswerMessages:
-    """Build the messages about an answer; a failure has a result only.
+def answer_to_msgs(answer: Answer, is_subscribed: Callable[[str], bool]) -> dict[str, Any]:
+    """Build the messages about an answer by topic, the result last; a failure has nothing else.
 
-    Args:
-        answer: What came of the query.
-        is_subscribed: Says whether somebody subscribes to a topic; what is costly is built only
-            then.
+    What is costly is built only if its topic has a subscriber.
     """
-    messages = AnswerMessages(result_to_msg(answer))
-    result, frame, others = answer.result, answer.frame, messages.others
-    if result is None or frame is None:
-        return messages
+    last = {"result": result_to_msg(answer)}
+    result, frame, poses, others = answer.result, answer.frame, answer.poses, {}
+    if result is None or frame is None or poses is None:
+        return last
     header = frame.header
     others["mask"] = mask_to_msg(result.segmentation.union(), header)
     others["instances"] = msg_from_array(result.segmentation.instance_ids(), "mono16", header)
     if Detection2DArray is not None:
         others["detections"] = detections_to_msg(result, header)
-        others["detections_3d"] = detections_3d_to_msg(result, header, answer.poses)
+        others["detections_3d"] = detections_3d_to_msg(result, poses)
     if is_subscribed("markers"):
-        others["markers"] = markers_to_msg(result, header, frame.camera_info, answer.poses)
-    others["object_poses"] = poses_to_msg(answer.poses, header)
+        others["markers"] = markers_to_msg(result, header, frame.camera_info, poses)
+    others["object_poses"] = poses_to_msg(poses)
     if is_subscribed("object_cloud"):
-        others["object_cloud"] = cloud_to_msg(answer.poses, answer.rgb, header)
-    return messages
+        others["object_cloud"] = cloud_to_msg(poses, answer.rgb)
+    return others | last

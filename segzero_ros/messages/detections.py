@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geometry_msgs.msg import Vector3
+from std_msgs.msg import Header
 
 from segzero_core.geometry import box_from_mask
+from segzero_core.types import Result
 from segzero_ros.messages.poses import box_pose
+from segzero_ros.spatial.scene import ObjectPoses
 
 try:
     from vision_msgs.msg import (
@@ -21,12 +24,6 @@ try:
     )
 except ImportError:
     Detection2DArray = Detection3DArray = None
-
-if TYPE_CHECKING:
-    from std_msgs.msg import Header
-
-    from segzero_core.types import Result
-    from segzero_ros.spatial.scene import ObjectPoses
 
 
 def detections_to_msg(result: Result, header: Header) -> Any:
@@ -49,16 +46,8 @@ def detections_to_msg(result: Result, header: Header) -> Any:
     return Detection2DArray(header=header, detections=detections)
 
 
-def detections_3d_to_msg(result: Result, header: Header, poses: ObjectPoses | None) -> Any:
-    """Build the 3-D detections of the objects that have a pose; ids are as in ~/instances.
-
-    Args:
-        result: The answer.
-        header: Of its image, for the message without detections.
-        poses: What was measured; None where nothing could be.
-    """
-    if poses is None:
-        return Detection3DArray(header=header, detections=[])
+def detections_3d_to_msg(result: Result, poses: ObjectPoses) -> Any:
+    """Build the 3-D detections of the objects that have a pose; ids are as in ~/instances."""
     detections = []
     objects = zip(poses.objects, result.segmentation.scores, strict=True)
     for index, (measured, score) in enumerate(objects, start=1):

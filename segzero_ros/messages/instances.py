@@ -3,49 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from geometry_msgs.msg import Point as PointMsg
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from segzero_core.geometry import box_from_mask
+from segzero_core.types import Result
 from segzero_ros.conversions.images import mask_to_msg
 from segzero_ros.messages.poses import pose_fields
 from segzero_ros.msg import ObjectInstance
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from sensor_msgs.msg import Image
-    from std_msgs.msg import Header
-
-    from segzero_core.types import Result
-    from segzero_ros.spatial.scene import ObjectPoses
+from segzero_ros.spatial.scene import ObjectPoses
 
 
-def instances_to_msg(
-    result: Result, header: Header, poses: ObjectPoses | None
-) -> list[ObjectInstance]:
-    """Build one message for each object, numbered from 1.
-
-    Args:
-        result: The answer.
-        header: Of its image.
-        poses: What was measured; None where nothing could be.
-    """
+def instances_to_msg(result: Result, header: Header, poses: ObjectPoses) -> list[ObjectInstance]:
+    """Build one message for each object, numbered from 1; `header` is the image's."""
     objects = zip(
         result.reasoning.prompts,
         result.segmentation.masks,
         result.segmentation.scores,
-        poses.objects if poses is not None else [None] * len(result.segmentation),
+        poses.objects,
         strict=True,
     )
     messages = []
     for index, (prompt, mask, score, measured) in enumerate(objects, start=1):
         box = prompt.box
         corners = [*map(math.floor, box.xyxy[:2]), *map(math.ceil, box.xyxy[2:])]
-        spatial = {}
-        if measured is not None and poses is not None:
-            spatial = pose_fields(measured, poses.transform)
+        spatial = {} if measured is None else pose_fields(measured, poses.transform)
         messages.append(
             ObjectInstance(
                 id=index,

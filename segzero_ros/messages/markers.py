@@ -8,24 +8,22 @@ it is: a box around each object, and a gripper at its best grasp.
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from geometry_msgs.msg import Point
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from segzero_core.depth import Grasp, OrientedBox
 from segzero_core.images.overlay import PALETTE
+from segzero_core.types import Box, Result
 from segzero_ros.conversions.text import valid_text
+from segzero_ros.spatial.scene import ObjectPoses
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from sensor_msgs.msg import CameraInfo
-    from std_msgs.msg import Header
-
-    from segzero_core.depth import Grasp, OrientedBox
-    from segzero_core.types import Box, Result
-    from segzero_ros.spatial.scene import ObjectPoses
-
+WHITE: Final = (255, 255, 255)
 PLANE_M: Final = 1.0
 LINE_M: Final = 0.004
 TEXT_M: Final = 0.03
@@ -38,26 +36,22 @@ FINGER_M: Final = 0.05
 
 
 def markers_to_msg(
-    result: Result, header: Header, info: CameraInfo | None, poses: ObjectPoses | None
+    result: Result, header: Header, info: CameraInfo | None, poses: ObjectPoses
 ) -> MarkerArray:
     """Build the markers of an answer; they replace those of the answer before.
 
-    Args:
-        result: The answer.
-        header: Of its image: frame and time of the markers that depth has no part in.
-        info: Calibration of its image; without it the reasoner's boxes are not drawn.
-        poses: What was measured; None where nothing could be.
+    The header is the image's, for what depth has no part in. Without the camera's calibration the
+    reasoner's boxes are not drawn.
     """
     markers = [Marker(header=header, action=Marker.DELETEALL), _thinking(result, header)]
     if info is not None and info.k[0] > 0 and info.k[4] > 0:
         prompts = enumerate(result.reasoning.prompts, start=1)
         markers += [_image_box(index, prompt.box, header, info) for index, prompt in prompts]
-    for index, measured in enumerate(poses.objects if poses is not None else (), start=1):
-        if poses is None or measured is None:
+    for index, measured in enumerate(poses.objects, start=1):
+        if measured is None:
             continue
-        edges = _lines(poses, "objects", index, _edges(measured.box))
-        _set_color(edges, PALETTE[(index - 1) % len(PALETTE)])
-        markers.append(edges)
+        color = PALETTE[(index - 1) % len(PALETTE)]
+        markers.append(_lines(poses, "objects", index, _edges(measured.box), color))
         if measured.grasps:
             markers.append(_lines(poses, "grasps", index, _gripper(measured.grasps[0])))
     return MarkerArray(markers=markers)
@@ -66,17 +60,17 @@ def markers_to_msg(
 def _thinking(result: Result, header: Header) -> Marker:
     text = result.reasoning.thinking or "(no thinking)"
     lines = textwrap.wrap(text, WRAP_CHARS, max_lines=MAX_LINES, placeholder=" …")
-    marker = Marker(header=header, ns="reasoning", id=0, type=Marker.TEXT_VIEW_FACING)
+    marker = _marker(header, "reasoning", 0, Marker.TEXT_VIEW_FACING)
     marker.text = valid_text("\n".join([f"“{result.query}”", *lines]))
     marker.pose.position = Point(x=0.0, y=-TEXT_ABOVE_M, z=PLANE_M)
-    marker.pose.orientation.w = 1.0
     marker.scale.z = TEXT_M
-    _set_color(marker, (255, 255, 255))
     return marker
 
 
 def _image_box(index: int, box: Box, header: Header, info: CameraInfo) -> Marker:
-    marker = Marker(header=header, ns="boxes", id=index, type=Marker.LINE_STRIP)
+    marker = _marker(
+        header, "boxes", index, Marker.LINE_STRIP, PALETTE[(index - 1) % len(PALETTE)]
+    )
     x_min, y_min, x_max, y_max = box.xyxy
     corners = ((x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max), (x_min, y_min))
     marker.points = [
@@ -87,9 +81,7 @@ def _image_box(index: int, box: Box, header: Header, info: CameraInfo) -> Marker
         )
         for x, y in corners
     ]
-    marker.pose.orientation.w = 1.0
     marker.scale.x = LINE_M
-    _set_color(marker, PALETTE[(index - 1) % len(PALETTE)])
     return marker
 
 
@@ -110,16 +102,24 @@ def _gripper(grasp: Grasp) -> NDArray[np.float64]:
     return grasp.position_m + lines @ grasp.rotation.T
 
 
-def _lines(poses: ObjectPoses, namespace: str, index: int, ends_m: NDArray[np.float64]) -> Marker:
-    marker = Marker(header=poses.header, ns=namespace, id=index, type=Marker.LINE_LIST)
+def _lines(
+    poses: ObjectPoses,
+    namespace: str,
+    index: int,
+    ends_m: NDArray[np.float64],
+    color: tuple[int, int, int] = WHITE,
+) -> Marker:
+    marker = _marker(poses.header, namespace, index, Marker.LINE_LIST, color)
     ends = poses.transform.apply(ends_m).tolist()
     marker.points = [Point(x=x, y=y, z=z) for x, y, z in ends]
-    marker.pose.orientation.w = 1.0
     marker.scale.x = EDGE_M
-    _set_color(marker, (255, 255, 255))
     return marker
 
 
-def _set_color(marker: Marker, rgb: tuple[int, int, int]) -> None:
-    marker.color.r, marker.color.g, marker.color.b = (each / 255.0 for each in rgb)
-    marker.color.a = 1.0
+def _marker(
+    header: Header, namespace: str, index: int, kind: int, color: tuple[int, int, int] = WHITE
+) -> Marker:
+    marker = Marker(header=header, ns=namespace, id=index, type=kind)
+    marker.pose.orientation.w = marker.color.a = 1.0
+    marker.color.r, marker.color.g, marker.color.b = (each / 255.0 for each in color)
+    return marker

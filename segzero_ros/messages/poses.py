@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import array
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion, Vector3
+from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 
+from segzero_core.depth import Measurement
+from segzero_core.types import RgbImage
 from segzero_ros.msg import GraspCandidate
-from segzero_ros.spatial.transforms import quaternion_xyzw
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from std_msgs.msg import Header
-
-    from segzero_core.depth import Measurement
-    from segzero_core.types import RgbImage
-    from segzero_ros.spatial.scene import ObjectPoses
-    from segzero_ros.spatial.transforms import CameraPose
+from segzero_ros.spatial.scene import ObjectPoses
+from segzero_ros.spatial.transforms import CameraPose, quaternion_xyzw
 
 _POINT: Final = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")])
 
@@ -59,31 +54,16 @@ def _named(vector: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip("xyz", map(float, vector), strict=True))
 
 
-def poses_to_msg(poses: ObjectPoses | None, header: Header) -> PoseArray:
-    """Build the poses of the objects that have one, in the answer's order.
-
-    Args:
-        poses: What was measured; None where nothing could be.
-        header: Of the image, for the message without poses.
-    """
-    if poses is None:
-        return PoseArray(header=header)
+def poses_to_msg(poses: ObjectPoses) -> PoseArray:
+    """Build the poses of the objects that have one, in the answer's order."""
     found = [box_pose(each, poses.transform) for each in poses.objects if each is not None]
     return PoseArray(header=poses.header, poses=found)
 
 
-def cloud_to_msg(poses: ObjectPoses | None, rgb: RgbImage | None, header: Header) -> PointCloud2:
-    """Build the cloud of all objects: x, y, z [m] and rgb as RViz reads it.
-
-    Args:
-        poses: What was measured; None where nothing could be.
-        rgb: uint8 [H, W, 3], the image.
-        header: Of the image, for the message without points.
-    """
-    parts = []
-    for measured in poses.objects if poses is not None and rgb is not None else ():
-        if measured is None:
-            continue
+def cloud_to_msg(poses: ObjectPoses, rgb: RgbImage) -> PointCloud2:
+    """Build the cloud of all objects: x, y, z [m] and rgb as RViz reads it, of a uint8 image."""
+    parts = [np.zeros(0, _POINT)]
+    for measured in filter(None, poses.objects):
         cloud = measured.cloud
         part = np.zeros(len(cloud), _POINT)
         for name, values in zip("xyz", poses.transform.apply(cloud.points_m).T, strict=True):
@@ -91,11 +71,11 @@ def cloud_to_msg(poses: ObjectPoses | None, rgb: RgbImage | None, header: Header
         color = rgb[cloud.pixels_xy[:, 1], cloud.pixels_xy[:, 0]].astype(np.uint32)
         part["rgb"] = (color[:, 0] << 16) | (color[:, 1] << 8) | color[:, 2]
         parts.append(part)
-    points = np.concatenate(parts) if parts else np.zeros(0, _POINT)
+    points = np.concatenate(parts)
     data = array.array("B")
     data.frombytes(points.tobytes())
     return PointCloud2(
-        header=header if poses is None else poses.header,
+        header=poses.header,
         height=1,
         width=len(points),
         fields=[

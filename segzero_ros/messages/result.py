@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sensor_msgs.msg import CompressedImage
 
 from segzero_ros.conversions.text import valid_text
 from segzero_ros.messages.instances import instances_to_msg
 from segzero_ros.msg import SegmentationResult
-
-if TYPE_CHECKING:
-    from segzero_ros.queries.answer import Answer
+from segzero_ros.queries.answer import Answer
 
 MAX_ECHOED_CHARS: Final = 200
 """A refused query is quoted in its result, but not all 100,000 characters of it."""
@@ -41,10 +39,9 @@ def result_to_msg(answer: Answer) -> SegmentationResult:
         # The size of a compressed image is known only once it is decoded.
         if frame is not None and not isinstance(frame.msg, CompressedImage):
             msg.image_width, msg.image_height = frame.msg.width, frame.msg.height
-    else:
+    elif answer.poses is not None:
         timings = result.timings
-        if answer.poses is not None:
-            msg.pose_header = answer.poses.header
+        msg.pose_header = answer.poses.header
         msg.query = query.text
         msg.answered_by = valid_text(result.answered_by)
         msg.ambiguous = answer.ambiguous

@@ -5,26 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from std_msgs.msg import Header
 
 from segzero_ros.conversions.text import valid_text
 from segzero_ros.messages.instances import cropped_mask
 from segzero_ros.msg import Track, TrackArray
 
 if TYPE_CHECKING:
-    from std_msgs.msg import Header
-
     from segzero_core.tracking.tracker import Tracks
 
 
 def tracks_to_msg(tracks: Tracks, header: Header, query_id: str, latency_ms: float) -> TrackArray:
-    """Build the message about one image.
-
-    Args:
-        tracks: Where the objects are in it.
-        header: Of the image.
-        query_id: Of the answer that began the tracks.
-        latency_ms: Since the image arrived [ms].
-    """
+    """Build the message about the image with this header, which arrived `latency_ms` ago."""
     messages = []
     for track in tracks.tracks:
         msg = Track(id=track.id, label=valid_text(track.label), lost=track.lost)

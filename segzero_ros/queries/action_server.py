@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.node import Node
 from rclpy.task import Future
 
 from segzero_ros.action import Segment
@@ -15,30 +17,11 @@ from segzero_ros.camera.image_buffer import CameraFrame, is_empty
 from segzero_ros.diagnostics.log_bridge import log_defect
 from segzero_ros.executor import wake
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
-
-if TYPE_CHECKING:
-    from rclpy.action.server import ServerGoalHandle
-    from rclpy.impl.rcutils_logger import RcutilsLogger
-    from rclpy.node import Node
-
-    from segzero_ros.queries.job import Job
-    from segzero_ros.queries.manager import QueryManager
+from segzero_ros.queries.job import Job
+from segzero_ros.queries.manager import QueryManager
 
 RESULT_KEPT_S: Final = 10
 """How long a client may take to fetch a result. rclpy's own 15 minutes keep every mask so long."""
-
-
-@dataclass(eq=False)
-class Run:
-    """A goal that was accepted.
-
-    Attributes:
-        job: What is done about it.
-        result: Set when it has its result.
-    """
-
-    job: Job
-    result: Future
 
 
 class SegmentServer:
@@ -46,18 +29,13 @@ class SegmentServer:
 
     All states of goals change in the executor's thread, so that a cancellation and an answer that
     come at the same time cannot collide.
-
-    Args:
-        node: Whose action server it is.
-        queries: Answers the queries.
-        log: Of the node.
     """
 
     def __init__(self, node: Node, queries: QueryManager, log: RcutilsLogger) -> None:
         self._node = node
         self._queries = queries
         self._log = log
-        self._runs: dict[bytes, Run] = {}
+        self._runs: dict[bytes, tuple[Job, Future]] = {}  # the future gets the result
         self._server = ActionServer(
             node,
             Segment,
@@ -113,7 +91,7 @@ class SegmentServer:
             on_trace=on_trace,
             on_result=on_result,
         )
-        self._runs[bytes(handle.goal_id.uuid)] = Run(job, future)
+        self._runs[bytes(handle.goal_id.uuid)] = job, future
         handle.execute()
         try:
             self._queries.submit(job)
@@ -123,15 +101,15 @@ class SegmentServer:
             self._queries.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
 
     def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
-        run = self._runs.get(bytes(handle.goal_id.uuid))
-        if run is None or run.job.is_concluded:
+        job, _ = self._runs.get(bytes(handle.goal_id.uuid), (None, None))
+        if job is None or job.is_concluded:
             return CancelResponse.REJECT
-        self._queries.cancel(run.job, "cancelled by the client of the goal")
+        self._queries.cancel(job, "cancelled by the client of the goal")
         return CancelResponse.ACCEPT
 
     async def _execute(self, handle: ServerGoalHandle) -> Segment.Result:
         key = bytes(handle.goal_id.uuid)
-        msg = await self._runs[key].result
+        msg = await self._runs[key][1]
         del self._runs[key]
         if msg.error_code == SegmentationResult.OK:
             handle.succeed()

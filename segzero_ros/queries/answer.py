@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from segzero_core.ambiguity import is_ambiguous
 from segzero_core.errors import (
@@ -16,21 +17,17 @@ from segzero_core.errors import (
     SegZeroError,
     TruncatedReplyError,
 )
-from segzero_core.events import AnswerDelta, Finished, PromptFound, ThinkingDelta
+from segzero_core.events import AnswerDelta, Event, Finished, PromptFound, ThinkingDelta
+from segzero_core.types import ModelIdentity, Result, RgbImage
+from segzero_ros.camera.image_buffer import CameraFrame
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
-from segzero_ros.queries.job import FOREVER
+from segzero_ros.parameters import NodeConfig
+from segzero_ros.queries.job import Job, Query
+from segzero_ros.queries.trace import TraceWriter
+from segzero_ros.spatial.scene import ObjectPoses
 
 if TYPE_CHECKING:
-    import threading
-
-    from segzero_core.events import Event
     from segzero_core.tracking.tracker import Tracker
-    from segzero_core.types import ModelIdentity, Result, RgbImage
-    from segzero_ros.camera.image_buffer import CameraFrame
-    from segzero_ros.parameters import NodeConfig
-    from segzero_ros.queries.job import Job, Query
-    from segzero_ros.queries.trace import TraceWriter
-    from segzero_ros.spatial.scene import ObjectPoses
 
 
 class Pipeline(Protocol):
@@ -86,7 +83,7 @@ class Answer:
         thinking: What the model thought aloud.
         completion: The model's whole text.
         error: What was raised, where something was.
-        poses: The objects in space, where they could be measured.
+        poses: The objects in space; None of a failure.
         pose_reason: Why they, or some of them, could not.
         wait_ms: From the query's arrival until work on it began.
     """
@@ -107,36 +104,18 @@ class Answer:
     wait_ms: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class AnswerMessages:
-    """What is published about one answer.
-
-    Attributes:
-        result: For ~/result and the action.
-        others: By topic, the images first.
-    """
-
-    result: SegmentationResult
-    others: dict[str, Any] = field(default_factory=dict)
-
-
 def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float) -> Answer:
     """Ask the pipeline and write the job's trace meanwhile.
 
-    Never raises: whatever goes wrong becomes an answer with an error code.
-
-    Args:
-        pipeline: The model.
-        job: The query, and whether it is to stop.
-        frame: The image it is about.
-        margin: Of scores that are near-equal; see `is_ambiguous`.
+    Never raises: whatever goes wrong becomes an answer with an error code. Scores that differ by
+    at most `margin` are near-equal.
     """
     trace = job.trace
     try:
         trace.header = frame.header
         rgb = frame.rgb()
         trace.add(ReasoningTrace.THINKING)
-        left_s = None if job.deadline_s == FOREVER else job.seconds_left()
+        left_s = job.seconds_left() if job.timeout_s else None
         events = pipeline.stream(rgb, job.query.text, cancel=job.cancel, timeout_s=left_s)
         result = _follow(events, trace)
         return Answer(
@@ -146,11 +125,12 @@ def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float
             rgb=rgb,
             result=result,
             ambiguous=is_ambiguous(result, margin),
+            poses=ObjectPoses.unmeasured(frame.header, len(result.segmentation)),
             thinking=result.reasoning.thinking,
             completion=result.reasoning.completion,
             wait_ms=job.wait_ms,
         )
-    except Exception as error:  # the border: a defect of any model must not end the node
+    except Exception as error:  # a defect of any model must not end the node
         code, reason = failure_code(error), str(error) or type(error).__name__
         if job.stopped is not None and isinstance(error, CancelledError):
             code, reason = job.stopped.code, job.stopped.reason

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Final
 
-from segzero_ros.msg import SegmentationResult
+from segzero_ros.camera.image_buffer import CameraFrame
+from segzero_ros.msg import ReasoningTrace, SegmentationResult
 from segzero_ros.queries.trace import TraceWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segzero_ros.camera.image_buffer import CameraFrame
-    from segzero_ros.msg import ReasoningTrace
 
 FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question as it arrived.
-
-    Attributes:
-        id: Unique while the node runs.
-        text: The words.
-        arrived_s: When, on the monotonic clock [s].
-    """
+    """A question as it arrived; its id is unique while the node runs."""
 
     id: str
     text: str
@@ -40,19 +30,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why and since when a query is to stop.
-
-    Attributes:
-        code: Of the result.
-        reason: In words.
-        since_s: On the monotonic clock [s].
-    """
+    """Why and since when a query is to stop, with the code of its result."""
 
     code: int
     reason: str
     since_s: float = field(default_factory=time.monotonic)
 
 
+@dataclass(eq=False)
 class Job:
     """A query, what it is about, and the promise of exactly one result.
 
@@ -72,29 +57,22 @@ class Job:
         trace: Of its thinking; silent until another is put in its place.
         began_s: When work began, on the monotonic clock [s]; None while it waits.
         stopped: Why it is to stop, once it is.
-        is_concluded: Whether somebody gives, or gave, its result.
+        is_concluded: Whether a thread gives, or gave, its result.
         is_answered: Whether its result is out.
     """
 
-    def __init__(
-        self,
-        query: Query,
-        *,
-        frame: CameraFrame | None = None,
-        timeout_s: float = 0.0,
-        on_trace: Callable[[ReasoningTrace], None] = lambda _: None,
-        on_result: Callable[[SegmentationResult], None] = lambda _: None,
-    ) -> None:
-        self.query = query
-        self.frame = frame
-        self.deadline_s = query.arrived_s + timeout_s if timeout_s else FOREVER
-        self.timeout_s = timeout_s
-        self.on_trace = on_trace
-        self.on_result = on_result
+    query: Query
+    _: KW_ONLY
+    frame: CameraFrame | None = None
+    timeout_s: float = 0.0
+    on_trace: Callable[[ReasoningTrace], None] = lambda _: None
+    on_result: Callable[[SegmentationResult], None] = lambda _: None
+
+    def __post_init__(self) -> None:
         self.cancel = threading.Event()
         self.notify: Callable[[], None] = lambda: None
         self.began_s: float | None = None
-        self.trace = TraceWriter(query.id, lambda _: None)
+        self.trace = TraceWriter(self.query.id, lambda _: None)
         self._lock = threading.Lock()
         self.stopped: Stop | None = None
         self.is_concluded = False
@@ -107,11 +85,7 @@ class Job:
         return max(0.0, (until_s - self.query.arrived_s) * 1000.0)
 
     def stop(self, code: int, reason: str) -> bool:
-        """Ask the model to stop; the first reason counts.
-
-        Returns:
-            Whether this was the first.
-        """
+        """Ask the model to stop; the first reason counts. Return whether this is it."""
         with self._lock:
             if self.stopped is not None or self.is_concluded:
                 return False
@@ -122,7 +96,8 @@ class Job:
 
     def seconds_left(self) -> float:
         """Return the time until it is late [s]; infinite without a limit."""
-        return self.deadline_s - time.monotonic()
+        end_s = self.query.arrived_s + self.timeout_s if self.timeout_s else FOREVER
+        return end_s - time.monotonic()
 
     def check_deadline(self) -> bool:
         """Stop when the time is over, and say whether it is."""
@@ -133,11 +108,7 @@ class Job:
         return True
 
     def conclude(self) -> bool:
-        """Claim the right to give the result.
-
-        Returns:
-            True for the first who asks, and for nobody after.
-        """
+        """Claim the right to give the result: True for the first who asks, for nobody after."""
         with self._lock:
             first, self.is_concluded = not self.is_concluded, True
             return first

@@ -8,35 +8,30 @@ import itertools
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
-from segzero_core.types import ModelIdentity
-from segzero_ros.camera.image_buffer import why_unusable
+from segzero_core.reasoner.circuit_breaker import ReasonerHealth
+from segzero_core.types import ModelIdentity, Segmentation
+from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer, why_unusable
+from segzero_ros.diagnostics.health import Health
 from segzero_ros.diagnostics.log_bridge import log_defect
 from segzero_ros.diagnostics.memory import release_memory
+from segzero_ros.diagnostics.status import StatusReporter
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
-from segzero_ros.queries.answer import Answer, answer_query
+from segzero_ros.parameters import NodeConfig
+from segzero_ros.publishers import Publishers
+from segzero_ros.queries.answer import Answer, Pipeline, answer_query
 from segzero_ros.queries.job import Job, Query
 from segzero_ros.queries.trace import TraceWriter
 from segzero_ros.queries.worker import RESULT_GRACE_S, Worker
-from segzero_ros.tracking import TrackingRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.impl.rcutils_logger import RcutilsLogger
-
-    from segzero_core.reasoner.circuit_breaker import ReasonerHealth
-    from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
-    from segzero_ros.diagnostics.health import Health
-    from segzero_ros.diagnostics.status import StatusReporter
-    from segzero_ros.parameters import NodeConfig
-    from segzero_ros.publishers import Publishers
-    from segzero_ros.queries.answer import AnswerMessages, Pipeline
-    from segzero_ros.spatial.pose_estimator import PoseEstimator
-    from segzero_ros.tracking import TrackingWorker
+from segzero_ros.spatial.scene import ObjectPoses
+from segzero_ros.tracking import TrackingWorker
 
 WARNING_PERIOD_S: Final = 5.0
 """A warning that may come with every answer is logged at most this often."""
@@ -44,49 +39,32 @@ MARGIN_S: Final = 4.0
 """What the deactivation allows for giving a cancelled query its result, beside RESULT_GRACE_S."""
 
 
+@dataclass(eq=False)
 class QueryManager:
     """Owns the queries, the model and its thread. All methods are thread-safe.
 
-    Args:
+    Attributes:
         config: Returns the present settings.
-        images: The camera's images; opened and closed together with the door for queries.
-        estimator: Measures the objects of an answer by depth.
-        tracking: Tracks the objects of answers.
-        publishers: Publishes answers and traces.
-        status: Publishes what the node does.
-        health: Counts results.
-        log: Of the node.
+        images: The camera's images; taken as long as queries are.
+        estimate_poses: Measures the objects of an answer by depth.
         lifecycle_state: Returns the node's state in words.
         on_hang: Called with the reason, in the watching thread, when the model does not stop.
-
-    Attributes:
         is_accepting: Whether queries are taken.
         hang: Why the model cannot be used any more; empty while it can.
     """
 
-    def __init__(
-        self,
-        config: Callable[[], NodeConfig],
-        images: ImageBuffer,
-        estimator: PoseEstimator,
-        tracking: TrackingWorker,
-        publishers: Publishers,
-        status: StatusReporter,
-        health: Health,
-        log: RcutilsLogger,
-        lifecycle_state: Callable[[], str],
-        on_hang: Callable[[str], None],
-    ) -> None:
-        self._config = config
-        self._images = images
-        self._estimator = estimator
-        self._tracking = tracking
-        self._publishers = publishers
-        self._status = status
-        self._health = health
-        self._log = log
-        self._lifecycle_state = lifecycle_state
-        self._on_hang = on_hang
+    config: Callable[[], NodeConfig]
+    images: ImageBuffer
+    estimate_poses: Callable[[CameraFrame, Segmentation], ObjectPoses]
+    tracking: TrackingWorker
+    publishers: Publishers
+    status: StatusReporter
+    health: Health
+    log: RcutilsLogger
+    lifecycle_state: Callable[[], str]
+    on_hang: Callable[[str], None]
+
+    def __post_init__(self) -> None:
         self._gate = threading.Lock()
         self.is_accepting = False
         self._pipeline: Pipeline | None = None
@@ -100,12 +78,12 @@ class QueryManager:
         """Take a loaded model, with a thread and locks of its own."""
         self._pipeline, self.hang = pipeline, ""
         self._worker = Worker(
-            self._work, self._on_late, self._give_up, lambda: self._config().stop_grace_s
+            self._work, self._on_late, self._give_up, lambda: self.config().stop_grace_s
         )
 
     def accept(self) -> None:
         """Take images and queries from now on."""
-        self._images.open()
+        self.images.open()
         with self._gate:
             self.is_accepting = True
 
@@ -118,8 +96,8 @@ class QueryManager:
             self.is_accepting = False
             worker = self._worker
             waiting = worker.take_pending() if worker else None
-        self._images.close()
-        self._tracking.reset()
+        self.images.close()
+        self.tracking.reset()
         if waiting is not None:
             self.refuse(waiting, SegmentationResult.INACTIVE, f"{reason} before its turn came")
         if worker is None or worker.wait_answered(patience_s):
@@ -129,17 +107,14 @@ class QueryManager:
         worker.wait_answered(RESULT_GRACE_S + MARGIN_S)
 
     def end(self, timeout_s: float | None = None) -> bool:
-        """Give up the model; call `stop_accepting` before.
+        """Give up the model and say whether its threads end; call `stop_accepting` before.
 
-        Args:
-            timeout_s: How long to wait for its threads; None is `stop_grace_s` [s].
-
-        Returns:
-            Whether the threads have ended. One that hangs is left behind, with its model.
+        Waits `timeout_s` [s] for them, by default `stop_grace_s`. One that hangs is left behind,
+        with its model.
         """
         worker = self._worker
         if timeout_s is None:
-            timeout_s = 0.0 if self.hang else self._config().stop_grace_s
+            timeout_s = 0.0 if self.hang else self.config().stop_grace_s
         self._worker, self._pipeline, self.hang = None, None, ""
         return worker is None or worker.stop(timeout_s)
 
@@ -151,11 +126,7 @@ class QueryManager:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The loaded model.
-
-        Raises:
-            InputError: There is none.
-        """
+        """The loaded model; an InputError where there is none."""
         if self._pipeline is None:
             raise InputError("no model is loaded")
         return self._pipeline
@@ -179,10 +150,10 @@ class QueryManager:
     def new_job(self, text: str, *, timeout_s: float = 0.0, **options: Any) -> Job:
         """Give a query an id, a trace and a limit of time; see `Job`."""
         query = Query(str(next(self._ids)), text)
-        job = Job(query, timeout_s=timeout_s or self._config().timeout_s, **options)
+        job = Job(query, timeout_s=timeout_s or self.config().timeout_s, **options)
 
         def publish(trace: ReasoningTrace) -> None:
-            self._publishers.publish_trace(trace)
+            self.publishers.publish("reasoning", trace)
             job.on_trace(trace)
 
         job.trace = TraceWriter(query.id, publish)
@@ -199,10 +170,10 @@ class QueryManager:
             return SegmentationResult.MODEL_FAILURE, self.hang
         if not self.is_accepting or worker is None:
             return SegmentationResult.INACTIVE, (
-                f"the node is {self._lifecycle_state()} ({self._status.status.detail}); ask again "
+                f"the node is {self.lifecycle_state()} ({self.status.status.detail}); ask again "
                 "when ~/status says READY"
             )
-        when_busy = self._config().when_busy
+        when_busy = self.config().when_busy
         if worker.would_refuse(when_busy):
             return SegmentationResult.BUSY, (
                 f"another query runs and when_busy is {when_busy}; ask again when it is answered"
@@ -214,7 +185,7 @@ class QueryManager:
         job.trace.add(ReasoningTrace.WAITING)
         with self._gate:
             worker = self._worker if self.is_accepting else None
-            refused = worker.submit(job, self._config().when_busy) if worker else None
+            refused = worker.submit(job, self.config().when_busy) if worker else None
         if worker is None:
             refusal = self.why_refused(job.query.text)
             self.refuse(job, *(refusal or (SegmentationResult.INACTIVE, "the node was stopped")))
@@ -242,21 +213,21 @@ class QueryManager:
 
     def refuse(self, job: Job, code: int, reason: str) -> None:
         """Give a query that is not worked on, or not any more, its result."""
-        answer = self._failure(job, code, reason, job.frame or self._images.latest)
-        self._conclude(job, answer, self._publishers.compose(answer))
+        answer = self._failure(job, code, reason, job.frame or self.images.latest)
+        self._conclude(job, answer, self.publishers.compose(answer))
 
     # In the model's thread.
 
     def _work(self, job: Job) -> None:
-        """Answer one query; the last border before the thread would end."""
+        """Answer one query; it catches every exception, because one would end the thread."""
         try:
             answer = self._with_poses(job, self._answer(job))
-            messages = self._publishers.compose(answer)
+            messages = self.publishers.compose(answer)
         except Exception as error:
-            log_defect(self._log, f"while answering query {job.query.id}")
+            log_defect(self.log, f"while answering query {job.query.id}")
             reason = f"{type(error).__name__}: {error}; the node's log has the traceback"
             answer = self._failure(job, SegmentationResult.INTERNAL_ERROR, reason)
-            messages = self._publishers.compose(answer)
+            messages = self.publishers.compose(answer)
         if isinstance(answer.error, OutOfMemoryError | MemoryError):
             release_memory()
         is_first = self._conclude(job, answer, messages)
@@ -265,11 +236,11 @@ class QueryManager:
             detail = "ready; the last query failed" if failed else "ready"
             if answer.pose_reason:
                 detail += f"; no pose: {answer.pose_reason}"
-            self._status.compare_and_set((Status.BUSY, job.query.id), Status.READY, detail)
+            self.status.compare_and_set((Status.BUSY, job.query.id), Status.READY, detail)
 
     def _answer(self, job: Job) -> Answer:
         job.began_s = time.monotonic()
-        frame, pipeline, config = job.frame or self._images.latest, self._pipeline, self._config()
+        frame, pipeline, config = job.frame or self.images.latest, self._pipeline, self.config()
         if job.stopped is not None or job.check_deadline():
             assert job.stopped is not None
             return self._failure(job, job.stopped.code, job.stopped.reason, frame)
@@ -278,7 +249,7 @@ class QueryManager:
             return self._failure(job, *unusable, frame)
         if frame is None or pipeline is None:
             return self._failure(job, SegmentationResult.INACTIVE, "the model is gone", frame)
-        self._status.compare_and_set((Status.READY, ""), Status.BUSY, "answering", job.query.id)
+        self.status.compare_and_set((Status.READY, ""), Status.BUSY, "answering", job.query.id)
         return answer_query(pipeline, job, frame, config.ambiguity_margin)
 
     def _with_poses(self, job: Job, answer: Answer) -> Answer:
@@ -286,50 +257,49 @@ class QueryManager:
         frame, result = answer.frame, answer.result
         if frame is None or result is None:
             return answer
-        expected = job.frame is None and self._images.has_depth
+        expected = job.frame is None and self.images.has_depth
         if frame.serialized_depth is None and not expected:
             return answer
-        poses = None
+        measured = None
         try:
-            poses = self._estimator.estimate(frame, result.segmentation)
-            reason = "; ".join(poses.reasons)
+            measured = self.estimate_poses(frame, result.segmentation)
+            reason = "; ".join(measured.reasons)
         except SegZeroError as error:
             reason = str(error)
         except Exception as error:  # a defect here must not cost the answer
-            log_defect(self._log, f"while measuring the objects of query {job.query.id}")
+            log_defect(self.log, f"while measuring the objects of query {job.query.id}")
             reason = f"{type(error).__name__}: {error}; see the node's log"
         if reason:
-            self._log.warning(
+            self.log.warning(
                 f"query {job.query.id}: no pose: {reason}", throttle_duration_sec=WARNING_PERIOD_S
             )
-        self._health.measured(poses, reason)
-        return dataclasses.replace(answer, poses=poses, pose_reason=reason)
+        self.health.measured(measured, reason)
+        return dataclasses.replace(answer, poses=measured or answer.poses, pose_reason=reason)
 
     # In the watching thread.
 
     def _on_late(self, job: Job) -> None:
         assert job.stopped is not None
-        detail = "waiting for the model to stop"
-        busy = (Status.BUSY, job.query.id)
-        self._status.compare_and_set(busy, Status.BUSY, detail, job.query.id)
+        busy, detail = (Status.BUSY, job.query.id), "waiting for the model to stop"
+        self.status.compare_and_set(busy, Status.BUSY, detail, job.query.id)
         self.refuse(job, job.stopped.code, job.stopped.reason)
 
     def _give_up(self, job: Job) -> None:
         """Use a model no more that does not stop: its thread may hold any of its locks."""
         assert job.stopped is not None
         hang = (
-            f"the model did not stop within {self._config().stop_grace_s:g} s (stop_grace_s) after"
+            f"the model did not stop within {self.config().stop_grace_s:g} s (stop_grace_s) after"
             f" query {job.query.id}; clean up and configure the node to load it anew"
         )
         with self._gate:
             self.hang, self.is_accepting = hang, False
             waiting = self._worker.take_pending() if self._worker else None
-        self._status.report(Status.ERROR, hang)
-        self._health.failed(hang)
+        self.status.report(Status.ERROR, hang)
+        self.health.failed(hang)
         self.refuse(job, job.stopped.code, f"{job.stopped.reason}; {hang}")
         if waiting is not None:
             self.refuse(waiting, SegmentationResult.MODEL_FAILURE, hang)
-        self._on_hang(hang)
+        self.on_hang(hang)
 
     # In any thread.
 
@@ -340,7 +310,7 @@ class QueryManager:
             job.trace.header = frame.header
         return Answer(
             query=job.query,
-            identity=ModelIdentity(self._config().model, "", ""),
+            identity=ModelIdentity(self.config().model, "", ""),
             code=code,
             reason=reason,
             frame=frame,
@@ -348,29 +318,25 @@ class QueryManager:
             wait_ms=job.wait_ms,
         )
 
-    def _conclude(self, job: Job, answer: Answer, messages: AnswerMessages) -> bool:
-        """Give a query its one result.
-
-        Returns:
-            Whether this did it; False if it had one already, which stays.
-        """
+    def _conclude(self, job: Job, answer: Answer, messages: dict[str, Any]) -> bool:
+        """Give a query its one result; False if it had one already, which stays."""
         if not job.conclude():
             return False
-        msg, failed = messages.result, answer.code != SegmentationResult.OK
+        msg, failed = messages["result"], answer.code != SegmentationResult.OK
         if answer.result is not None:
-            self._status.identity = answer.result.model
+            self.status.identity = answer.result.model
         if answer.code == SegmentationResult.MODEL_FAILURE and answer.error is not None:
             trace = "".join(traceback.format_exception(answer.error))
-            self._log.error(f"query {job.query.id}: {trace}")
+            self.log.error(f"query {job.query.id}: {trace}")
         elif failed:
-            self._log.warning(
+            self.log.warning(
                 f"query {job.query.id} failed (error code {answer.code}): {msg.error_msg}"
             )
-        self._health.result_published(msg)
+        self.health.result_published(msg)
         stage = ReasoningTrace.FAILED if failed else ReasoningTrace.DONE
         # Each on its own: the failure of a topic must not cost a goal its result.
         for what, step in (
-            ("publishing the answer", lambda: self._publishers.publish_answer(answer, messages)),
+            ("publishing the answer", lambda: self.publishers.publish_answer(answer, messages)),
             # Before the goal's result: a client drops feedback after it.
             ("closing the trace", lambda: job.trace.close(stage)),
             ("giving a goal its result", lambda: job.on_result(msg)),
@@ -379,20 +345,16 @@ class QueryManager:
             try:
                 step()
             except Exception:
-                log_defect(self._log, f"while {what}")
+                log_defect(self.log, f"while {what}")
         job.finish()
         return True
 
     def _track(self, job: Job, answer: Answer) -> None:
         """Track the objects of an answer about the camera, in place of those before."""
-        result, frame = answer.result, answer.frame
-        if result is None or frame is None or answer.rgb is None:
+        result = answer.result
+        if result is None:
             return  # a failure says nothing about the objects that are tracked
         with self._gate:
-            self._tracking.reset()
+            self.tracking.reset()
             if self.is_accepting and job.frame is None and len(result.segmentation):
-                self._tracking.begin(
-                    TrackingRequest(
-                        job.query.id, job.query.text, answer.rgb, result.segmentation, frame
-                    )
-                )
+                self.tracking.begin(dataclasses.replace(answer, poses=None))  # clouds are large

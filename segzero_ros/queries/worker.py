@@ -9,15 +9,11 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from segzero_ros.queries.job import FOREVER
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segzero_ros.queries.job import Job
+from segzero_ros.queries.job import FOREVER, Job
 
 REPLACE: Final = "replace"
 QUEUE: Final = "queue"
@@ -28,17 +24,13 @@ RESULT_GRACE_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A job that will not be done.
-
-    Attributes:
-        job: The one that was submitted, or one that it replaces.
-        is_replaced: Whether a newer one took its place.
-    """
+    """A job that will not be done: one that was submitted, or the one that it replaced."""
 
     job: Job
     is_replaced: bool
 
 
+@dataclass(eq=False)
 class Worker:
     """Does one job at a time and keeps at most one waiting. All methods are thread-safe.
 
@@ -54,17 +46,12 @@ class Worker:
         pending: The job that waits.
     """
 
-    def __init__(
-        self,
-        work: Callable[[Job], None],
-        on_late: Callable[[Job], None],
-        on_hang: Callable[[Job], None],
-        grace_s: Callable[[], float],
-    ) -> None:
-        self._work = work
-        self._on_late = on_late
-        self._on_hang = on_hang
-        self._grace_s = grace_s
+    work: Callable[[Job], None]
+    on_late: Callable[[Job], None]
+    on_hang: Callable[[Job], None]
+    grace_s: Callable[[], float]
+
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()
         self.running: Job | None = None
         self.pending: Job | None = None
@@ -85,10 +72,6 @@ class Worker:
     def submit(self, job: Job, when_busy: str) -> Refused | None:
         """Queue a job.
 
-        Args:
-            job: What to do.
-            when_busy: `replace`, `queue` or `reject`; see `NodeConfig`.
-
         Returns:
             The job that will not be done because of it, which is itself or the one that waited.
         """
@@ -101,11 +84,7 @@ class Worker:
         return None if replaced is None else Refused(replaced, is_replaced=True)
 
     def take_pending(self, job: Job | None = None) -> Job | None:
-        """Take the job that waits out of the queue.
-
-        Args:
-            job: Take this one only; None takes any.
-        """
+        """Take the job that waits out of the queue; given one, only that one."""
         with self._changed:
             if job is not None and self.pending is not job:
                 return None
@@ -114,11 +93,7 @@ class Worker:
             return waiting
 
     def wait_answered(self, timeout_s: float) -> bool:
-        """Wait until the result of every job is out; the model may still be slow to stop.
-
-        Returns:
-            Whether that came in time.
-        """
+        """Wait until every result is out, say if in time; the model may still be slow to stop."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: (
@@ -128,11 +103,7 @@ class Worker:
             )
 
     def stop(self, timeout_s: float) -> bool:
-        """Take no further job and wait for the running one, which the caller has stopped.
-
-        Returns:
-            Whether the threads have ended.
-        """
+        """Take no further job; return whether the threads end, once the caller stopped the job."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -157,7 +128,7 @@ class Worker:
                 self._changed.notify_all()
             assert job is not None
             try:
-                self._work(job)
+                self.work(job)
             finally:
                 del job  # its image must not stay until the next one comes
                 with self._changed:
@@ -182,7 +153,7 @@ class Worker:
         if pending is not None:
             if pending.check_deadline():
                 self.pending = None
-                return functools.partial(self._on_late, pending), 0.0
+                return functools.partial(self.on_late, pending), 0.0
             wait_s = pending.seconds_left()
         if running is None:
             return None, wait_s
@@ -190,16 +161,16 @@ class Worker:
             return None, min(wait_s, running.seconds_left())
         if running.stopped is None:  # it was answered this moment
             return None, wait_s
-        slow_s, grace_s = time.monotonic() - running.stopped.since_s, self._grace_s()
+        slow_s, grace_s = time.monotonic() - running.stopped.since_s, self.grace_s()
         if slow_s >= grace_s:
             self._stopping = True
             self._changed.notify_all()
-            return functools.partial(self._on_hang, running), 0.0
+            return functools.partial(self.on_hang, running), 0.0
         wait_s = min(wait_s, grace_s - slow_s)
         if running.is_concluded:
             return None, wait_s
         if slow_s >= RESULT_GRACE_S:
-            return functools.partial(self._on_late, running), 0.0
+            return functools.partial(self.on_late, running), 0.0
         return None, min(wait_s, RESULT_GRACE_S - slow_s)
 
     def _wake(self) -> None:

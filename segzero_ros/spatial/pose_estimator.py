@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from segzero_core.depth import (
@@ -15,66 +16,49 @@ from segzero_core.depth import (
 )
 from segzero_core.errors import InputError, SegZeroError
 from segzero_core.images.encodings import array_from_msg
+from segzero_core.types import Segmentation
+from segzero_ros.camera.image_buffer import CameraFrame
+from segzero_ros.parameters import NodeConfig
 from segzero_ros.spatial.scene import ObjectPoses
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sensor_msgs.msg import CameraInfo, Image
-
-    from segzero_core.types import Segmentation
-    from segzero_ros.camera.image_buffer import CameraFrame
-    from segzero_ros.parameters import NodeConfig
-    from segzero_ros.spatial.transforms import Transforms
+from segzero_ros.spatial.transforms import Transforms
 
 
-class PoseEstimator:
-    """Measures the objects of answers, in the model's thread.
+def estimate_poses(
+    transforms: Transforms,
+    settings: Callable[[], NodeConfig],
+    frame: CameraFrame,
+    segmentation: Segmentation,
+) -> ObjectPoses:
+    """Measure the objects of an answer about one image.
 
-    Args:
-        transforms: Looks up the camera's pose in the target frame.
-        config: Returns the present settings.
+    Raises:
+        SegZeroError: Nothing can be measured; the message says why. A reason that concerns one
+            object alone is kept in `ObjectPoses.reasons`.
     """
-
-    def __init__(self, transforms: Transforms, config: Callable[[], NodeConfig]) -> None:
-        self._transforms = transforms
-        self._config = config
-
-    def estimate(self, frame: CameraFrame, segmentation: Segmentation) -> ObjectPoses:
-        """Measure the objects of an answer about one image.
-
-        Raises:
-            SegZeroError: Nothing can be measured; the message says why. A reason that concerns
-                one object alone is kept in `ObjectPoses.reasons`.
-        """
-        config = self._config()
-        depth, info = _depth_and_calibration(frame)
-        camera = camera_from_info(info, rectified=config.rectified)
-        depth_m = depth_in_meters(array_from_msg(depth), depth.encoding)
-        transform = self._transforms.camera_pose(
-            config.target_frame, frame.header, config.tf_timeout_s
-        )
-        # In the frame of a robot or a room, z is up (REP 103).
-        up = transform.rotation[2] if config.target_frame else None
-        objects: list[Measurement | None] = []
-        reasons = []
-        for number, mask in enumerate(segmentation.masks, start=1):
-            try:
-                objects.append(measure_object(mask, depth_m, camera, up=up, grasping=config))
-            except SegZeroError as error:
-                objects.append(None)
-                reasons.append(f"object {number}: {error}")
-        frame_id = config.target_frame or frame.header.frame_id
-        header = Header(stamp=frame.header.stamp, frame_id=frame_id)
-        return ObjectPoses(header, transform, tuple(objects), tuple(reasons))
+    config = settings()
+    depth, info = _depth_and_calibration(frame)
+    camera = camera_from_info(info, rectified=config.rectified)
+    depth_m = depth_in_meters(array_from_msg(depth), depth.encoding)
+    transform = transforms.camera_pose(config.target_frame, frame.header, config.tf_timeout_s)
+    # In the frame of a robot or a room, z is up (REP 103).
+    up = transform.rotation[2] if config.target_frame else None
+    objects: list[Measurement | None] = []
+    reasons = []
+    for number, mask in enumerate(segmentation.masks, start=1):
+        try:
+            objects.append(measure_object(mask, depth_m, camera, up=up, grasping=config))
+        except SegZeroError as error:
+            objects.append(None)
+            reasons.append(f"object {number}: {error}")
+    frame_id = config.target_frame or frame.header.frame_id
+    header = Header(stamp=frame.header.stamp, frame_id=frame_id)
+    return ObjectPoses(header, transform, tuple(objects), tuple(reasons))
 
 
 def camera_from_info(info: CameraInfo, *, rectified: bool) -> CameraModel:
     """Read a calibration, with its binning and region of interest.
 
-    Args:
-        info: The message.
-        rectified: The images were rectified with it: P holds, and nothing is distorted.
+    Of rectified images P holds, and nothing is distorted.
 
     Raises:
         InputError: It is none; K is zero where a camera is not calibrated.
@@ -95,11 +79,7 @@ def camera_from_info(info: CameraInfo, *, rectified: bool) -> CameraModel:
 
 
 def _depth_and_calibration(frame: CameraFrame) -> tuple[Image, CameraInfo]:
-    """Return the messages of the image's moment.
-
-    Raises:
-        InputError: One is missing, or in another frame than the image.
-    """
+    """Return the messages of the image's moment; an InputError where one does not fit."""
     depth, info = frame.depth, frame.camera_info
     if depth is None:
         raise InputError("no depth image of the image's stamp (pair_tolerance_s) has arrived")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from std_msgs.msg import Header
+import numpy as np
+from std_msgs.msg import Header
 
-    from segzero_core.depth import Measurement
-    from segzero_ros.spatial.transforms import CameraPose
+from segzero_core.depth import Measurement
+from segzero_ros.spatial.transforms import CameraPose
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +26,8 @@ class ObjectPoses:
     transform: CameraPose
     objects: tuple[Measurement | None, ...]
     reasons: tuple[str, ...]
+
+    @classmethod
+    def unmeasured(cls, header: Header, count: int) -> ObjectPoses:
+        """Return those of an answer without depth, in the camera's own frame."""
+        return cls(header, CameraPose(np.eye(3), np.zeros(3)), (None,) * count, ())

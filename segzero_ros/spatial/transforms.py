@@ -7,18 +7,16 @@ rather than by tf_transformations: the ROS wheels that `make demo` installs have
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.duration import Duration
+from rclpy.node import Node
 from rclpy.time import Time
+from std_msgs.msg import Header
 
 from segzero_core.errors import SegZeroError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from rclpy.node import Node
-    from std_msgs.msg import Header
 
 
 class TransformError(SegZeroError):
@@ -43,59 +41,37 @@ class CameraPose:
 
 
 def matrix_from_quaternion(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:
-    """Return the rotation matrix [3, 3] of a quaternion of any length but zero.
-
-    Raises:
-        TransformError: Its length is zero or not finite.
-    """
+    """Return the rotation matrix [3, 3] of a quaternion of any finite length but zero."""
     quaternion = np.array([x, y, z, w], np.float64)
     length = float(np.linalg.norm(quaternion))
     if not 0 < length < np.inf:
         raise TransformError(f"the transform's rotation is no quaternion: {quaternion.tolist()}")
-    x, y, z, w = quaternion / length
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    *axis, w = quaternion / length
+    cross = np.cross(np.eye(3), axis)  # cross @ v is axis x v
+    return np.asarray(np.eye(3) + 2 * w * cross + 2 * cross @ cross)
 
 
 def quaternion_xyzw(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return float64 [4]: the quaternion of a rotation matrix, with w not negative."""
-    r = rotation
+    r, trace = rotation, np.trace(rotation)
     # The symmetric matrix whose largest eigenvector is the quaternion: no case is singular.
-    k = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], r[1, 0] + r[0, 1], r[2, 0] + r[0, 2], r[2, 1] - r[1, 2]],
-            [r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], r[2, 1] + r[1, 2], r[0, 2] - r[2, 0]],
-            [r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
-        ]
-    )
+    k = np.full((4, 4), trace)
+    k[:3, :3] = r + r.T - trace * np.eye(3)
+    k[3, :3] = k[:3, 3] = r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]
     _, vectors = np.linalg.eigh(k)
     quaternion = vectors[:, -1]
     return quaternion if quaternion[3] >= 0 else -quaternion
 
 
 class Transforms:
-    """Looks up transforms; used by the model's thread alone.
-
-    Args:
-        node: Receives TF.
-    """
+    """Looks up transforms in the TF that a node receives; for the model's thread alone."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._buffer: Any = None
 
     def listen(self) -> None:
-        """Subscribe to /tf and /tf_static, so that a later lookup finds what came meanwhile.
-
-        Raises:
-            ImportError: tf2_ros is not installed.
-        """
+        """Subscribe to /tf and /tf_static, for lookups to come; ImportError without tf2_ros."""
         if self._buffer is None:
             import tf2_ros
 
@@ -105,10 +81,7 @@ class Transforms:
     def camera_pose(self, target_frame: str, header: Header, timeout_s: float) -> CameraPose:
         """Return the camera's pose at the stamp of its image; never at another time.
 
-        Args:
-            target_frame: Empty is the camera's own.
-            header: Of the image.
-            timeout_s: How long to wait for the transform to arrive [s].
+        Waits `timeout_s` [s] for the transform to arrive. An empty frame is the camera's own.
 
         Raises:
             TransformError: There is no such transform.

@@ -69,7 +69,7 @@ def test_a_3d_detection_has_the_box_and_the_frame_of_the_pose(messages: None) ->
     transform = CameraPose(np.eye(3), np.array([0.0, 0.0, 1.0]))
     frame = Header(frame_id="base")
     poses = ObjectPoses(frame, transform, (None, measured), ("object 1: no depth",))
-    msg = detections.detections_3d_to_msg(result, Header(frame_id="camera"), poses)
+    msg = detections.detections_3d_to_msg(result, poses)
     assert msg.header is frame
     (second,) = msg.detections
     assert (second.header, second.id) == (frame, "2")
@@ -84,7 +84,8 @@ def test_a_3d_detection_has_the_box_and_the_frame_of_the_pose(messages: None) ->
 
 def test_without_poses_there_are_no_3d_detections(messages: None) -> None:
     result = fake_segzero(TWO_OBJECTS).segment(np.zeros((100, 100, 3), np.uint8), "the mugs")
-    msg = detections.detections_3d_to_msg(result, Header(frame_id="camera"), None)
+    poses = ObjectPoses.unmeasured(Header(frame_id="camera"), 2)
+    msg = detections.detections_3d_to_msg(result, poses)
     assert (msg.header.frame_id, msg.detections) == ("camera", [])
 
 

@@ -50,7 +50,7 @@ def ask(*arguments: str) -> tuple[int, str, str]:
 def test_the_exit_code_tells_what_came(
     start_node: Callable[..., Any], client: Any, reply: str, query: str, code: int, said: str
 ) -> None:
-    node = start_node(fake_segzero(reply))
+    node = start_node(fake_segzero(reply), max_image_age_s=0.0)  # the command may start slowly
     client.send_image(node, SIZE_WH)
     ended, output, errors = ask(query)
     assert ended == code, errors
@@ -85,7 +85,8 @@ def test_what_cannot_be_asked_is_reported_in_one_line(
 
 
 def test_an_interrupt_cancels_the_query(start_node: Callable[..., Any], client: Any) -> None:
-    node = start_node(pipeline_of(ScriptedReasoner(TWO_OBJECTS, delay_s=5.0)))
+    reasoner = ScriptedReasoner(TWO_OBJECTS, delay_s=5.0)
+    node = start_node(pipeline_of(reasoner), max_image_age_s=0.0)
     client.send_image(node, SIZE_WH)
     process = start("the mug")
     client.heard.wait("status", lambda msg: msg.state == Status.BUSY)
