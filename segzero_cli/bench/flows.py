@@ -135,9 +135,10 @@ class PlainFlow:
         start = clock.ms()
         for index, seen in enumerate(prompts):
             prompt = to_image_frame(seen, self._description.frame_wh, size_wh)
+            points = np.array([point.xy for point in prompt.points])
             found, scores, _ = self.predictor.predict(
-                point_coords=np.array([point.xy for point in prompt.points]),
-                point_labels=np.ones(len(prompt.points)),
+                point_coords=points if len(points) else None,
+                point_labels=np.ones(len(points)) if len(points) else None,
                 box=np.array(prompt.box.xyxy),
                 multimask_output=True,
             )

@@ -1,4 +1,4 @@
-"""Generates replies: by transformers' `generate`, or by a loop of our own for Qwen2.5-VL.
+"""Generates replies: by transformers' `generate`, or by a loop of our own for the Qwen-VL models.
 
 Both are greedy and give the same tokens; `tests/core/decoding/test_decoder.py` compares them.
 """
@@ -21,6 +21,7 @@ from segzero_core.decoding.cuda_graph import CudaGraphStepper
 from segzero_core.decoding.speculative import MAX_DRAFT_TOKENS, NgramProposer, SpeculativeStepper
 from segzero_core.decoding.stepper import Prefill, Stepper
 from segzero_core.decoding.token_stream import OnToken, decode
+from segzero_core.qwen_vl.deepstack_vision import DeepStackVisionEncoder
 from segzero_core.qwen_vl.language_model import LanguageModel, multimodal_positions
 from segzero_core.qwen_vl.onnx_language_model import choose_language_model
 from segzero_core.qwen_vl.vision_encoder import VisionEncoder
@@ -98,7 +99,7 @@ class PlainDecoder:
 
 
 class QwenDecoder:
-    """A greedy loop for Qwen2.5-VL with a prefix cache.
+    """A greedy loop for Qwen2.5-VL and Qwen3-VL with a prefix cache.
 
     The KV cache of the last question stays. The next prompt is read from where it differs: about
     the same image, that is where its words begin.
@@ -125,7 +126,12 @@ class QwenDecoder:
         self._penalty = float(model.generation_config.repetition_penalty or 1.0)
         self._vocabulary = int(model.lm_head.out_features)
         self._grid_wh = grid_wh
-        self._vision = VisionEncoder(model.model.visual, grid_wh)
+        visual = model.model.visual
+        deep = hasattr(visual, "deepstack_merger_list")
+        self._vision: Callable[[Tensor], Tensor] = (
+            DeepStackVisionEncoder(visual, grid_wh) if deep else VisionEncoder(visual, grid_wh)
+        )
+        self._vision_dtype: torch.dtype = visual.dtype
         self._language = choose_language_model(model) if mode == "drafts" else LanguageModel(model)
         self._constraint = constraint
         self._cores = cores or CpuThreads(1)
@@ -180,10 +186,14 @@ class QwenDecoder:
         positions = multimodal_positions(ids, self._language.image_token, self._grid_wh)
         placeholders = torch.tensor(ids[cached:]) == self._language.image_token
         x = self._language.embed(ids[cached:])
+        deep: list[Tensor] = []
         if placeholders.any():
-            embeddings = self._encode_image(image).to(x.dtype)
-            x = x.masked_scatter(placeholders[:, None].to(x.device), embeddings)
-        scores = self._language.prefill(x, positions[:, cached:], cached)
+            cells = placeholders[:, None].to(x.device)
+            encoded = self._encode_image(image).to(x.dtype)
+            embeddings, *features = torch.split(encoded, x.shape[1], dim=1)
+            x = x.masked_scatter(cells, embeddings)
+            deep = [torch.zeros_like(x).masked_scatter(cells, each) for each in features]
+        scores = self._language.prefill(x, positions[:, cached:], cached, deep)
         self._cached_ids = ids
         seen = None
         if self._penalty != 1.0:
@@ -201,7 +211,7 @@ class QwenDecoder:
 
     def _encode_image(self, image: Image.Image) -> Tensor:
         batch = self._processor.image_processor(images=[image], return_tensors="pt")
-        return self._vision(batch["pixel_values"].to(self._language.device, self._vision.dtype))
+        return self._vision(batch["pixel_values"].to(self._language.device, self._vision_dtype))
 
 
 def number_test(tokenizer: Any) -> Callable[[int], bool]:
@@ -211,11 +221,11 @@ def number_test(tokenizer: Any) -> Callable[[int], bool]:
 
 def is_supported(model: Any) -> bool:
     """Say whether `QwenDecoder` knows a model and everything its settings ask for."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
-    if not isinstance(model, Qwen2_5_VLForConditionalGeneration):
+    if not isinstance(model, Qwen2_5_VLForConditionalGeneration | Qwen3VLForConditionalGeneration):
         return False
-    layers = set(model.config.text_config.layer_types)
+    layers = set(getattr(model.config.text_config, "layer_types", None) or ["full_attention"])
     settings = model.generation_config
     return layers == {"full_attention"} and all(
         getattr(settings, name, None) in _NEUTRAL for name in _OTHER_SETTINGS

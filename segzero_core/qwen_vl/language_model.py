@@ -1,4 +1,8 @@
-"""Qwen2.5-VL's language model with a KV cache at a fixed place, for one reply at a time.
+"""Qwen-VL's language model with a KV cache at a fixed place, for one reply at a time.
+
+Of Qwen2.5-VL and Qwen3-VL, which differ in three places: Qwen3-VL norms the queries and keys of
+each head, interleaves the rotary positions (its own module makes the tables), and adds features of
+the image's vision layers to the first layers' output (DeepStack).
 
 The weights are those of transformers' modules; only the forward pass differs. Projections of the
 same input are joined, keys and values are written in place, and one new token costs a dozen
@@ -16,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segzero_core.qwen_vl.rms_norm import rms_norm
+from segzero_core.qwen_vl.rms_norm import rms_norm, rms_norm_of
 from segzero_core.types import SizeWH
 
 KV_CACHE_STEP: Final = 512
@@ -74,13 +78,13 @@ def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) 
 
 
 class LanguageModel:
-    """The language model of one Qwen2.5-VL, and the KV cache of one text.
+    """The language model of one Qwen-VL, and the KV cache of one text.
 
     Not safe for use by two threads at once.
 
     Args:
-        model: A `Qwen2_5_VLForConditionalGeneration` in evaluation mode, on its device. Its
-            projections are re-laid in place; it stays usable.
+        model: A `Qwen2_5_VLForConditionalGeneration` or `Qwen3VLForConditionalGeneration` in
+            evaluation mode, on its device. Its projections are re-laid in place; it stays usable.
     """
 
     def __init__(self, model: Any) -> None:
@@ -126,19 +130,23 @@ class LanguageModel:
         """Return the embeddings [L, width] of tokens."""
         return torch.as_tensor(self._embed(torch.tensor(ids, device=self.device)))
 
-    def prefill(self, x: Tensor, positions: Tensor, start: int) -> Tensor:
+    def prefill(
+        self, x: Tensor, positions: Tensor, start: int, deep: Sequence[Tensor] = ()
+    ) -> Tensor:
         """Read a part of a prompt.
 
         Args:
             x: Embeddings [L, width].
             positions: int64 [3, L].
             start: The column of the first one; so many tokens are in the KV cache before it.
+            deep: Added to the output of the first layers, [L, width] each; 0 for text.
 
         Returns:
             float32 [V]: the logits of the token that follows.
         """
         rotary = self._rotary_of(positions.to(self.device))
-        return self._logits(x, rotary, self._columns(start, len(x)), last_only=True)[0]
+        columns = self._columns(start, len(x))
+        return self._logits(x, rotary, columns, deep, last_only=True)[0]
 
     def forward(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
         """Read tokens of text.
@@ -198,14 +206,19 @@ class LanguageModel:
         x: Tensor,
         rotary: tuple[Tensor, Tensor],
         columns: Columns,
+        deep: Sequence[Tensor] = (),
         *,
         last_only: bool = False,
     ) -> Tensor:
         cos, sin = (t[:, None] for t in rotary)
-        for layer, (keys, values) in zip(self._layers, self.kv_cache, strict=True):
+        for index, (layer, (keys, values)) in enumerate(
+            zip(self._layers, self.kv_cache, strict=True)
+        ):
             # Of tokens whose logits are not wanted, the last layer computes keys and values only.
             last = last_only and layer is self._layers[-1]
             x = layer(x, cos, sin, keys, values, columns, last_only=last)
+            if index < len(deep) and not last:
+                x = x + deep[index]
         logits: Tensor = self._head(self._norm(x))
         return logits.float()
 
@@ -216,12 +229,13 @@ class _Layer:
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
         self.head_dim = int(attention.head_dim)
-        self.key_heads = int(attention.num_key_value_heads)
-        self._heads = int(attention.num_heads)
+        self.key_heads = int(attention.k_proj.out_features) // self.head_dim
+        self._heads = int(attention.q_proj.out_features) // self.head_dim
         self._scale = float(attention.scaling)
         self._norm_in = rms_norm(layer.input_layernorm)
         self._norm_mlp = rms_norm(layer.post_attention_layernorm)
         self._qkv = join([attention.q_proj, attention.k_proj, attention.v_proj])
+        self._head_norm = _head_norm(attention, self._heads, self.key_heads)
         self._out = attention.o_proj
         self._gate_up = join([layer.mlp.gate_proj, layer.mlp.up_proj])
         self._activation = layer.mlp.act_fn
@@ -241,7 +255,7 @@ class _Layer:
         """Write tokens [L, width] to the KV cache; return all or the last for the next layer."""
         heads, key_heads = self._heads, self.key_heads
         qkv = self._qkv(self._norm_in(x)).view(len(x), heads + 2 * key_heads, self.head_dim)
-        rotated = qkv[:, : heads + key_heads]
+        rotated = self._head_norm(qkv[:, : heads + key_heads])
         rotated = (rotated * cos).addcmul_(rotated.roll(self.head_dim // 2, -1), sin)
         for cache, new in ((keys, rotated[:, heads:]), (values, qkv[:, heads + key_heads :])):
             if isinstance(columns.written, slice):
@@ -282,6 +296,15 @@ class _Layer:
             scale=self._scale,
         )
         return mixed.reshape(1, -1) if count == 1 else mixed[0].transpose(0, 1).flatten(1)
+
+
+def _head_norm(attention: Any, heads: int, key_heads: int) -> Callable[[Tensor], Tensor]:
+    """Return the norm of queries and keys [L, heads + key_heads, head_dim], where there is one."""
+    if not hasattr(attention, "q_norm"):
+        return lambda x: x
+    queries, keys = attention.q_norm, attention.k_norm
+    weight = torch.cat([queries.weight.expand(heads, -1), keys.weight.expand(key_heads, -1)])
+    return rms_norm_of(weight, float(queries.variance_epsilon))
 
 
 def join(modules: Sequence[Any]) -> Callable[[Tensor], Tensor]:

@@ -153,6 +153,8 @@ def why_not(model: Any) -> str:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         return f"onnxruntime: {error}"
+    if hasattr(model.model.language_model.layers[0].self_attn, "q_norm"):
+        return "onnxruntime: it reads the text of Qwen2.5-VL"
     weights = [*model.model.language_model.parameters(), model.lm_head.weight]
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
     if kinds != {("cpu", torch.float32)}:

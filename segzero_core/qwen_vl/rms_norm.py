@@ -1,4 +1,4 @@
-"""Root-mean-square norm of Qwen2.5-VL in few operations."""
+"""Root-mean-square norm of the Qwen-VL models in few operations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from torch.nn import functional
 
 
 def rms_norm(module: Any) -> Callable[[Tensor], Tensor]:
-    """Return a function that computes a norm module in fewer operations.
+    """Return a function that computes a norm module in fewer operations."""
+    return rms_norm_of(module.weight, float(module.variance_epsilon))
+
+
+def rms_norm_of(weight: Tensor, eps: float) -> Callable[[Tensor], Tensor]:
+    """Return a function that norms the last dimension, and multiplies by the weight.
 
     A GPU has one kernel for it. On a CPU torch runs seven operations, which for one token take as
     long as a small matrix product; here it is three.
+
+    Args:
+        weight: [width], or [heads, width] for one of each head.
+        eps: Added to the mean square.
     """
-    weight, eps = module.weight, float(module.variance_epsilon)
-    shape = weight.shape
+    width = weight.shape[-1]
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        return lambda x: functional.rms_norm(x, shape, weight, eps)
+        if weight.dim() == 1:
+            return lambda x: functional.rms_norm(x, (width,), weight, eps)
+        return lambda x: functional.rms_norm(x, (width,), None, eps) * weight
     # x / sqrt(mean(x²) + eps) = x sqrt(n) / sqrt(|x|² + n eps)
-    scaled = (weight * math.sqrt(len(weight))).detach()
-    least = torch.tensor(math.sqrt(len(weight) * eps))
+    scaled = (weight * math.sqrt(width)).detach()
+    least = torch.tensor(math.sqrt(width * eps))
     norm = torch.linalg.vector_norm
     return lambda x: (x * scaled).div_(torch.hypot(norm(x, dim=-1, keepdim=True), least))

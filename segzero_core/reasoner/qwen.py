@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL reasoner, through transformers or by a decoding loop of our own."""
+"""A Qwen-VL reasoner, through transformers or by a decoding loop of our own."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from segzero_core.types import RgbImage, SizeWH
 DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
 """How the tokens of a reply are generated.
 
-`plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL: `eager` runs
-anywhere, and so does `drafts`, n-gram speculative decoding, on a CPU by ONNX Runtime where that is
-installed (see `choose_language_model`); on a GPU, `graph` captures the step of a token as a CUDA
-graph, and `compiled` compiles it before.
+`plain` is transformers' `generate`. The others are a loop of our own for Qwen2.5-VL and Qwen3-VL:
+`eager` runs anywhere, and so does `drafts`, n-gram speculative decoding, on a CPU by ONNX Runtime
+where that can be (see `choose_language_model`); on a GPU, `graph` captures the step of a token as
+a CUDA graph, and `compiled` compiles it before.
 `auto` is `graph` on a GPU, `drafts` on a CPU, and `plain` for a model that the loop does not know.
 """
 
@@ -51,7 +51,7 @@ _QUANTIZED: Final = ("int8", "int4")
 
 
 class QwenReasoner:
-    """A Qwen2.5-VL model of any size; greedy.
+    """A Qwen-VL model of any size; greedy.
 
     Safe to call from any thread. The replies of one instance are generated one after the other,
     because they share a KV cache.
@@ -143,8 +143,8 @@ class QwenReasoner:
             decode = "plain"
         if decode != "plain" and not supported:
             raise ConfigError(
-                f"decode: {decode} is made for Qwen2.5-VL with greedy settings, and this is"
-                f" {type(self._model).__name__}; use auto or plain"
+                f"decode: {decode} is made for Qwen2.5-VL and Qwen3-VL with greedy settings, and"
+                f" this is {type(self._model).__name__}; use auto or plain"
             )
         if decode in ("graph", "compiled") and not on_gpu:
             raise ConfigError(f"decode: {decode} needs a GPU; on a CPU use auto, eager or drafts")
