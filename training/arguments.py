@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
 
@@ -40,7 +40,10 @@ def option(default: Any, help: str, **how: Any) -> Any:
 
 
 def add_fields(
-    parser: argparse.ArgumentParser, kind: Any, more: Mapping[str, Mapping[str, Any]] | None = None
+    parser: argparse.ArgumentParser,
+    kind: Any,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    only: Sequence[str] = (),
 ) -> None:
     """Add an option for every field of a dataclass that was declared with `option`.
 
@@ -48,8 +51,9 @@ def add_fields(
         parser: Gets the options.
         kind: The dataclass.
         more: Further arguments of `add_argument` by the name of the field.
+        only: The names of the fields; by default all.
     """
-    for item in fields(kind):
+    for item in (item for item in fields(kind) if not only or item.name in only):
         how = {"default": item.default, **item.metadata, **(more or {}).get(item.name, {})}
         flag = how.pop("flag", f"--{item.name.replace('_', '-')}")
         if how["default"] is MISSING:
@@ -61,34 +65,27 @@ def add_fields(
         parser.add_argument(flag, dest=item.name, **how)
 
 
-def add_options(parser: argparse.ArgumentParser, settings: Any, **helps: str) -> None:
-    """Add an option for each named field of a dataclass; its value is the default.
-
-    Args:
-        parser: Gets the options.
-        settings: An instance of the dataclass.
-        **helps: The help text of each option, by the name of the field.
-    """
-    for name, text in helps.items():
-        value = getattr(settings, name)
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=type(value), default=value, help=text)
-
-
-def settings_from(args: argparse.Namespace, kind: type[Settings]) -> Settings:
-    """Make a dataclass from the parsed options that have the names of its fields."""
+def settings_from(args: argparse.Namespace, kind: type[Settings], **values: Any) -> Settings:
+    """Make a dataclass from given values and the parsed options with the names of its fields."""
     names = [item.name for item in fields(kind) if item.name in args]  # type: ignore[arg-type]
-    values = {name: getattr(args, name) for name in names}
+    values |= {name: getattr(args, name) for name in names}
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def run_command(prefix: str, work: Callable[[], str | None], stopped: str = "stopped") -> int:
+def run_command(
+    prefix: str,
+    work: Callable[[], str | None],
+    stopped: str = "stopped",
+    *,
+    quiet: bool = False,
+) -> int:
     """Do the work of a command, and print what it returns.
 
     Args:
         prefix: Begins the line on standard error.
         work: Returns the text to print.
         stopped: What the line says after Ctrl-C.
+        quiet: Do not report errors, because another process does.
 
     Returns:
         0, 2 with one line on standard error when something cannot be used, or 130 when stopped.
@@ -96,7 +93,8 @@ def run_command(prefix: str, work: Callable[[], str | None], stopped: str = "sto
     try:
         printed = work()
     except SegZeroError as error:
-        print(f"{prefix}: {error}", file=sys.stderr)
+        if not quiet:
+            print(f"{prefix}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prefix.removesuffix(': error')}: {stopped}", file=sys.stderr)

@@ -18,10 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from segzero_core.checkpoints.description import FILE_NAME
-from segzero_core.errors import SegZeroError
+from training.arguments import new_parser, run_command
 from training.config import CONFIGS, load_config
 
 OWN = "own"
+_DESCRIPTION = """Fine-tune a reasoner, by supervision or by GRPO. The same command resumes from
+the last complete checkpoint. From labelled images of your own objects in one step: segzero-train
+own --help."""
 _OWN_CONFIG = "own-objects"
 _OWN_DESCRIPTION = """From labelled images of your own objects to a fine-tuned model.
 
@@ -34,51 +37,15 @@ same command resumes a training that was cut off. See docs/own-objects.md.
 """
 
 
-def _train_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="segzero-train",
-        description="Fine-tune a reasoner, by supervision or by GRPO. The same command resumes"
-        " from the last complete checkpoint. From labelled images of your own objects in one"
-        " step: segzero-train own --help.",
-    )
-    parser.add_argument("method", choices=("sft", "grpo"))
-    parser.add_argument(
-        "--config", required=True, help=f"a TOML file, or one of {', '.join(sorted(CONFIGS))}"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a field of the configuration, such as grpo.learning_rate=2e-6",
-    )
-    parser.add_argument(
-        "--show", action="store_true", help="print the resolved configuration and stop"
-    )
-    return parser
-
-
-def _own_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="segzero-train own",
-        description=_OWN_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--images", type=Path, required=True, help="folder of the images")
-    add("--labels", type=Path, required=True, help="COCO instances file over them")
-    add("--out", type=Path, required=True, help="folder to write to, or to resume in")
-    add("--model", default="tabletop", help="name, folder or Hub id to begin from")
-    add("--minutes", type=float, default=10.0, help="time of the training on the clock (10)")
-    add("--rehearse", type=Path, help="rendered scenes or prepared data that the model knows")
-    add("--rehearse-share", type=float, default=1.0, help="questions of that for each own one")
-    add("--config", default=_OWN_CONFIG, help="a configuration of segzero-train")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set a field of it")
-    return parser
-
-
 def _train(arguments: Sequence[str]) -> str:
-    args = _train_parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="segzero-train", description=_DESCRIPTION)
+    add = parser.add_argument
+    add("method", choices=("sft", "grpo"))
+    add("--config", required=True, help=f"a TOML file, or one of {', '.join(sorted(CONFIGS))}")
+    how = "set a field of the configuration, such as grpo.learning_rate=2e-6"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=how)
+    add("--show", action="store_true", help="print the resolved configuration and stop")
+    args = parser.parse_args(arguments)
     config = load_config(args.config, args.set)
     if args.show:
         return config.to_json()
@@ -89,7 +56,18 @@ def _train(arguments: Sequence[str]) -> str:
 
 
 def _train_own(arguments: Sequence[str]) -> str:
-    args = _own_parser().parse_args(arguments)
+    parser = new_parser("segzero-train own", _OWN_DESCRIPTION)
+    add = parser.add_argument
+    add("--images", type=Path, required=True, help="folder of the images")
+    add("--labels", type=Path, required=True, help="COCO instances file over them")
+    add("--out", type=Path, required=True, help="folder to write to, or to resume in")
+    add("--model", default="tabletop", help="name, folder or Hub id to begin from")
+    add("--minutes", type=float, default=10.0, help="time of the training on the clock (10)")
+    add("--rehearse", type=Path, help="rendered scenes or prepared data that the model knows")
+    add("--rehearse-share", type=float, default=1.0, help="questions of that for each own one")
+    add("--config", default=_OWN_CONFIG, help="a configuration of segzero-train")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="set a field of it")
+    args = parser.parse_args(arguments)
     config = replace(
         load_config(args.config, args.set),
         model=args.model,
@@ -105,23 +83,12 @@ def _train_own(arguments: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0, 2 with one line on standard error when something cannot be used, or 130 when stopped.
-    """
+    """Run the command line; see `run_command`."""
     words = list(sys.argv[1:] if argv is None else argv)
     is_own = words[:1] == [OWN]
-    name = "segzero-train own" if is_own else "segzero-train"
-    try:
-        print(_train_own(words[1:]) if is_own else _train(words))
-    except SegZeroError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{name}: stopped; the same command resumes from here", file=sys.stderr)
-        return 130
-    return 0
+    name = "segzero-train own: error" if is_own else "segzero-train: error"
+    work = (lambda: _train_own(words[1:])) if is_own else (lambda: _train(words))
+    return run_command(name, work, "stopped; the same command resumes from here")
 
 
 if __name__ == "__main__":

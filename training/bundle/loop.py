@@ -25,6 +25,7 @@ import torch
 from safetensors import safe_open
 
 from segzero_core.files import write_atomically
+from training.arguments import option
 
 CHECKPOINT: Final = "checkpoint.pt"
 LOG: Final = "log.jsonl"
@@ -39,27 +40,18 @@ Metadata = dict[str, str]
 class LoopSettings:
     """Settings of any run; a subclass adds those of the model. Saved beside the checkpoint.
 
-    Attributes:
-        minutes: Training time after which the learning rate has come down to nothing.
-        learning_rate: Its peak.
-        warmup: Share of the time in which the learning rate rises.
-        weight_decay: Of AdamW.
-        ema: Decay of the averaged weights per step; these are validated and exported.
-        seed: Of weights, order, augmentation and prompts.
-        checkpoint_minutes: Time between checkpoints.
-        validate_minutes: Time between validations.
-        max_steps: Stop after this many steps; 0 for no limit.
+    The fields are options of the commands. The learning rate falls to nothing in `minutes`.
     """
 
-    minutes: float = 60.0
-    learning_rate: float = 1e-3
-    warmup: float = 0.03
-    weight_decay: float = 0.0
-    ema: float = 0.99
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    validate_minutes: float = 10.0
-    max_steps: int = 0
+    minutes: float = option(60.0, "length of the run")
+    learning_rate: float = option(1e-3, "its peak")
+    warmup: float = option(0.03, "share of the time in which the learning rate rises")
+    weight_decay: float = option(0.0, "of AdamW")
+    ema: float = option(0.99, "decay of the averaged weights per step; these are exported")
+    seed: int = option(0, "of weights, order, augmentation and prompts")
+    checkpoint_minutes: float = option(3.0, "time between checkpoints")
+    validate_minutes: float = option(10.0, "time between validations")
+    max_steps: int = option(0, "stop after this many steps; 0 for no limit")
 
     def learning_rate_at(self, progress: float) -> float:
         """Rise linearly, then fall along a cosine to a hundredth of the peak.
@@ -107,14 +99,23 @@ class Run:
         torch.set_rng_state(state["torch_rng"])
         self.id, self.step, self.seconds, self.images = state["counters"]
 
-    def descend(self, loss: torch.Tensor, metrics: dict[str, float], ema: float) -> None:
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate; a group of parameters with a `share` gets that share of it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.get("share", 1.0) * rate
+
+    def descend(
+        self, loss: torch.Tensor, metrics: dict[str, float], ema: float, images: int = 0
+    ) -> None:
         """Take one optimizer step, move the averaged weights, and note the step's metrics.
 
         Args:
             loss: A scalar with gradients; a step with a non-finite gradient norm is left out.
             metrics: Noted beside the loss and the gradient norm.
             ema: Decay of the averaged weights; less in the first steps.
+            images: Number of images that the step learned from.
         """
+        self.images += images
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(

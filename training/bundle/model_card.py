@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,9 +158,8 @@ def draw_curves(logs: Logs, path: Path) -> None:
 def _smoothed(rows: Rows, key: str) -> Rows:
     """Rows whose value is the mean of the last few."""
     return [
-        row | {key: _mean(rows[index + 1 - SMOOTHED_OVER : index + 1], key)}
-        for index, row in enumerate(rows)
-        if index + 1 >= SMOOTHED_OVER
+        rows[end - 1] | {key: _mean(rows[end - SMOOTHED_OVER : end], key)}
+        for end in range(SMOOTHED_OVER, len(rows) + 1)
     ]
 
 
@@ -176,49 +176,38 @@ def _curve(
 
 
 def _pipeline_table(figures: dict[str, Any]) -> str:
-    whole = figures["pipeline"]
+    whole, before = figures["pipeline"], figures["warmup"]
     lines = [
         "The whole pipeline (question to mask), and true masks picked blindly for comparison:",
         "",
         "| kind | gIoU | cIoU | box acc. @0.5 | unusable | N | before GRPO | random | largest |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    rows = [
-        (kind, whole["kinds"][kind], kind) for kind in QUERY_KINDS if kind in whole["kinds"]
-    ] + [("**all**", whole, None)]
-    for name, row, kind in rows:
-        others = [figures[name] for name in ("warmup", "random", "largest")]
-        others = [f["kinds"][kind] if kind else f for f in others]
-        cells = [row["giou"], row["ciou"], row["box_acc_50"], row["unusable"], row["n"]]
-        cells += [other["giou"] for other in others]
-        lines.append(f"| {name} | " + " | ".join(_number(c) for c in cells) + " |")
-    lines += [
-        "",
-        f"Correct refusals on `none`: {_refusals(whole)[0]} (before GRPO"
-        f" {_refusals(figures['warmup'])[0]}); wrong ones of all other questions:"
-        f" {_refusals(whole)[1]} ({_refusals(figures['warmup'])[1]})."
-        f" Time of a question: {whole['ms']:.0f} ms on one core of two.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _refusals(figures: dict[str, Any]) -> tuple[str, str]:
-    """Right and wrong ones."""
-    right = figures["kinds"]["none"]["refusals_correct"]
-    return _number(right), _number(figures["refusals_wrong"])
+    for kind in (*(kind for kind in QUERY_KINDS if kind in whole["kinds"]), None):
+        row, *others = (
+            figures[name]["kinds"][kind] if kind else figures[name]
+            for name in ("pipeline", "warmup", "random", "largest")
+        )
+        cells = [row[key] for key in ("giou", "ciou", "box_acc_50", "unusable", "n")]
+        cells = map(_number, [*cells, *(other["giou"] for other in others)])
+        lines.append(f"| {kind or '**all**'} | " + " | ".join(cells) + " |")
+    right, right_before = (
+        _number(found["kinds"]["none"]["refusals_correct"]) for found in (whole, before)
+    )
+    wrong, wrong_before = (_number(found["refusals_wrong"]) for found in (whole, before))
+    return "\n".join(lines) + (
+        f"\n\nCorrect refusals on `none`: {right} (before GRPO {right_before}); wrong ones of all"
+        f" other questions: {wrong} ({wrong_before})."
+        f" Time of a question: {whole['ms']:.0f} ms on one core of two.\n"
+    )
 
 
 def _segmenter_table(truth: dict[str, Any]) -> str:
-    lines = [
-        f"The segmenter alone, given true boxes and points, on {truth['n']} objects:",
-        "",
-        "| objects, points given | mean IoU | N |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {name} | {_number(r['giou'])} | {r['n']} |" for name, r in truth["sizes"].items()
-    ]
-    return "\n".join(lines) + "\n"
+    rows = (f"| {name} | {_number(r['giou'])} | {r['n']} |" for name, r in truth["sizes"].items())
+    return (
+        f"The segmenter alone, given true boxes and points, on {truth['n']} objects:\n\n"
+        "| objects, points given | mean IoU | N |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
 
 
 def _tracking(tracking: dict[str, Any]) -> str:
@@ -234,7 +223,10 @@ def _training(logs: Logs, commands: str) -> str:
     lines = []
     for stage in logs.stages:
         rows = [r for r in logs.warmup if r["stage"] == stage]
-        minutes = _seconds([r["s"] for r in rows]) / 60
+        clock = [r["s"] for r in rows]
+        # The clock of a log begins anew whenever the training does.
+        ends = (a for a, b in zip(clock, [*clock[1:], 0.0], strict=True) if b < a)
+        minutes = sum(ends) / 60
         lines.append(f"- reasoner, warm-up, {stage}: {rows[-1]['step']} steps, {minutes:.0f} min")
     grpo = logs.grpo
     first, last = (_mean(rows, "reward") for rows in (grpo[:SMOOTHED_OVER], grpo[-SMOOTHED_OVER:]))
@@ -254,12 +246,6 @@ def _training(logs: Logs, commands: str) -> str:
     )
 
 
-def _seconds(clock: list[float]) -> float:
-    """Time over all sessions: the clock of a log begins anew whenever the training does."""
-    ends = [a for a, b in zip(clock, [*clock[1:], 0.0], strict=True) if b < a]
-    return sum(ends)
-
-
 def _latest(rows: Rows, stages: tuple[str, ...]) -> Rows:
     """Rows in order of their steps; what was trained again after an interruption counts once."""
     latest = {(stages.index(row["stage"]), row["step"]): row for row in rows}
@@ -271,17 +257,11 @@ def _parts(bundle: Path) -> str:
     for name, kind in (("reasoner", "Qwen2.5-VL"), ("segmenter", "SAM 2.1")):
         file = bundle / name / "model.safetensors"
         with safe_open(file, "pt") as weights:
-            count = sum(_size(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+            names = list(weights.keys())
+            count = sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
         megabytes = file.stat().st_size / 1e6
         rows.append(f"| {name} | {kind} | {count / 1e6:.2f} M | {megabytes:.1f} MB float16 |")
     return "\n".join(rows)
-
-
-def _size(shape: list[int]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
 
 
 def _number(value: float | None) -> str:

@@ -15,42 +15,29 @@ import argparse
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from training.bundle.tracker.initialization import MARKER_STEPS
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command.
-
-    Attributes:
-        name: Of its mark in the work folder.
-        arguments: Of `python -m`, the module first.
-    """
+class Step(NamedTuple):
+    """One command: the name of its mark in the work folder, and the words after `python -m`."""
 
     name: str
     arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much of everything is done.
-
-    Attributes:
-        share: Of scenes, steps and minutes.
-    """
-
-    share: float
+class Scale(float):
+    """How much of everything is done: a share of scenes, steps and minutes."""
 
     def count(self, whole: int, least: int = 1) -> str:
         """Return a number of scenes or steps; never none."""
-        return str(max(least, round(whole * self.share)))
+        return str(max(least, round(whole * self)))
 
     def minutes(self, whole: float) -> str:
         """Return a time."""
-        return f"{whole * self.share:g}"
+        return f"{whole * self:g}"
 
 
 def _step(name: str, *words: str | Path) -> Step:
@@ -101,16 +88,9 @@ def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step
         """One stage; `before` is the checkpoint that it begins from."""
         schedule = f"--steps {scale.count(count)} --cool {scale.count(cool)} --lr {rate}"
         start = ("--init", work / f"{before}.safetensors") if before else ()
-        return _step(
-            run,
-            f"training.bundle.reasoner.train train --stage {stage} --run",
-            work / run,
-            f"{schedule} --data",
-            work / "data" / "train",
-            precision,
-            *start,
-            more,
-        )
+        command = f"training.bundle.reasoner.train train --stage {stage} --run"
+        data = (f"{schedule} --data", work / "data" / "train")
+        return _step(run, command, work / run, *data, precision, *start, more)
 
     def export(name: str, to: Path) -> Step:
         command = "training.bundle.reasoner.train export --run"
@@ -131,19 +111,11 @@ def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step
 
 def _segmenter(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
     def train(name: str, data: str, val: str, to: Path, more: str, *base: str | Path) -> Step:
-        return _step(
-            name,
-            f"training.bundle.{'tracker' if base else 'segmenter'}.train train --data",
-            work / "data" / data,
-            "--val",
-            work / "data" / val,
-            *base,
-            "--work",
-            work / f"{'tracker' if base else 'segmenter'}-work",
-            "--out",
-            to,
-            more,
-        )
+        part = "tracker" if base else "segmenter"
+        command = f"training.bundle.{part}.train train --data"
+        scenes = (work / "data" / data, "--val", work / "data" / val)
+        places = ("--work", work / f"{part}-work", "--out", to)
+        return _step(name, command, *scenes, *base, *places, more)
 
     single = work / "single"
     marks = f"--minutes {scale.minutes(60)} --mark-steps {scale.count(MARKER_STEPS)}"
@@ -174,14 +146,9 @@ def _reinforcement(work: Path, out: Path, scale: Scale) -> tuple[Step, ...]:
     before, after = (d / "model.safetensors" for d in (work / "warmed-up", run / "model"))
     repack = "training.bundle.reasoner.train repack --init"
     parts = ("--checkpoints", before, before, after)
+    prepared = ("--seen-size 336 --out", data / "grpo-prepared")
     return (
-        _step(
-            "grpo-prepared",
-            prepare,
-            data / "grpo",
-            "--seen-size 336 --out",
-            data / "grpo-prepared",
-        ),
+        _step("grpo-prepared", prepare, data / "grpo", *prepared),
         Step("grpo-trained", train),
         _step("grpo-mean", repack, work / "warmed-up", "--out", out / "reasoner", *parts),
     )

@@ -66,43 +66,26 @@ class BatchReasoner(QwenReasoner):
             OutOfMemoryError: The device has too little memory.
             ReasoningError: The model failed.
         """
+        model, processor = self._model, self._processor
+        completions = _Completions(model, processor.tokenizer, len(messages))
+        greedy = {"do_sample": False, "num_beams": 1}
+        greedy |= dict.fromkeys(("temperature", "top_p", "top_k"))
         try:
-            return self._generate(images, messages, max_new_tokens)
+            texts = [
+                processor.apply_chat_template(m, tokenize=False, add_generation_prompt=True)
+                for m in messages
+            ]
+            padding = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+            inputs = processor(text=texts, images=list(images), **padding).to(model.device)
+            stop = StoppingCriteriaList([completions])
+            with torch.inference_mode():
+                model.generate(
+                    **inputs, **greedy, max_new_tokens=max_new_tokens, stopping_criteria=stop
+                )
         except Exception as error:  # those of torch and of the processor share no root
             if is_out_of_memory(error):
                 raise OutOfMemoryError(f"not enough memory for the batch: {error}") from error
             raise ReasoningError(f"the reasoner failed: {error!r}") from error
-
-    def _generate(
-        self,
-        images: Sequence[Image.Image],
-        messages: Sequence[list[dict[str, Any]]],
-        max_new_tokens: int,
-    ) -> list[str]:
-        model, processor = self._model, self._processor
-        texts = [
-            processor.apply_chat_template(m, tokenize=False, add_generation_prompt=True)
-            for m in messages
-        ]
-        inputs = processor(
-            text=texts,
-            images=list(images),
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-        ).to(model.device)
-        completions = _Completions(model, processor.tokenizer, len(texts))
-        with torch.inference_mode():
-            model.generate(
-                **inputs,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                max_new_tokens=max_new_tokens,
-                stopping_criteria=StoppingCriteriaList([completions]),
-            )
         return [decode(processor.tokenizer, tokens) for tokens in completions.tokens]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,55 +66,35 @@ def compare(first: Path, second: Path) -> Comparison:
         InputError: One is damaged, or they are not about the same cases, scored the same way.
     """
     files = read_predictions(first), read_predictions(second)
-    _check_same("protocol", files[0].protocol, files[1].protocol, files)
-    _check_same("data", files[0].data, files[1].data, files)
-    _check_ids(*files)
-    _check_ids(files[1], files[0])
-    ids = list(files[0].rows)
-    over_kinds = files[0].protocol.get("giou") == OVER_KINDS
-    kinds = dict.fromkeys(row["kind"] for row in files[0].rows.values())
+    for what in ("protocol", "data"):
+        old, new = (getattr(file, what) for file in files)
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                raise InputError(
+                    f"{first} and {second} cannot be compared: their {what} differs, {key} is"
+                    f" {old.get(key)!r} and {new.get(key)!r}"
+                )
+    for file, other in (files, files[::-1]):
+        if missing := [name for name in other.rows if name not in file.rows]:
+            shown = ", ".join(missing[:_SHOWN_IDS]) + (" …" if len(missing) > _SHOWN_IDS else "")
+            raise InputError(f"{file.path} lacks {len(missing)} cases of {other.path}: {shown}")
+    pairs = [(row, files[1].rows[name]) for name, row in files[0].rows.items()]
+    is_over_kinds = files[0].protocol.get("giou") == OVER_KINDS
+    kinds = dict.fromkeys(row["kind"] for row, _ in pairs)
     return Comparison(
         *files,
-        overall=_difference(files, ids, over_kinds=over_kinds),
-        kinds={
-            kind: _difference(
-                files, [i for i in ids if files[0].rows[i]["kind"] == kind], over_kinds=False
-            )
-            for kind in kinds
-        },
+        overall=_difference(pairs, [row["kind"] for row, _ in pairs] if is_over_kinds else ()),
+        kinds={kind: _difference([p for p in pairs if p[0]["kind"] == kind]) for kind in kinds},
     )
 
 
 def _difference(
-    files: tuple[PredictionsFile, PredictionsFile], ids: Iterable[str], *, over_kinds: bool
+    pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], groups: Sequence[str] = ()
 ) -> PairedDifference:
-    rows = [(files[0].rows[i], files[1].rows[i]) for i in ids]
-    return paired_difference(
-        [a["iou"] for a, _ in rows],
-        [b["iou"] for _, b in rows],
-        [a["picture"] for a, _ in rows],
-        [a["kind"] for a, _ in rows] if over_kinds else (),
+    first, second, images = zip(
+        *((a["iou"], b["iou"], a["picture"]) for a, b in pairs), strict=True
     )
-
-
-def _check_same(
-    what: str,
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
-    files: tuple[PredictionsFile, PredictionsFile],
-) -> None:
-    for key in dict.fromkeys([*first, *second]):
-        if first.get(key) != second.get(key):
-            raise InputError(
-                f"{files[0].path} and {files[1].path} cannot be compared: their {what} differs,"
-                f" {key} is {first.get(key)!r} and {second.get(key)!r}"
-            )
-
-
-def _check_ids(file: PredictionsFile, other: PredictionsFile) -> None:
-    if missing := [name for name in other.rows if name not in file.rows]:
-        shown = ", ".join(missing[:_SHOWN_IDS]) + (" …" if len(missing) > _SHOWN_IDS else "")
-        raise InputError(f"{file.path} lacks {len(missing)} cases of {other.path}: {shown}")
+    return paired_difference(first, second, images, groups)
 
 
 def _model_name(file: PredictionsFile) -> str:

@@ -19,14 +19,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from tqdm import tqdm
 
-from segzero_core.errors import InputError, SegZeroError
-from training.arguments import positive
+from segzero_core.errors import InputError
+from training.arguments import new_parser, positive, run_command, settings_from
 from training.data.rendered_scenes import LIBERO_KINDS, QUERY_KINDS, open_scenes
 from training.data.sources.base import FIRST, SENTENCE_POLICIES, SourceOptions
 from training.data.sources.reasonseg import KINDS as REASONSEG_KINDS
@@ -67,7 +68,6 @@ from training.evaluation.predictors import (
 )
 from training.evaluation.summary import as_table, report
 
-BAD_INPUT_EXIT_CODE = 2
 KINDS: Final = tuple(
     dict.fromkeys((*QUERY_KINDS, *LIBERO_KINDS, *REFCOCO_KINDS, *REASONSEG_KINDS))
 )
@@ -125,31 +125,20 @@ def score(case: Case, truth: TrueAnswer, found: Prediction) -> Scored:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="segzero evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="folder of rendered scenes, or of prepared data")
-    what.add_argument(
-        "--benchmark", choices=(*BENCHMARKS, LIBERO), help="a benchmark as it is published"
-    )
-    what.add_argument(
-        "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two files made by --samples"
-    )
+    parser = new_parser("segzero evaluate", __doc__)
+    add_what = parser.add_mutually_exclusive_group(required=True).add_argument
+    add_what("--data", type=Path, help="folder of rendered scenes, or of prepared data")
+    add_what("--benchmark", choices=(*BENCHMARKS, LIBERO), help="a benchmark as it is published")
+    two = {"type": Path, "nargs": 2, "metavar": ("A", "B")}
+    add_what("--compare", **two, help="two files made by --samples")
     add = parser.add_argument
     add("--root", type=Path, help="the folder the benchmark lies in, see docs/data.md")
     add("--suite", help="of LIBERO, for instance libero_spatial_swap")
     add("--states", type=positive, default=10, help="initial states of each of its tasks (10)")
     add("--split", help="of a benchmark (val by default); for scenes train, test or all phrasings")
     add("--split-by", help="unc, umd or google; the usual one of the benchmark by default")
-    add(
-        "--sentences",
-        choices=SENTENCE_POLICIES,
-        default=FIRST,
-        help="how the sentences of an annotation become queries (default first)",
-    )
+    how = "how the sentences of an annotation become queries (default first)"
+    add("--sentences", choices=SENTENCE_POLICIES, default=FIRST, help=how)
     add("--allow-partial", action="store_true", help="accept a copy that is not whole")
     add("--model", default="tabletop", help="name, folder or Hub id")
     add("--segmenter", help="folder or Hub id in place of the model's own")
@@ -158,29 +147,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--grammar", action="store_true", help="constrain decoding to well-formed answers")
     add("--kind", choices=KINDS, help="only queries of this kind")
     add("--limit", type=positive, help="at most this many queries (or scenes)")
-    add(
-        "--ignore",
-        choices=IGNORE_POLICIES,
-        default=LISA,
-        help="pixels to ignore count nowhere (lisa, default) or as meant (reference)",
-    )
+    how = "pixels to ignore count nowhere (lisa, default) or as meant (reference)"
+    add("--ignore", choices=IGNORE_POLICIES, default=LISA, help=how)
     add("--processes", type=positive, default=1, help="number of processes that share the images")
     add("--batch", type=positive, default=1, help="queries about one image asked at once")
-    blind = parser.add_mutually_exclusive_group()
-    blind.add_argument(
-        "--prompts", choices=("truth",), help="measure the segmenter alone, with true prompts"
-    )
-    blind.add_argument(
-        "--baseline", choices=("random", "largest"), help="pick a true mask without looking"
-    )
+    add_blind = parser.add_mutually_exclusive_group().add_argument
+    how = "measure the segmenter alone, with true prompts"
+    add_blind("--prompts", choices=("truth",), help=how)
+    how = "pick a true mask without looking"
+    add_blind("--baseline", choices=("random", "largest"), help=how)
     add("--samples", type=Path, help="write the prediction of every query to this file")
     add("--report", type=Path, help="write an HTML page with the worst and best answers")
     add("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-def _run(args: argparse.Namespace) -> str:
-    """Do what the arguments say and return what is printed."""
+def _run(args: argparse.Namespace) -> str | None:
+    """Do what the arguments say and return what is printed; only the first process prints."""
     if args.compare:
         from training.evaluation.compare import compare
 
@@ -199,7 +182,7 @@ def _run(args: argparse.Namespace) -> str:
     cases = _open(args)
     samples, model = _predict_all(args, cases)
     if not is_first():
-        return ""
+        return None
     protocol = Protocol(args.ignore, cases.averaging)
     summary = report(samples, protocol, model, cases.data)
     if args.samples:
@@ -232,17 +215,9 @@ def _open(args: argparse.Namespace) -> CaseSet:
         return open_libero(_suite(args), args.states, args.kind, args.limit)
     if args.root is None:
         raise InputError(f"--benchmark {args.benchmark} needs the folder it lies in (--root)")
-    options = SourceOptions(
-        source=args.benchmark,
-        root=args.root,
-        split=args.split or _USUAL_SPLIT,
-        split_by=args.split_by,
-        sentences=args.sentences,
-        kinds=(args.kind,) if args.kind else None,
-        limit=args.limit,
-        allow_partial=args.allow_partial,
-    )
-    return open_benchmark(options)
+    options = settings_from(args, SourceOptions, source=args.benchmark)
+    kinds = (args.kind,) if args.kind else None
+    return open_benchmark(replace(options, split=args.split or _USUAL_SPLIT, kinds=kinds))
 
 
 def _suite(args: argparse.Namespace) -> str:
@@ -251,7 +226,7 @@ def _suite(args: argparse.Namespace) -> str:
     return str(args.suite)
 
 
-def _predict_all(args: argparse.Namespace, cases: CaseSet) -> tuple[list[Scored], EvaluatedModel]:
+def _predict_all(args: argparse.Namespace, cases: CaseSet) -> Share:
     """Predict all cases, here or shared with other processes; results in the cases' order."""
     count = min(args.processes, len(cases.images))
     if is_launched():
@@ -273,7 +248,7 @@ def _predict_launched(
 
 
 def _predict_alone(args: argparse.Namespace, rank: int, count: int) -> Share:
-    """Open the data and take a share of it, in a process of its own."""
+    """Open the data in a process of its own, and predict a share of it."""
     return _predict_share(args, _open(args), rank, count)
 
 
@@ -303,21 +278,9 @@ def _load(args: argparse.Namespace) -> tuple[Predictor, EvaluatedModel]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0, or 2 with one line on standard error when the input cannot be used.
-    """
+    """Run the command line; see `run_command`."""
     args = _parser().parse_args(argv)
-    try:
-        printed = _run(args)
-    except SegZeroError as error:
-        if is_first():
-            print(f"segzero evaluate: {error}", file=sys.stderr)
-        return BAD_INPUT_EXIT_CODE
-    if is_first():
-        print(printed)
-    return 0
+    return run_command("segzero evaluate", lambda: _run(args), quiet=not is_first())
 
 
 if __name__ == "__main__":

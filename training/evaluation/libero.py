@@ -6,13 +6,14 @@ The images are rendered once, into the cache; see `worlds.libero.benchmark`.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+from scipy.stats import binomtest
 
 from segzero_core.checkpoints.cache import cache_folder
 from segzero_core.errors import InputError
@@ -21,7 +22,6 @@ from training.evaluation.predictions import Scored
 
 LIBERO: Final = "libero"
 _RIGHT_IOU: Final = 0.5
-_Z_95: Final = 1.959964
 
 
 def open_libero(name: str, states: int, kind: str | None, limit: int | None) -> CaseSet:
@@ -38,17 +38,17 @@ def open_libero(name: str, states: int, kind: str | None, limit: int | None) -> 
             or nothing is left to ask.
     """
     cases = open_data(render_suite(name, states), kind, None, None)
-    images = [entry for entry in cases.images if _state_of(entry.cases[0].image) < states]
-    cases = replace(cases, images=tuple(images))
-    if limit is not None:
-        cases = _first(cases, limit)
-    identity = replace(
-        cases.data,
-        name=f"LIBERO {name}",
-        split=f"first {states} initial states",
-        rejected=len(_omissions(name)),
-    )
-    return replace(cases, data=identity)
+    kept, count = [], 0
+    for entry in cases.images:
+        if int(entry.cases[0].image.rpartition("state")[2]) >= states:
+            continue
+        if limit is not None and count >= limit:  # images are kept whole
+            break
+        kept.append(entry)
+        count += len(entry.cases)
+    split, rejected = f"first {states} initial states", len(_omissions(name))
+    data = replace(cases.data, name=f"LIBERO {name}", split=split, rejected=rejected)
+    return replace(cases, data=data, images=tuple(kept))
 
 
 def render_suite(name: str, states: int) -> Path:
@@ -84,88 +84,59 @@ def _omissions(name: str) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _state_of(image: str) -> int:
-    return int(image.rpartition("state")[2])
-
-
-def _task_of(image: str) -> int:
-    return int(image.removeprefix("task").partition("_")[0])
-
-
-def _first(cases: CaseSet, limit: int) -> CaseSet:
-    """Keep whole images until there are enough questions."""
-    kept, count = [], 0
-    for entry in cases.images:
-        if count >= limit:
-            break
-        kept.append(entry)
-        count += len(entry.cases)
-    return replace(cases, images=tuple(kept))
-
-
 def suite_section(samples: Sequence[Scored], name: str, states: int) -> dict[str, Any]:
     """What is reported of a suite besides the metrics of every evaluation."""
     omissions = _omissions(name)
-    tasks = sorted({_task_of(sample.case.image) for sample in samples})
+    tasks: dict[int, list[Scored]] = {}
+    for sample in samples:
+        task = int(sample.case.image.removeprefix("task").partition("_")[0])
+        tasks.setdefault(task, []).append(sample)
     return {
         "suite": name,
         "states": states,
         "iou_50": _by_kind(samples),
         "tasks": {
-            str(task): {
-                "text": _instruction(samples, task),
-                "iou_50": _by_kind(s for s in samples if _task_of(s.case.image) == task),
-            }
-            for task in tasks
+            str(task): {"text": _instruction(own), "iou_50": _by_kind(own)}
+            for task, own in sorted(tasks.items())
         },
         "omitted": dict(Counter(record["kind"] for record in omissions)),
         "omissions": omissions,
     }
 
 
-def _by_kind(samples: Iterable[Scored]) -> dict[str, dict[str, Any]]:
+def _by_kind(samples: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Share of the queries of each kind whose IoU is high enough, with its 95 % interval."""
     right: dict[str, list[bool]] = {}
     for sample in samples:
         right.setdefault(sample.case.kind, []).append(sample.outcome.iou >= _RIGHT_IOU)
-    return {
-        kind: {
-            "share": sum(values) / len(values),
-            "n": len(values),
-            "interval": wilson(sum(values), len(values)),
-        }
-        for kind, values in right.items()
-    }
+    shares = {}
+    for kind, values in right.items():
+        hits, n = sum(values), len(values)
+        interval = binomtest(hits, n).proportion_ci(method="wilson")
+        shares[kind] = {"share": hits / n, "n": n, "interval": (interval.low, interval.high)}
+    return shares
 
 
-def _instruction(samples: Sequence[Scored], task: int) -> str:
-    for sample in samples:
-        if _task_of(sample.case.image) == task and sample.case.kind in ("instruction", "fixture"):
-            return sample.case.query
-    return ""
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share."""
-    share, square = right / count, _Z_95**2
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    half = _Z_95 * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    half /= 1 + square / count
-    return max(0.0, middle - half), min(1.0, middle + half)
+def _instruction(samples: Sequence[Scored]) -> str:
+    asked = [s.case.query for s in samples if s.case.kind in ("instruction", "fixture")]
+    return asked[0] if asked else ""
 
 
 def suite_table(section: dict[str, Any]) -> str:
     """IoU of 0.5 and more, per kind and per task, and what is left out."""
-    kinds = list(section["iou_50"])
-    lines = ["", "", "IoU >= 0.5" + "".join(f"{kind:>13}" for kind in kinds)]
+
+    def line(name: str, cells: Iterable[str], after: str = "") -> str:
+        return f"{name:<10}" + "".join(f"{cell:>13}" for cell in cells) + after
+
+    whole = section["iou_50"]
+    lines = ["", "", line("IoU >= 0.5", whole)]
     for task, row in section["tasks"].items():
         shares = row["iou_50"]
-        cells = (f"{shares[kind]['share']:.2f}" if kind in shares else "-" for kind in kinds)
-        text = "".join(f"{cell:>13}" for cell in cells)
-        lines.append(f"task {task:<5}{text}   {row['text']}")
-    whole = section["iou_50"].values()
-    lines.append("all       " + "".join(f"{row['share']:>13.3f}" for row in whole))
-    bounds = (f"{row['interval'][0]:.2f}-{row['interval'][1]:.2f}" for row in whole)
-    lines.append("95 %      " + "".join(f"{text:>13}" for text in bounds))
+        cells = (f"{shares[kind]['share']:.2f}" if kind in shares else "-" for kind in whole)
+        lines.append(line(f"task {task}", cells, f"   {row['text']}"))
+    lines.append(line("all", (f"{row['share']:.3f}" for row in whole.values())))
+    ends = (row["interval"] for row in whole.values())
+    lines.append(line("95 %", (f"{low:.2f}-{high:.2f}" for low, high in ends)))
     left_out = ", ".join(f"{count} {kind}" for kind, count in section["omitted"].items())
     lines.append(f"left out  {left_out or 'nothing'}")
     reasons = Counter(record["reason"] for record in section["omissions"])

@@ -8,7 +8,7 @@ annotation wants ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,57 +33,45 @@ OVER_QUERIES: Final = "mean of the queries"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The score of one query.
+    """The score of one query."""
 
-    Attributes:
-        kind: The kind of the query.
-        iou: Its score in [0, 1].
-        intersection: Pixels that are both predicted and true.
-        union: Pixels that are either.
-        box_hits: Share of boxes that are right; None where no object is meant.
-        unusable: No answer could be read from the completion.
-        refused: The answer was "nothing fits".
-        ms: Time the answer took [ms].
-        point_hits: Share of points inside the true mask; None where no object is meant, or where
-            all points lie on ignored pixels.
-    """
-
-    kind: str
-    iou: float
-    intersection: int
-    union: int
-    box_hits: float | None
-    unusable: bool
-    refused: bool
-    ms: float
+    kind: str  # of the query
+    iou: float  # the score, in [0, 1]
+    intersection: int  # pixels that are both predicted and true
+    union: int  # pixels that are either
+    box_hits: float | None  # share of right boxes; None where no object is meant
+    unusable: bool  # no answer could be read from the completion
+    refused: bool  # the answer was "nothing fits"
+    ms: float  # time the answer took [ms]
+    # Share of points inside the true mask; None where no object is meant, or where all points lie
+    # on ignored pixels.
     point_hits: float | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The metrics of a set of queries; None where no query counts for a metric.
+    """The metrics of a set of queries; None where no query counts for a metric."""
 
-    Attributes:
-        giou: Mean score of a kind's queries; over several kinds, averaged as `summarize` says.
-        ciou: Summed intersections over summed unions.
-        box_acc_50: Mean share of right boxes, over the queries that mean something.
-        point_in_mask: Mean share of points inside the true mask, over the same queries.
-        unusable: Share of queries without a usable completion.
-        refusals_correct: Share of the `none` queries that were refused.
-        refusals_wrong: Share of the other queries that were refused.
-        n: Number of queries, failures included.
-        ms: Mean time of a query [ms].
-    """
+    giou: float | None  # mean score, averaged as `summarize` says
+    ciou: float | None  # summed intersections over summed unions
+    box_acc_50: float | None  # mean share of right boxes, over the queries that mean something
+    point_in_mask: float | None  # mean share of points inside the true mask, over the same
+    unusable: float | None  # share of queries without a usable completion
+    refusals_correct: float | None  # share of the `none` queries that were refused
+    refusals_wrong: float | None  # share of the other queries that were refused
+    n: int  # number of queries, failures included
+    ms: float | None  # mean time of a query [ms]
 
-    giou: float | None
-    ciou: float | None
-    box_acc_50: float | None
-    point_in_mask: float | None
-    unusable: float | None
-    refusals_correct: float | None
-    refusals_wrong: float | None
-    n: int
-    ms: float | None
+
+MEANS: Final[dict[str, Callable[[Outcome], float | None]]] = {
+    "giou": lambda o: o.iou,
+    "box_acc_50": lambda o: o.box_hits,
+    "point_in_mask": lambda o: o.point_hits,
+    "unusable": lambda o: float(o.unusable),
+    "refusals_correct": lambda o: float(o.refused) if o.kind == NONE else None,
+    "refusals_wrong": lambda o: float(o.refused) if o.kind != NONE else None,
+}
+"""The metrics that are means: the value of one query, or None where it does not count."""
 
 
 def score_answer(
@@ -188,14 +176,6 @@ def point_hits(
     return float(hits.mean()) if len(hits) else None
 
 
-def by_kind(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Sort outcomes by the kind of their query, kinds in order of their first appearance."""
-    kinds: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        kinds.setdefault(outcome.kind, []).append(outcome)
-    return kinds
-
-
 def summarize(outcomes: Sequence[Outcome], averaging: str = OVER_KINDS) -> Summary:
     """Summarize outcomes.
 
@@ -204,21 +184,19 @@ def summarize(outcomes: Sequence[Outcome], averaging: str = OVER_KINDS) -> Summa
         averaging: `OVER_KINDS` gives each kind of query the same weight in `giou`, as on rendered
             scenes; `OVER_QUERIES` gives it to each query, as the public benchmarks do.
     """
-    groups = by_kind(outcomes).values() if averaging == OVER_KINDS else [outcomes]
-    kind_means = [_mean([o.iou for o in group]) for group in groups]
+    means = {key: _mean([value(o) for o in outcomes]) for key, value in MEANS.items()}
+    if averaging == OVER_KINDS:
+        kinds = dict.fromkeys(o.kind for o in outcomes)
+        means["giou"] = _mean([_mean([o.iou for o in outcomes if o.kind == k]) for k in kinds])
     union = sum(o.union for o in outcomes)
     return Summary(
-        giou=_mean([mean for mean in kind_means if mean is not None]),
+        **means,
         ciou=sum(o.intersection for o in outcomes) / union if union else None,
-        box_acc_50=_mean([o.box_hits for o in outcomes if o.box_hits is not None]),
-        point_in_mask=_mean([o.point_hits for o in outcomes if o.point_hits is not None]),
-        unusable=_mean([float(o.unusable) for o in outcomes]),
-        refusals_correct=_mean([float(o.refused) for o in outcomes if o.kind == NONE]),
-        refusals_wrong=_mean([float(o.refused) for o in outcomes if o.kind != NONE]),
         n=len(outcomes),
         ms=_mean([o.ms for o in outcomes]),
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

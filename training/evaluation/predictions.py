@@ -87,15 +87,7 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class PredictionsFile:
-    """A file of predictions that was read.
-
-    Attributes:
-        path: Where it lies.
-        protocol: See `Protocol`, as values.
-        model: See `EvaluatedModel`, as values.
-        data: See `DataIdentity`, as values.
-        rows: The lines, by the id of their case.
-    """
+    """A file of predictions that was read: values of the classes of its header, rows by case."""
 
     path: Path
     protocol: Mapping[str, Any]
@@ -116,13 +108,8 @@ def write_predictions(
     Raises:
         InputError: It cannot be written.
     """
-    header = {
-        "segzero_samples": FORMAT,
-        "protocol": asdict(protocol),
-        "model": asdict(model),
-        "data": asdict(data),
-    }
-    values = [header, *(sample.to_values() for sample in samples)]
+    identity = {"protocol": asdict(protocol), "model": asdict(model), "data": asdict(data)}
+    values = [{"segzero_samples": FORMAT, **identity}, *(sample.to_values() for sample in samples)]
     write_whole(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
@@ -138,7 +125,14 @@ def read_predictions(path: Path) -> PredictionsFile:
         raise InputError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    values = [_object(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    values = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: damaged: {error}") from error
+        if not isinstance(values[-1], dict):
+            raise InputError(f"{path}, line {number}: damaged: expected an object")
     header = values[0] if values else {}
     if header.get("segzero_samples") != FORMAT or not all(
         isinstance(header.get(key), dict) for key in _HEADER_KEYS
@@ -155,16 +149,6 @@ def read_predictions(path: Path) -> PredictionsFile:
     if not rows:
         raise InputError(f"{path}: there is no case in it")
     return PredictionsFile(path, header["protocol"], header["model"], header["data"], rows)
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: damaged: expected an object")
-    return value
 
 
 def _check_row(row: Mapping[str, Any], where: str) -> None:

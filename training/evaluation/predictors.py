@@ -16,7 +16,7 @@ from tqdm import tqdm
 from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import InputError, ReasoningError, SegZeroError
 from segzero_core.pipeline import SegZero
-from segzero_core.types import Box, ObjectPrompt, Point, RgbImage
+from segzero_core.types import ObjectPrompt, RgbImage
 from training.data.mask_prompts import mask_to_prompt
 from training.evaluation.cases import Case, ImageCases, View
 
@@ -57,17 +57,16 @@ def pipeline_predictor(pipeline: SegZero) -> Predictor:
 
 
 def _ask(pipeline: SegZero, image: RgbImage, case: Case, ms_before: float = 0.0) -> Prediction:
-    started = time.perf_counter()
+    started = time.perf_counter() - ms_before / 1e3
     try:
         result = pipeline.segment(image, case.query)
     except SegZeroError as error:
-        ms = ms_before + (time.perf_counter() - started) * 1e3
-        unusable = isinstance(error, ReasoningError)
-        if not unusable:
-            tqdm.write(f"{case.id}: {case.query!r}: {error}", file=sys.stderr)
-        completion = error.completion if isinstance(error, ReasoningError) else ""
-        return Prediction(completion, (), None, ms, unusable, str(error))
-    ms = ms_before + (time.perf_counter() - started) * 1e3
+        ms = (time.perf_counter() - started) * 1e3
+        if isinstance(error, ReasoningError):
+            return Prediction(error.completion, (), None, ms, unusable=True, error=str(error))
+        tqdm.write(f"{case.id}: {case.query!r}: {error}", file=sys.stderr)
+        return Prediction("", (), None, ms, error=str(error))
+    ms = (time.perf_counter() - started) * 1e3
     reasoning = result.reasoning
     return Prediction(reasoning.completion, reasoning.prompts, result.segmentation.masks, ms)
 
@@ -131,8 +130,7 @@ def baseline_predictor(name: str) -> Predictor:
             mask = objects[int(rng.integers(len(objects)))]
         else:
             mask = max(objects, key=np.count_nonzero)
-        box, points = mask_to_prompt(mask, max_points=1)
-        prompt = ObjectPrompt(Box(*box), tuple(Point(x, y) for x, y in points))
+        prompt = mask_to_prompt(mask, max_points=1).to_object()
         return Prediction("", (prompt,), mask[None], (time.perf_counter() - started) * 1e3)
 
     def predict(cases: ImageCases, view: View) -> list[Prediction]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from segzero_core.encoders.base import ImageEncoder
-from segzero_core.segmenter.sam2 import LoadedSegmenter, Segmenter, load_segmenter
-from segzero_core.types import Box, ObjectPrompt, Point
+from segzero_core.segmenter.sam2 import LoadedSegmenter, load_segmenter
 from training.data.mask_prompts import mask_to_prompt
 from training.data.rendered_scenes import EvaluationScene
 
@@ -22,15 +19,14 @@ LARGE_PX = 48
 POINT_COUNTS = (2, 1, 0)
 
 
-@dataclass(frozen=True)
-class ObjectScore:
+class ObjectScore(NamedTuple):
     """How well one object was segmented; `large` when both sides of its box are over 48 pixels."""
 
     kind: str
     large: bool
     intersection: int
     union: int
-    guess: float
+    guess: float  # the IoU that the segmenter predicted
 
     @property
     def iou(self) -> float:
@@ -63,7 +59,7 @@ def measure(loaded: LoadedSegmenter, folders: Sequence[Path]) -> dict[str, Any]:
     for folder in tqdm(folders, unit="scene", desc="segmenter", file=sys.stderr):
         scene = EvaluationScene.read(folder)
         started = time.perf_counter()
-        found = _measure_scene(loaded.encoder, loaded.segmenter, scene)
+        found = _measure_scene(loaded, scene)
         seconds += time.perf_counter() - started
         for count in POINT_COUNTS:
             scores[count] += found[count]
@@ -85,18 +81,15 @@ def measure(loaded: LoadedSegmenter, folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _measure_scene(
-    encoder: ImageEncoder, segmenter: Segmenter, scene: EvaluationScene
+    loaded: LoadedSegmenter, scene: EvaluationScene
 ) -> dict[int, list[ObjectScore]]:
-    embedding = encoder.encode(scene.image)
+    embedding = loaded.encoder.encode(scene.image)
     masks = [scene.mask(index) for index in scene.visible_ids]
     truths = [mask_to_prompt(mask) for mask in masks]
     scores: dict[int, list[ObjectScore]] = {}
     for count in POINT_COUNTS:
-        prompts = [
-            ObjectPrompt(Box(*t.box_xyxy), tuple(Point(x, y) for x, y in t.points[:count]))
-            for t in truths
-        ]
-        answer = segmenter.segment(embedding, prompts)
+        prompts = [truth.to_object(count) for truth in truths]
+        answer = loaded.segmenter.segment(embedding, prompts)
         scores[count] = [
             ObjectScore(
                 kind=scene.object_kinds.get(index, "unknown"),
@@ -129,10 +122,8 @@ def as_text(summary: dict[str, Any]) -> str:
     """Write the metrics as a table: by size, then by object class."""
     lines = [f"{'objects':<24}{'mean IoU':>9}{'cIoU':>7}{'|guess error|':>15}{'N':>7}"]
     for name, row in [*summary["sizes"].items(), *summary["kinds"].items()]:
-        shown = (
-            "-" if row[k] is None else f"{row[k]:.3f}" for k in ("giou", "ciou", "guess_error")
-        )
-        iou, ciou, error = shown
+        values = (row[key] for key in ("giou", "ciou", "guess_error"))
+        iou, ciou, error = ("-" if value is None else f"{value:.3f}" for value in values)
         lines.append(f"{name:<24}{iou:>9}{ciou:>7}{error:>15}{row['n']:>7}")
     lines.append(f"{summary['ms']:.0f} ms a scene")
     return "\n".join(lines)

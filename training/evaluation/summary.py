@@ -8,7 +8,7 @@ from typing import Any
 
 from training.evaluation.bootstrap import RESAMPLES, Interval, Resampler
 from training.evaluation.cases import DataIdentity
-from training.evaluation.metrics import NONE, OVER_KINDS, Outcome, summarize
+from training.evaluation.metrics import MEANS, OVER_KINDS, summarize
 from training.evaluation.predictions import EvaluatedModel, Protocol, Scored
 
 METRICS = (
@@ -46,42 +46,21 @@ def report(
 def _summary(
     samples: Sequence[Scored], averaging: str, resampler: Resampler, kind: str | None
 ) -> dict[str, Any]:
-    """The metrics of one kind of queries, or of all."""
-    outcomes = [s.outcome for s in samples if kind in (None, s.case.kind)]
+    """The metrics of one kind of queries, or of all, with their intervals."""
     used = [s.outcome if kind in (None, s.case.kind) else None for s in samples]
     groups = [s.case.kind for s in samples] if averaging == OVER_KINDS and kind is None else []
-    return asdict(summarize(outcomes, averaging)) | {
-        "intervals": _intervals(used, groups, resampler)
-    }
-
-
-def _intervals(
-    outcomes: Sequence[Outcome | None], groups: Sequence[str], resampler: Resampler
-) -> dict[str, Interval | None]:
-    """The interval of each metric, from the outcomes that are not None."""
-
-    def mean(values: Sequence[float | None], groups: Sequence[str] = ()) -> Interval | None:
-        tops = [0.0 if value is None else value for value in values]
-        return resampler.interval(tops, [value is not None for value in values], groups)
-
-    refused = [None if o is None else float(o.refused) for o in outcomes]
-    fits = [o is not None and o.kind != NONE for o in outcomes]
-    return {
-        "giou": mean([None if o is None else o.iou for o in outcomes], groups),
-        "ciou": resampler.interval(
-            [0 if o is None else o.intersection for o in outcomes],
-            [0 if o is None else o.union for o in outcomes],
-        ),
-        "box_acc_50": mean([None if o is None else o.box_hits for o in outcomes]),
-        "point_in_mask": mean([None if o is None else o.point_hits for o in outcomes]),
-        "unusable": mean([None if o is None else float(o.unusable) for o in outcomes]),
-        "refusals_correct": mean(
-            [None if fit else value for value, fit in zip(refused, fits, strict=True)]
-        ),
-        "refusals_wrong": mean(
-            [value if fit else None for value, fit in zip(refused, fits, strict=True)]
-        ),
-    }
+    intervals: dict[str, Interval | None] = {}
+    for key, value in MEANS.items():
+        values = [None if o is None else value(o) for o in used]
+        tops = [0.0 if v is None else v for v in values]
+        counts = [v is not None for v in values]
+        intervals[key] = resampler.interval(tops, counts, groups if key == "giou" else ())
+    intervals["ciou"] = resampler.interval(
+        [0 if o is None else o.intersection for o in used],
+        [0 if o is None else o.union for o in used],
+    )
+    outcomes = [outcome for outcome in used if outcome is not None]
+    return asdict(summarize(outcomes, averaging)) | {"intervals": intervals}
 
 
 def as_table(summary: dict[str, Any]) -> str:

@@ -232,13 +232,13 @@ def _check_same_run(folder: Path, provenance: Provenance) -> None:
     now = json.loads(json.dumps(provenance.identity()))
     if earlier == now:
         return
+    old, new = earlier["config"], now["config"]
     changed = [key for key in now if earlier.get(key) != now[key]]
-    if "config" in changed:
-        changed += [
-            f"config.{key}: {earlier['config'].get(key)!r} -> {value!r}"
-            for key, value in now["config"].items()
-            if earlier["config"].get(key) != value
-        ]
+    changed += [
+        f"config.{key}: {old.get(key)!r} -> {new[key]!r}"
+        for key in new
+        if old.get(key) != new[key]
+    ]
     raise CheckpointError(
         f"{folder} belongs to another run: {'; '.join(changed)}. Choose another output, or remove"
         " that folder to begin anew"

@@ -1,4 +1,4 @@
-"""Prepared data as the trainers of TRL want it: a conversation, an image, and what is right."""
+"""Turns prepared data into what the trainers of TRL take: conversation, image, true answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from pycocotools import mask as coco
 
 from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import ConfigError
-from segzero_core.prompt import (
-    MULTI_OBJECT,
-    SINGLE_OBJECT,
-    build_prompt,
-    is_single_object,
-)
+from segzero_core.prompt import MULTI_OBJECT, SINGLE_OBJECT, build_prompt, is_single_object
 from segzero_core.reasoner.base import squash
 from training.config import TrainConfig
 from training.data.shards import load_prepared
@@ -32,7 +27,7 @@ TRUTH_COLUMNS = ("boxes_xyxy", "points", "seen_size_wh", "source_id", "masks")
 def load_conversations(
     config: TrainConfig, description: ModelDescription, finish: Callable[..., dict[str, list]]
 ) -> Dataset | IterableDataset:
-    """Open the data of a run and turn its rows into what a trainer takes.
+    """Open the data of a run, and turn its rows into the columns of a trainer.
 
     Args:
         config: Names the data, and which of its kinds and how many samples are used.
@@ -65,7 +60,7 @@ def load_conversations(
 def grpo_columns(
     config: TrainConfig, description: ModelDescription, batch: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """Prompt, image and truth: the columns that GRPO reads, and those its rewards read."""
+    """Return prompt, image and true answer: the columns that GRPO and its rewards read."""
     images = batch["image"]
     return {
         "prompt": [_asked(config, description, query) for query in batch["query"]],
@@ -77,7 +72,7 @@ def grpo_columns(
 
 
 def conversation(row: Row) -> list[dict[str, Any]]:
-    """A row of `grpo_columns` as a conversation for the processor's chat template."""
+    """Turn a row of `grpo_columns` into a conversation for the processor's chat template."""
     (message,) = row["prompt"]
     image = {"type": "image", "image": row["image"]}
     return [{"role": "user", "content": [image, {"type": "text", "text": message["content"]}]}]
@@ -86,7 +81,7 @@ def conversation(row: Row) -> list[dict[str, Any]]:
 def sft_columns(
     config: TrainConfig, description: ModelDescription, batch: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """Prompt, image and the answer to imitate: the true boxes and points, no thinking."""
+    """Return prompt, image and the answer to imitate: true boxes and points, no thinking."""
     answers = [
         write_answer(config.template, boxes, points)
         for boxes, points in zip(batch["boxes_xyxy"], batch["points"], strict=True)
@@ -134,7 +129,7 @@ def write_answer(
 
 
 def truth_of(template: str, row: Row, *, with_masks: bool = False) -> GroundTruth:
-    """What is right for a row, for the rewards."""
+    """Return the ground truth of a row, for the rewards."""
     masks = None
     if with_masks:
         height, width = row["masks"][0]["size"] if row["masks"] else (1, 1)
@@ -180,7 +175,7 @@ def _asked(config: TrainConfig, description: ModelDescription, query: str) -> li
 
 
 def _seen(description: ModelDescription, image: Image.Image) -> Image.Image:
-    """The very image that the model sees when it is used."""
+    """Resize an image exactly as the model's pipeline does."""
     return squash(np.asarray(image.convert("RGB")), description.seen_size_wh)
 
 

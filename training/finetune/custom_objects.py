@@ -70,19 +70,13 @@ def train_on_labels(
     source = open_source(options)
     rows = RowOptions(find_model(config.model).description.seen_size_wh)
     held_out = out / "data" / HELD_OUT
-    _print_counts(
-        held_out, prepare(replace(options, split=HELD_OUT, sentences="first"), rows, held_out)
-    )
+    options = replace(options, split=HELD_OUT, sentences="first")
+    _print_counts(held_out, prepare(options, rows, held_out))
     if rehearse is not None:
         source = join([source, _rehearsal(rehearse, rehearse_share, len(source))])
-    arguments = {
-        "source": COCO,
-        "split": TRAIN,
-        "sentences": ALL,
-        "rehearse_share": rehearse_share if rehearse else None,
-        "annotations": source.fingerprint,
-        **asdict(rows),
-    }
+    arguments = {"source": COCO, "split": TRAIN, "sentences": ALL, **asdict(rows)}
+    arguments["rehearse_share"] = rehearse_share if rehearse else None
+    arguments["annotations"] = source.fingerprint
     folder = Path(config.data)
     _print_counts(folder, prepare_source(source, arguments, rows, folder))
 

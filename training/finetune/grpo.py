@@ -1,4 +1,4 @@
-"""The rewards as functions that TRL's GRPO trainer calls, one per term, each text read once."""
+"""Reward functions for TRL's GRPO trainer: one for each term. A completion is read once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MASK_TERM = "mask_iou"
 
 
 class BatchScorer:
-    """Scores a batch of completions once, however many terms ask for it.
+    """Scores a batch of completions once for all terms.
 
     Args:
         config: Template and rewards of the run.
-        files: The model's files; its segmenter is loaded where the mask counts.
-        device: Where that segmenter works.
+        files: The model's files. Its segmenter is loaded if there is a mask reward.
+        device: Where that segmenter runs.
     """
 
     def __init__(self, config: TrainConfig, files: ModelFiles, device: str = "cpu") -> None:
@@ -36,9 +36,12 @@ class BatchScorer:
         self._with_masks = config.grpo.mask_weight > 0
         self.protocol = protocol_of(config)
         if self._with_masks:
-            self.protocol = self.protocol.with_terms(
-                **{MASK_TERM: self._mask_term(config, files, device)}
-            )
+            from segzero_core.segmenter.sam2 import load_segmenter
+
+            loaded = load_segmenter(files.segmenter, choose_device(device))
+            weight = config.grpo.mask_weight
+            term = Term(MaskIoU(loaded.encoder, loaded.segmenter, self._open), weight, weight)
+            self.protocol = self.protocol.with_terms(**{MASK_TERM: term})
         self._last: tuple[tuple[str, ...], Scores] | None = None
 
     def scores(self, completions: Sequence[Any], columns: dict[str, Sequence[Any]]) -> Scores:
@@ -51,7 +54,7 @@ class BatchScorer:
         Raises:
             RewardError: A term failed; names sample and term.
         """
-        texts = tuple(_text(completion) for completion in completions)
+        texts = tuple(c if isinstance(c, str) else c[-1]["content"] for c in completions)
         rows = [
             {name: columns[name][i] for name in TRUTH_COLUMNS} for i in range(len(completions))
         ]
@@ -64,20 +67,12 @@ class BatchScorer:
             self._last = (key, score(self.protocol, texts, truths))
         return self._last[1]
 
-    def _mask_term(self, config: TrainConfig, files: ModelFiles, device: str) -> Term:
-        from segzero_core.segmenter.sam2 import load_segmenter
-
-        loaded = load_segmenter(files.segmenter, choose_device(device))
-        term = MaskIoU(loaded.encoder, loaded.segmenter, self._open)
-        weight = config.grpo.mask_weight
-        return Term(term, single_object=weight, multi_object=weight)
-
     def _open(self, image_id: str) -> RgbImage:
         return np.asarray(self._images[image_id].convert("RGB"))
 
 
 def protocol_of(config: TrainConfig) -> RewardProtocol:
-    """The rewards of a run; a prompt that asks for no thinking is not paid for any."""
+    """Make the rewards of a run; there is none for thinking if the prompt asks for none."""
     return make_protocol(
         config.grpo.protocol,
         accuracy=config.grpo.accuracy,
@@ -88,7 +83,7 @@ def protocol_of(config: TrainConfig) -> RewardProtocol:
 
 
 def reward_functions(scorer: BatchScorer) -> list[Callable[..., list[float]]]:
-    """One function a term, named as the term: its mean becomes a metric of that name."""
+    """Make a function for each term, with the term's name: TRL logs its mean under that name."""
     functions = []
     for name in scorer.protocol.terms:
 
@@ -109,7 +104,3 @@ def reward_functions(scorer: BatchScorer) -> list[Callable[..., list[float]]]:
     if not functions:
         raise ConfigError("no reward is left: every term was taken out")
     return functions
-
-
-def _text(completion: Any) -> str:
-    return completion if isinstance(completion, str) else completion[-1]["content"]

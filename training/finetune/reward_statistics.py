@@ -22,8 +22,8 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core.checkpoints.registry import find_model
-from segzero_core.errors import SegZeroError
-from training.arguments import positive
+from segzero_core.errors import InputError
+from training.arguments import new_parser, positive, run_command
 from training.bundle.reasoner.forward import image_cache
 from training.config import TrainConfig, load_config
 from training.evaluation.predictions import write_whole
@@ -114,12 +114,19 @@ def _replies(
     return processor.batch_decode(tokens, skip_special_tokens=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.finetune.reward_statistics",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _run(args: argparse.Namespace) -> None:
+    try:
+        args.samples.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{args.samples.parent}: cannot be made: {error}") from error
+    config = load_config(args.config, [*args.set, f"model={args.model}", f"data={args.data}"])
+    rows = sampled_rewards(config, args.questions, args.replies)
+    write_whole(args.samples, "".join([json.dumps(row) + "\n" for row in rows]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see `run_command`."""
+    parser = new_parser("python -m training.finetune.reward_statistics", __doc__)
     add = parser.add_argument
     add("--model", required=True, help="folder with a reasoner, or a bundled name")
     add("--config", default="tabletop", help="of the training: template, rewards, temperature")
@@ -128,28 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=Path, required=True, help="a line of json for each question")
     add("--questions", type=positive, default=160, help="at most, evenly over the data")
     add("--replies", type=positive, default=8, help="for each question")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0, or 2 with one line on standard error when something cannot be used.
-    """
-    args = _parser().parse_args(argv)
-    settings = [*args.set, f"model={args.model}", f"data={args.data}"]
-    try:
-        args.samples.parent.mkdir(parents=True, exist_ok=True)
-        config = load_config(args.config, settings)
-        lines = [
-            json.dumps(row) + "\n" for row in sampled_rewards(config, args.questions, args.replies)
-        ]
-        write_whole(args.samples, "".join(lines))
-    except (SegZeroError, OSError) as error:
-        print(f"sampled_rewards: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    args = parser.parse_args(argv)
+    return run_command("sampled_rewards: error", lambda: _run(args))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""TRL's GRPO trainer for the small reasoner, where an image is computed once for its whole group.
+"""TRL's GRPO trainer for the small reasoner: an image is computed once for its whole group.
 
-The completions of a group share their image, and for a small model the image is most of the
-work. Two methods of TRL are replaced by ones that give the same numbers, a test holds them equal;
-all the rest is TRL's.
+The completions of a group share their image, and in a small model most of the work is the image.
+This trainer replaces two methods of TRL. They give the same numbers; a test compares them. All the
+rest is TRL's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.bundle.reasoner.tokenizer import MERGE, PATCH
 
 
 class SharedImageTrainer(GRPOTrainer):
-    """See the module. For one process, and the prompts of `training.bundle.reasoner.forward`."""
+    """Works in one process, with the prompts of `training.bundle.reasoner.forward`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -89,15 +89,15 @@ def image_tokens(model: nn.Module, ids: Tensor) -> int:
 
 
 def unique_images(pixel_values: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-    """Find the different images of a batch.
+    """Find the distinct images of a batch.
 
     Args:
         pixel_values: float32 [N * patches, 1176], as the processor makes them of N images.
         cells: Image tokens of each.
 
     Returns:
-        float32 [U, patches, 588], the different ones without the doubled frame, and int64 [N],
-        which of them each row is about.
+        float32 [U, patches, 588], the distinct images without their doubled frame, and int64 [N],
+        the index of each row's image.
     """
     each = pixel_values.view(-1, cells * MERGE**2, 3, 2, PATCH * PATCH)[:, :, :, 0].flatten(2)
     found: dict[bytes, int] = {}
@@ -115,12 +115,12 @@ def score_completions(
     logits_to_keep: int,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """Log probability and entropy of the last tokens of every row: float32 [N, logits_to_keep].
+    """Compute log probability and entropy of each row's last tokens: float32 [N, logits_to_keep].
 
     Args:
         model: The small reasoner.
-        pixels: The different images; see `unique_images`.
-        image_index: Which of them each row is about.
+        pixels: The distinct images; see `unique_images`.
+        image_index: The index of each row's image.
         input_ids: int64 [N, L], prompts padded at the left, completions at the right.
         attention_mask: int64 [N, L], 0 for padding.
         logits_to_keep: Length of the completions' part.
@@ -137,7 +137,7 @@ def score_completions(
     asked = QuestionGroup(input_ids.gather(1, columns), image_index, nothing, no_cells)
     first_row = input_ids[0, int(attention_mask[0].argmax()) :][:end]
     (last,) = forward(model, Packed(pixels, first_row, [asked])).last
-    # The state before a token tells it.
+    # The state before a token predicts it.
     kept = torch.arange(logits_to_keep, device=device)
     places = length - logits_to_keep - start[:, None] + kept - 1
     states = last.gather(1, places[..., None].expand(-1, -1, last.shape[-1]).clamp(min=0))
@@ -161,10 +161,10 @@ def sample(
     Args:
         model: The small reasoner.
         memory: Keys and values of every row's image, by layer.
-        texts: The prompt behind the image, by row.
-        limit: Longest completion.
-        temperature: 0 takes the likeliest token.
-        end_ids: Tokens that end a completion; they belong to it.
+        texts: The prompt after the image, by row.
+        limit: Length of the longest completion [tokens].
+        temperature: 0 takes the most likely token.
+        end_ids: Tokens that end a completion, and are part of it.
 
     Returns:
         The tokens of every row.
@@ -180,7 +180,7 @@ def sample(
     over = torch.zeros(len(texts), dtype=torch.bool, device=device)
     for _ in range(limit):
         tokens = _drawn(model, state, temperature)
-        drawn = tokens.tolist()  # in one go: a GPU is waited for once
+        drawn = tokens.tolist()  # in one go: the GPU is synchronized once
         for row in torch.nonzero(~over).flatten().tolist():
             completions[row].append(drawn[row])
         over |= torch.isin(tokens, ends)

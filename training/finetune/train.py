@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.checkpoints.registry import ModelFiles, find_model
 from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import ConfigError
-from training.config import TrainConfig
+from training.config import GrpoConfig, TrainConfig
 from training.data.shards import read_manifest
 from training.finetune.checkpoints import (
     METRICS,
@@ -63,6 +65,11 @@ from training.finetune.time_budget import PROCESSOR, WALL, TimeBudget
 from training.finetune.vllm_check import PROBES, check_rollouts
 
 FINAL = "model"
+_VLLM_OPTIONS: dict[str, Callable[[GrpoConfig], dict[str, Any]]] = {
+    "off": lambda _: {},
+    "server": lambda s: {"vllm_mode": "server", "vllm_server_base_url": s.vllm_server},
+    "colocate": lambda s: {"vllm_mode": "colocate", "vllm_gpu_memory_utilization": s.vllm_memory},
+}
 
 
 def train(method: str, config: TrainConfig) -> Path:
@@ -102,7 +109,10 @@ def train(method: str, config: TrainConfig) -> Path:
     trainer.add_callback(budget)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        return _save_model(trainer, output / FINAL, provenance)
+        trainer.save_model(str(output / FINAL))
+        if trainer.is_world_process_zero():
+            finish_checkpoint(output / FINAL, provenance)
+        return output / FINAL
     except Exception as error:
         if not is_full_disk(error):
             raise
@@ -134,20 +144,16 @@ def _grpo_trainer(
         loss_type="grpo",
         scale_rewards="group" if settings.scale_by_std else "none",
         use_vllm=settings.vllm != "off",
-        **_vllm_options(config),
+        **_VLLM_OPTIONS[settings.vllm](settings),
     )
     scorer = BatchScorer(config, files, device="cpu" if arguments.use_cpu else "auto")
     dataset = load_conversations(config, description, grpo_columns)
+    rewards, parts = reward_functions(scorer), _parts(config, files)
     trainer = _trainer_class(config)(
-        model=_model(config, files),
-        reward_funcs=reward_functions(scorer),
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=_processor(files),
+        reward_funcs=rewards, args=arguments, train_dataset=dataset, **parts
     )
     if arguments.use_vllm:
-        rows = [row for row, _ in zip(dataset, range(PROBES), strict=False)]
-        check_rollouts(trainer, [conversation(row) for row in rows])
+        check_rollouts(trainer, [conversation(row) for row in islice(dataset, PROBES)])
     return trainer
 
 
@@ -213,12 +219,8 @@ def _sft_trainer(
         completion_only_loss=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    return _Sft(
-        model=_model(config, files),
-        args=arguments,
-        train_dataset=load_conversations(config, description, sft_columns),
-        processing_class=_processor(files),
-    )
+    dataset = load_conversations(config, description, sft_columns)
+    return _Sft(args=arguments, train_dataset=dataset, **_parts(config, files))
 
 
 def _common_options(config: TrainConfig, batch: int) -> dict[str, Any]:
@@ -258,30 +260,17 @@ def _common_options(config: TrainConfig, batch: int) -> dict[str, Any]:
     }
 
 
-def _vllm_options(config: TrainConfig) -> dict[str, Any]:
-    if config.grpo.vllm == "server":
-        return {"vllm_mode": "server", "vllm_server_base_url": config.grpo.vllm_server}
-    if config.grpo.vllm == "colocate":
-        return {
-            "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": config.grpo.vllm_memory,
-        }
-    return {}
-
-
-def _model(config: TrainConfig, files: ModelFiles) -> torch.nn.Module:
+def _parts(config: TrainConfig, files: ModelFiles) -> dict[str, Any]:
+    """Load model and processor, as arguments of a trainer."""
     model = AutoModelForImageTextToText.from_pretrained(
         files.reasoner, dtype=config.dtype, trust_remote_code=False, use_safetensors=True
     )
     if config.freeze_vision:
         model.model.visual.requires_grad_(requires_grad=False)
-    return model
-
-
-def _processor(files: ModelFiles) -> Any:
-    return AutoProcessor.from_pretrained(
+    processor = AutoProcessor.from_pretrained(
         files.reasoner, trust_remote_code=False, padding_side="left"
     )
+    return {"model": model, "processing_class": processor}
 
 
 def _described(config: TrainConfig, files: ModelFiles) -> ModelDescription:
@@ -308,10 +297,3 @@ def _provenance(
         model_hash=weights_hash(sorted(files.reasoner.glob("*.safetensors"))),
         description={**asdict(description), "segmenter": absolute},
     )
-
-
-def _save_model(trainer: Any, folder: Path, provenance: Provenance) -> Path:
-    trainer.save_model(str(folder))
-    if trainer.is_world_process_zero():
-        finish_checkpoint(folder, provenance)
-    return folder

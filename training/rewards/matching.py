@@ -133,10 +133,15 @@ def _match_batch(
             _point_distance(points, true_points, rule),
         )
         within = boxes if rule.points_within == "answer" else true_boxes
-        inside = _points_inside(points, within, rule)
+        before_end = np.less_equal if rule.border_px else np.less
+        inside = (points >= within[:2]) & before_end(points, within[2:])
+        inside = inside.all(axis=(0, 1))  # all points of a pair
     inside = np.broadcast_to(inside, distances[0].shape)
-    if rule.points_within == "truth":
-        inside = _look_into_masks(inside, points[..., 0], truths)
+    if rule.points_within == "truth" and any(truth.masks is not None for truth in truths):
+        inside = inside.copy()
+        for index, truth in enumerate(truths):
+            if truth.masks is not None:
+                inside[index] = _in_masks(points[:, :, index, :, 0], truth.masks)
     worth = _worth(*distances, inside, form, rule)
     return _sums_over_pairs(worth, rule.parts)
 
@@ -200,26 +205,6 @@ def _point_distance(first: Floats, second: Floats, rule: MatchRule) -> Floats:
         return distance(0, 0)
     straight, crossed = distance(0, 0) + distance(1, 1), distance(0, 1) + distance(1, 0)
     return np.minimum(straight, crossed) / 2
-
-
-def _points_inside(points: Floats, boxes: Floats, rule: MatchRule) -> NDArray[np.bool_]:
-    """Say for each pair whether all points lie in the box."""
-    before_end = np.less_equal if rule.border_px else np.less
-    inside = (points >= boxes[:2]) & before_end(points, boxes[2:])
-    return np.asarray(inside.all(axis=(0, 1)), np.bool_)
-
-
-def _look_into_masks(
-    inside: NDArray[np.bool_], points: Floats, truths: Sequence[GroundTruth]
-) -> NDArray[np.bool_]:
-    """Replace [N, P, Q] by a test with the true masks, for the samples that have them."""
-    if all(truth.masks is None for truth in truths):
-        return inside
-    looked = inside.copy()
-    for index, truth in enumerate(truths):
-        if truth.masks is not None:
-            looked[index] = _in_masks(points[:, :, index], truth.masks)
-    return looked
 
 
 def _in_masks(points: Floats, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:

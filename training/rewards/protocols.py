@@ -30,16 +30,14 @@ from numpy.typing import NDArray
 
 from segzero_core.errors import ConfigError, InputError
 from segzero_core.prompt import SINGLE_OBJECT
+from training.config import PROTOCOL_NAMES
 from training.rewards import reference
 from training.rewards.ground_truth import POINTS_OF_FORM, GroundTruth
 from training.rewards.matching import MatchRule
 from training.rewards.terms import (
     Answer,
     RewardError,
-    box_iou,
-    box_l1,
     non_repeat,
-    point_l1,
     read_answers,
     refusal,
     segmentation_format_soft,
@@ -108,15 +106,19 @@ class RewardProtocol:
 
 _PARTS: Final = {"box": ("box_iou", "box_l1"), "points": ("point_l1",)}
 _ACCURACY: Final[dict[str, TermFunction]] = {
-    "box_iou": box_iou,
-    "box_l1": box_l1,
-    "point_l1": point_l1,
+    # Hard: the share of boxes with IoU > 0.5. Soft: the mean IoU.
+    "box_iou": lambda answer, _: answer.accuracy.box_iou,
+    # Hard: the share of boxes whose sides are off by less than 10 px. Soft: 1 - L1 / side.
+    "box_l1": lambda answer, _: answer.accuracy.box_l1,
+    # Hard: the share of objects with points near the true ones: less than 100 px in the
+    # single-object form, 30 px in the multi-object form. Soft: 1 - L1 / side. Points outside the
+    # box that the protocol asks for earn nothing.
+    "point_l1": lambda answer, _: answer.accuracy.point_l1,
 }
 _FORMATS: Final[dict[str, TermFunction]] = {
     "soft": segmentation_format_soft,
     "strict": segmentation_format_strict,
 }
-_NAMES: Final = ("paper", "reference", "segzero")
 
 
 def make_protocol(
@@ -143,14 +145,15 @@ def make_protocol(
     Raises:
         ConfigError: There is no such protocol or variant.
     """
-    if name not in _NAMES:
-        raise ConfigError(f"protocol: expected one of {sorted(_NAMES)}, got {name!r}")
+    if name not in PROTOCOL_NAMES:
+        raise ConfigError(f"protocol: expected one of {sorted(PROTOCOL_NAMES)}, got {name!r}")
     if accuracy not in ("hard", "soft") or format not in _FORMATS:
         raise ConfigError(f"no accuracy {accuracy!r} with format {format!r}")
     if not parts or not set(parts) <= set(_PARTS):
         raise ConfigError(f"parts: expected some of {sorted(_PARTS)}, got {parts!r}")
     if name == "segzero":
         rule = MatchRule(accuracy, parts, points_within="truth")
+        read = partial(read_answers, rule=rule)
         answer_terms = {"segmentation_format": _FORMATS[format], **_ACCURACY}
         terms = {
             "thinking_format": Term(thinking_format_filled),
@@ -158,11 +161,10 @@ def make_protocol(
             "refusal": Term(refusal),
             "non_repeat": Term(non_repeat),
         }
-        protocol = RewardProtocol(name, partial(read_answers, rule=rule), terms)
     elif name == "paper":
         rule = MatchRule(accuracy, parts, points_within="answer")
+        read = partial(read_answers, rule=rule)
         terms = _paper_terms(thinking_format, _FORMATS[format], non_repeat)
-        protocol = RewardProtocol(name, partial(read_answers, rule=rule), terms)
     else:
         if accuracy != "hard" or set(parts) != set(_PARTS):
             raise ConfigError(
@@ -171,9 +173,10 @@ def make_protocol(
         terms = _paper_terms(
             reference.thinking_format, segmentation_format_strict, reference.non_repeat
         )
-        protocol = RewardProtocol(name, partial(reference.read_answers, style=format), terms)
+        read = partial(reference.read_answers, style=format)
     unwanted = [term for part, terms in _PARTS.items() if part not in parts for term in terms]
-    return protocol.without_terms(*unwanted, *([] if thinking else ["thinking_format"]))
+    unwanted += [] if thinking else ["thinking_format"]
+    return RewardProtocol(name, read, terms).without_terms(*unwanted)
 
 
 def _paper_terms(
@@ -192,7 +195,7 @@ def _or_refusal(function: TermFunction, answer: Answer, truth: GroundTruth) -> f
     return function(answer, truth) if len(truth) else refusal(answer, truth)
 
 
-PROTOCOLS: Final = {name: make_protocol(name) for name in _NAMES}
+PROTOCOLS: Final = {name: make_protocol(name) for name in PROTOCOL_NAMES}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

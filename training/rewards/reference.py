@@ -33,8 +33,8 @@ from typing import Any, Final, Literal
 
 from segzero_core.prompt import SINGLE_OBJECT
 from training.rewards.ground_truth import GroundTruth
-from training.rewards.matching import MatchRule, Objects, match
-from training.rewards.terms import Answer
+from training.rewards.matching import MatchRule, Objects
+from training.rewards.terms import Answer, compared
 
 MAX_OBJECTS: Final = 120
 """Objects beyond this are cut off on both sides before they are counted."""
@@ -60,11 +60,7 @@ def read_answers(
         _read_single(text, style) if truth.form == SINGLE_OBJECT else _read_multi(text)
         for text, truth in zip(texts, truths, strict=True)
     ]
-    accuracies = match([objects for objects, _ in read], [_cut(t) for t in truths], _RULE)
-    return [
-        Answer(text, None if objects is None else objects.count, format_share, accuracy)
-        for text, (objects, format_share), accuracy in zip(texts, read, accuracies, strict=True)
-    ]
+    return compared(texts, read, list(map(_cut, truths)), _RULE)
 
 
 def thinking_format(answer: Answer, truth: GroundTruth) -> float:
@@ -182,9 +178,5 @@ def _objects(value: Any) -> Objects | None:
 def _cut(truth: GroundTruth) -> GroundTruth:
     if len(truth) <= MAX_OBJECTS:
         return truth
-    return replace(
-        truth,
-        boxes_xyxy=truth.boxes_xyxy[:MAX_OBJECTS],
-        points=truth.points[:MAX_OBJECTS],
-        masks=None,
-    )
+    boxes, points = truth.boxes_xyxy[:MAX_OBJECTS], truth.points[:MAX_OBJECTS]
+    return replace(truth, boxes_xyxy=boxes, points=points, masks=None)

@@ -63,23 +63,32 @@ class Answer:
 
 
 def read_answers(
-    texts: Sequence[str], truths: Sequence[GroundTruth], rule: MatchRule | None = None
+    texts: Sequence[str], truths: Sequence[GroundTruth], rule: MatchRule
 ) -> list[Answer]:
     """Read completions through `parse_completion` and match their objects with the true ones.
-
-    Args:
-        texts: The completions.
-        truths: The ground truth of each.
-        rule: How much a pair counts; by default the rule of the protocol `segzero`.
 
     Raises:
         RewardError: The parser failed for another reason than an unusable completion.
     """
-    read = [
-        _read(index, text, truth)
-        for index, (text, truth) in enumerate(zip(texts, truths, strict=True))
-    ]
-    accuracies = match([objects for objects, _ in read], truths, rule or MatchRule())
+    pairs = enumerate(zip(texts, truths, strict=True))
+    return compared(texts, [_read(index, *pair) for index, pair in pairs], truths, rule)
+
+
+def compared(
+    texts: Sequence[str],
+    read: Sequence[tuple[Objects | None, float]],
+    truths: Sequence[GroundTruth],
+    rule: MatchRule,
+) -> list[Answer]:
+    """Match the objects that were read with the true ones.
+
+    Args:
+        texts: The completions.
+        read: Objects and format share of each; None where it could not be read.
+        truths: The ground truth of each.
+        rule: How much a pair of objects counts.
+    """
+    accuracies = match([objects for objects, _ in read], truths, rule)
     return [
         Answer(text, None if objects is None else objects.count, format_share, accuracy)
         for text, (objects, format_share), accuracy in zip(texts, read, accuracies, strict=True)
@@ -152,25 +161,6 @@ def segmentation_format_soft(answer: Answer, truth: GroundTruth) -> float:
 def segmentation_format_strict(answer: Answer, truth: GroundTruth) -> float:
     """Share of objects in the form that was asked for; 0 for several in the single-object form."""
     return answer.format_share
-
-
-def box_iou(answer: Answer, truth: GroundTruth) -> float:
-    """Hard: the share of boxes with IoU > 0.5. Soft: the mean IoU."""
-    return answer.accuracy.box_iou
-
-
-def box_l1(answer: Answer, truth: GroundTruth) -> float:
-    """Hard: the share of boxes whose sides are off by less than 10 px. Soft: 1 - L1 / side."""
-    return answer.accuracy.box_l1
-
-
-def point_l1(answer: Answer, truth: GroundTruth) -> float:
-    """Hard: the share of objects with points near the true ones. Soft: 1 - L1 / side.
-
-    Near is less than 100 px in the single-object form and 30 px in the multi-object form. Points
-    outside the box that the protocol asks for earn nothing.
-    """
-    return answer.accuracy.point_l1
 
 
 def refusal(answer: Answer, truth: GroundTruth) -> float:

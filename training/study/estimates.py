@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.bootstrap import RESAMPLES, SEED, Interval, difference_over_seeds
-from training.study.plan import NONE, TRAINED_KINDS, Arm
+from training.study.plan import TRAINED_KINDS, Arm
 from training.study.results import (
     Cases,
     Result,
@@ -36,7 +36,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Trainings:
-    """All trainings of an arm, or the one asking of a baseline.
+    """All trainings of an arm, or the one evaluation of a baseline.
 
     Attributes:
         arm: The arm.
@@ -61,71 +61,42 @@ def load_trainings(folder: Path, arm: Arm) -> Trainings | None:
     )
 
 
-def giou(trainings: Trainings, cases: Cases, split: str | None = None) -> Estimate:
-    """gIoU: the mean over the trained kinds of their means, over all trainings.
+def metric(
+    trainings: Trainings,
+    column: str,
+    cases: Cases,
+    kinds: Sequence[str] = TRAINED_KINDS,
+    split: str | None = None,
+    over: Trainings | None = None,
+) -> Estimate:
+    """Average a column of the results: the mean over the kinds of their means.
 
     Args:
         trainings: An arm.
-        cases: What it was asked.
+        column: `iou`, `box_hit`, `point_hit` or `refused`.
+        cases: What the arm was asked.
+        kinds: Only cases of these kinds count.
         split: `SEEN` or `UNSEEN` phrasings and pairs; None is both.
+        over: The result is the gain over this arm; seeds and images are resampled.
     """
-    return _mean(trainings, "iou", cases, TRAINED_KINDS, split)
+    pairs = zip(cases.kinds, cases.splits, strict=True)
+    use = np.flatnonzero([kind in kinds and split in (None, own) for kind, own in pairs])
+    images, used_kinds = ([names[i] for i in use] for names in (cases.images, cases.kinds))
+    return _gain(over, trainings, column, use, images, used_kinds)
 
 
-def gain(first: Trainings, second: Trainings, cases: Cases, split: str | None = None) -> Estimate:
-    """What the second arm gains over the first in gIoU, seeds and images resampled."""
-    use = _chosen(cases, TRAINED_KINDS, split)
-    return _difference(_rows(first, "iou", use), _rows(second, "iou", use), *_groups(cases, use))
+def words(
+    trainings: Trainings, kind: str | None = None, over: Trainings | None = None
+) -> Estimate:
+    """Share of right answers to the warm-up's questions in words, or the gain over another arm."""
+    use = np.flatnonzero([kind in (None, other) for other in trainings.results[0].word_kinds])
+    return _gain(over, trainings, "words", use, list(map(str, use)))
 
 
-def box_accuracy(trainings: Trainings, cases: Cases) -> Estimate:
-    """Share of boxes with IoU 0.5 or more."""
-    return _mean(trainings, "box_hit", cases, TRAINED_KINDS)
-
-
-def point_accuracy(trainings: Trainings, cases: Cases) -> Estimate:
-    """Share of points inside the true mask; an answer without a point has 0."""
-    return _mean(trainings, "point_hit", cases, TRAINED_KINDS)
-
-
-def refusals(trainings: Trainings, cases: Cases) -> Estimate:
-    """Share of empty answers where nothing fits."""
-    return _mean(trainings, "refused", cases, (NONE,))
-
-
-def wrong_refusals(trainings: Trainings, cases: Cases) -> Estimate:
-    """Share of empty answers where an object is meant."""
-    return _mean(trainings, "refused", cases, TRAINED_KINDS)
-
-
-def unusable(trainings: Trainings, cases: Cases) -> float:
-    """Share of completions that cannot be read, of all cases."""
-    return float(np.mean([result.unusable for result in trainings.results]))
-
-
-def word_accuracy(trainings: Trainings, kind: str | None = None) -> Estimate:
-    """Share of right answers to questions of the warm-up that are answered in a word."""
-    use = np.array([kind in (None, other) for other in trainings.results[0].word_kinds])
-    rows = _rows(trainings, "words", use)
-    return _difference(np.zeros_like(rows), rows, list(map(str, np.flatnonzero(use))))
-
-
-def word_gain(first: Trainings, second: Trainings) -> Estimate:
-    """What the second arm has gained over the first in those questions."""
-    before, after = _rows(first, "words"), _rows(second, "words")
-    return _difference(before, after, list(map(str, range(before.shape[1]))))
-
-
-def reward(trainings: Trainings) -> Estimate:
-    """Mean reward of the completions sampled for held-out questions."""
-    rows = _rows(trainings, "rewards")
-    return _difference(np.zeros_like(rows), rows, trainings.results[0].rewarded)
-
-
-def reward_rise(first: Trainings, second: Trainings) -> Estimate:
-    """What the second arm's reward has gained over the first's, question by question."""
-    rows = _rows(first, "rewards"), _rows(second, "rewards")
-    return _difference(*rows, first.results[0].rewarded)
+def reward(trainings: Trainings, over: Trainings | None = None) -> Estimate:
+    """Mean reward of the completions sampled for held-out questions, or the gain in it."""
+    rewarded = trainings.results[0].rewarded
+    return _gain(over, trainings, "rewards", np.arange(len(rewarded)), rewarded)
 
 
 @dataclass(frozen=True)
@@ -153,65 +124,44 @@ def growth(trainings: Trainings, key: str) -> Growth | None:
     first = np.array([values[:WINDOW] for values in series])
     last = np.array([values[-WINDOW:] for values in series])
     rng = np.random.default_rng(SEED)
-    draws = [_drawn_rise(rng, first, last) for _ in range(RESAMPLES)]
+    draws = []
+    for _ in range(RESAMPLES):
+        seeds = rng.integers(len(first), size=len(first))
+        steps = rng.integers(WINDOW, size=(2, len(first), WINDOW))
+        before = np.take_along_axis(first[seeds], steps[0], axis=1).mean()
+        draws.append(np.take_along_axis(last[seeds], steps[1], axis=1).mean() - before)
     low, high = np.percentile(draws, (2.5, 97.5))
     rise = Estimate(float(last.mean() - first.mean()), (float(low), float(high)))
-    steps = float(np.mean([len(values) for values in series]))
-    return Growth(float(first.mean()), float(last.mean()), rise, steps)
+    count = float(np.mean([len(values) for values in series]))
+    return Growth(float(first.mean()), float(last.mean()), rise, count)
 
 
-def _drawn_rise(
-    rng: np.random.Generator, first: NDArray[np.float64], last: NDArray[np.float64]
-) -> float:
-    seeds = rng.integers(len(first), size=len(first))
-    steps = rng.integers(WINDOW, size=(2, len(first), WINDOW))
-    before = np.take_along_axis(first[seeds], steps[0], axis=1).mean()
-    after = np.take_along_axis(last[seeds], steps[1], axis=1).mean()
-    return float(after - before)
-
-
-def _chosen(cases: Cases, kinds: Sequence[str], split: str | None = None) -> NDArray[np.bool_]:
-    """Which cases count: bool [N]."""
-    pairs = zip(cases.kinds, cases.splits, strict=True)
-    return np.array([kind in kinds and split in (None, own) for kind, own in pairs])
-
-
-def _groups(cases: Cases, use: NDArray[np.bool_]) -> tuple[list[str], list[str]]:
-    """Images and kinds of the cases that count."""
-    indices = np.flatnonzero(use)
-    return [cases.images[i] for i in indices], [cases.kinds[i] for i in indices]
-
-
-def _rows(
-    trainings: Trainings, name: str, use: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """One column of the results, for the cases that count: float64 [trainings, n]."""
-    columns = ([value or 0.0 for value in getattr(r, name)] for r in trainings.results)
-    rows = np.array(list(columns), np.float64)
-    return rows if use is None else rows[:, use]
-
-
-def _mean(
-    trainings: Trainings, name: str, cases: Cases, kinds: Sequence[str], split: str | None = None
-) -> Estimate:
-    use = _chosen(cases, kinds, split)
-    rows = _rows(trainings, name, use)
-    return _difference(np.zeros_like(rows), rows, *_groups(cases, use))
-
-
-def _difference(
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
+def _gain(
+    first: Trainings | None,
+    second: Trainings,
+    column: str,
+    use: NDArray[np.int64],
     images: Sequence[str],
     kinds: Sequence[str] = (),
 ) -> Estimate:
-    """Second minus first. Seeds are drawn together where both arms have them; a baseline has none.
+    """Second minus first, or the second where there is no first; see `difference_over_seeds`.
+
+    Seeds are drawn together where both arms have as many; a baseline has one.
 
     Args:
-        first: float64 [S, n].
-        second: float64 [S, n], perhaps with another S.
-        images: Name of the image of each case.
-        kinds: See `difference_over_seeds`.
+        first: An arm.
+        second: Another.
+        column: Of the results.
+        use: Which cases count.
+        images: Name of the image of each of them.
+        kinds: Kind of each of them; none: they are averaged without regard to their kind.
     """
-    paired = len(first) == len(second)
-    return Estimate(*difference_over_seeds(first, second, images, kinds, paired_seeds=paired))
+
+    def rows(trainings: Trainings) -> NDArray[np.float64]:
+        columns = [[value or 0.0 for value in getattr(r, column)] for r in trainings.results]
+        return np.array(columns, np.float64)[:, use]
+
+    after = rows(second)
+    before = np.zeros_like(after) if first is None else rows(first)
+    paired = len(before) == len(after)
+    return Estimate(*difference_over_seeds(before, after, images, kinds, paired_seeds=paired))

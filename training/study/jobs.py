@@ -1,4 +1,4 @@
-"""Does what the plan says: trains, asks, keeps the results. Every step that is done is skipped.
+"""Does what the plan says: trains, evaluates, keeps the results. Every finished step is skipped.
 
 All work is done by the commands that a user would type, each in a process with one core, several
 at a time.
@@ -16,8 +16,9 @@ import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.checkpoints.weights import weights_hash
@@ -36,11 +37,9 @@ from training.study.plan import (
     WARMED_UP,
     Arm,
     Scale,
-    main_arms,
-    pilot_arms,
+    arms_after_rates,
     rate_arms,
     settings_of_all,
-    size_arms,
 )
 from training.study.results import (
     CASES,
@@ -100,26 +99,23 @@ def run(study: Study) -> None:
         StudyError: There is no such arm, or a command failed; its log is named.
         InputError: Data or results are damaged, or belong to another study.
     """
-    _check_names(study.only)
+    known = [arm.name for arm in (*rate_arms(), *arms_after_rates(SFT_RATES[0]))]
+    if unknown := [name for name in study.only if name not in known]:
+        raise StudyError(f"no arm {', '.join(unknown)}; there are {', '.join(known)}")
     study.kept.mkdir(parents=True, exist_ok=True)
     if not study.base:
         study = replace(study, base=str(_from_history(study.work / "warmed_up")))
     _prepare(study)
-    known = _kept_rates(study)
-    rates = [arm for arm in rate_arms() if study.wants(arm) and _rate_of(arm) not in known]
+    tried = _kept_rates(study)
+    rates = [arm for arm in rate_arms() if study.wants(arm) and _rate_of(arm) not in tried]
     _in_parallel(study, [(arm, seed) for arm in rates for seed in arm.seeds])
     rate = choose_rate(study)
-    arms = [arm for arm in (*main_arms(rate), *pilot_arms(), *size_arms()) if study.wants(arm)]
+    arms = [arm for arm in arms_after_rates(rate) if study.wants(arm)]
     if any(arm.base == SMALL for arm in arms):
         _warm_up_small(study)
-    _in_parallel(study, sorted(((arm, seed) for arm in arms for seed in arm.seeds), key=_turn))
-
-
-def _check_names(names: Iterable[str]) -> None:
-    arms = (*rate_arms(), *main_arms(SFT_RATES[0]), *pilot_arms(), *size_arms())
-    known = [arm.name for arm in arms]
-    if unknown := [name for name in names if name not in known]:
-        raise StudyError(f"no arm {', '.join(unknown)}; there are {', '.join(known)}")
+    # First seeds of everything come first, so that a study cut short has all its rows.
+    work = [(arm, seed) for arm in arms for seed in arm.seeds]
+    _in_parallel(study, sorted(work, key=lambda job: job[1]))
 
 
 def choose_rate(study: Study) -> float:
@@ -179,11 +175,6 @@ def _rate_of(arm: Arm) -> float:
     return float(arm.settings[0].partition("=")[2])
 
 
-def _turn(job: tuple[Arm, int]) -> tuple[int, ...]:
-    """First seeds of everything come first, so that a study cut short has all its rows."""
-    return (job[1],)
-
-
 def _prepare(study: Study) -> None:
     """Render the scenes and write the training data."""
     scale = study.scale
@@ -192,14 +183,13 @@ def _prepare(study: Study) -> None:
         ("validation", VALIDATION_SEED, scale.validation_scenes),
         ("test", TEST_SEED, scale.test_scenes),
     ):
-        folder = study.work / name
+        folder, log = study.work / name, study.work / "render.log"
         if len(list(folder.glob("*/scene.json"))) < count:
-            arguments = ["--seed", str(seed), "--count", str(count), "--out", str(folder)]
-            _command(study.work / "render.log", "worlds.tabletop.render", *arguments)
+            _command(log, "worlds.tabletop.render", seed=seed, count=count, out=folder)
     for name, out in (("train", "prepared"), ("test", HELD_OUT)):
-        arguments = ["--source", "tabletop", "--root", str(study.work / name), "--split", name]
-        arguments += ["--seen-size", "336", "--out", str(study.work / out)]
-        _command(study.work / "prepare.log", "training.data.prepare", *arguments)
+        options = {"source": "tabletop", "split": name, "seen_size": 336, "out": study.work / out}
+        log = study.work / "prepare.log"
+        _command(log, "training.data.prepare", root=study.work / name, **options)
 
 
 def _in_parallel(study: Study, jobs: Iterable[tuple[Arm, int]]) -> None:
@@ -214,20 +204,38 @@ def _in_parallel(study: Study, jobs: Iterable[tuple[Arm, int]]) -> None:
 
 
 def _do(study: Study, arm: Arm, seed: int) -> None:
-    """Train one arm with one seed, ask the result, and keep what came out."""
-    folder = study.folder(arm, seed)
+    """Train one arm with one seed, evaluate the result, and keep what came out."""
+    folder, scale = study.folder(arm, seed), study.scale
     if arm.table != RATES and result_path(study.kept, arm.name, seed).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _say(f"{arm.name}, seed {seed}")
+    print(f"study: {arm.name}, seed {seed}", file=sys.stderr, flush=True)
     model = _trained(study, arm, seed) if arm.method else _base(study, arm.base)
+    scenes = "validation" if arm.table == RATES else "test"
+    asked = {"model": model, "device": "cpu"}
+    answers = {"data": study.work / scenes, "template": arm.template, "batch": scale.batch}
+    _sample(folder / f"{scenes}.jsonl", "training.evaluation.evaluate", **asked, **answers)
     if arm.table == RATES:
-        _ask(study, arm, model, "validation", folder)
         return
-    _ask(study, arm, model, "test", folder)
-    _ask_words(study, model, folder)
-    _sample_rewards(study, arm, model, folder)
+    words = {"benchmark": "tabletop", "root": study.work / "test", "batch": 12}
+    _sample(folder / "words.jsonl", "training.evaluation.retention", **asked, **words)
+    # All arms answer the same held-out questions, whatever they themselves were paid for.
+    _sample(
+        folder / "rewards.jsonl",
+        "training.finetune.reward_statistics",
+        settings=(*REWARD_SETTINGS, f"template={arm.template}"),
+        model=model,
+        data=study.work / HELD_OUT,
+        questions=scale.reward_questions,
+        replies=scale.reward_replies,
+    )
     _keep(study, arm, seed)
+
+
+def _sample(samples: Path, module: str, **options: Any) -> None:
+    """Write a file of samples if it is missing; the log lies beside it."""
+    if not samples.is_file():
+        _command(samples.with_suffix(".log"), module, samples=samples, **options)
 
 
 def _trained(study: Study, arm: Arm, seed: int) -> str:
@@ -248,15 +256,8 @@ def _trained(study: Study, arm: Arm, seed: int) -> str:
             f"output={folder}",
             f"seed={seed}",
         )
-        sets = [word for setting in settings for word in ("--set", setting)]
-        _command(
-            folder / "train.log",
-            "training.cli",
-            arm.method,
-            "--config",
-            "tabletop",
-            *sets,
-        )
+        log = folder / "train.log"
+        _command(log, "training.cli", arm.method, settings=settings, config="tabletop")
     return str(folder / "model")
 
 
@@ -275,59 +276,20 @@ def _base(study: Study, base: str) -> str:
 
 
 def _warm_up_small(study: Study) -> None:
-    """Take the uppermost layers off the model and warm it up again."""
-    run_folder, model = study.work / "small" / "run", study.work / "small" / "model"
-    files = find_model(study.base)
-    shared = ("--run", str(run_folder), "--layers", str(SMALL_LAYERS))
-    steps = str(study.scale.small_steps)
-    _command(
-        study.work / "small.log", "training.bundle.reasoner.train", "train", *shared,
-        "--stage", "text",
-        "--init", str(files.reasoner), "--data", str(study.work / "train"), "--steps", steps,
-        "--cool", steps, "--warm", "10", "--heads-first", "20", "--lr", "1e-3",
-        "--words-weight", "5", "--questions", "6", "--save-every", "20", "--no-muon",
-        "--no-bf16", "--log-every", "10",
-    )  # fmt: skip
+    """Remove the uppermost layers of the model and warm it up again."""
+    folder, steps = study.work / "small", study.scale.small_steps
+    model, log = folder / "model", study.work / "small.log"
+    files, module = find_model(study.base), "training.bundle.reasoner.train"
+    shared = {"run": folder / "run", "layers": SMALL_LAYERS}
+    data = {"stage": "text", "init": files.reasoner, "data": study.work / "train"}
+    schedule = {"steps": steps, "cool": steps, "warm": 10, "heads_first": 20, "lr": "1e-3"}
+    questions = {"words_weight": 5, "questions": 6, "save_every": 20, "log_every": 10}
+    words = ("train", "--no-muon", "--no-bf16")
+    _command(log, module, *words, **shared, **data, **schedule, **questions)
     if not (model / "reasoner" / "segzero.json").is_file():
-        export = ("export", *shared, "--out", str(model / "reasoner"))
-        _command(study.work / "small.log", "training.bundle.reasoner.train", *export)
+        _command(log, module, "export", **shared, out=model / "reasoner")
     if not (model / "segmenter").exists():
         shutil.copytree(files.segmenter, model / "segmenter")
-
-
-def _ask(study: Study, arm: Arm, model: str, scenes: str, folder: Path) -> None:
-    samples = folder / f"{scenes}.jsonl"
-    if not samples.is_file():
-        arguments = ["--data", str(study.work / scenes), "--model", model]
-        arguments += ["--template", arm.template, "--batch", str(study.scale.batch)]
-        arguments += ["--samples", str(samples), "--device", "cpu"]
-        _command(folder / f"{scenes}.log", "training.evaluation.evaluate", *arguments)
-
-
-def _ask_words(study: Study, model: str, folder: Path) -> None:
-    samples = folder / "words.jsonl"
-    if not samples.is_file():
-        arguments = ["--benchmark", "tabletop", "--root", str(study.work / "test")]
-        arguments += ["--model", model, "--batch", "12", "--device", "cpu"]
-        _command(
-            folder / "words.log",
-            "training.evaluation.retention",
-            *arguments,
-            "--samples",
-            str(samples),
-        )
-
-
-def _sample_rewards(study: Study, arm: Arm, model: str, folder: Path) -> None:
-    """Reward replies to the same held-out questions, whatever the arm itself was paid for."""
-    samples = folder / "rewards.jsonl"
-    if not samples.is_file():
-        settings = (*REWARD_SETTINGS, f"template={arm.template}")
-        arguments = ["--model", model, "--data", str(study.work / HELD_OUT)]
-        arguments += ["--questions", str(study.scale.reward_questions)]
-        arguments += ["--replies", str(study.scale.reward_replies), "--samples", str(samples)]
-        arguments += [word for setting in settings for word in ("--set", setting)]
-        _command(folder / "rewards.log", "training.finetune.reward_statistics", *arguments)
 
 
 def _keep(study: Study, arm: Arm, seed: int) -> None:
@@ -346,22 +308,29 @@ def _keep(study: Study, arm: Arm, seed: int) -> None:
     save(result, result_path(study.kept, arm.name, seed))
 
 
-def _command(log: Path, module: str, *arguments: str) -> None:
-    """Run a module of this checkout on one core; what it prints goes to the log."""
+def _command(
+    log: Path, module: str, *words: str, settings: Iterable[str] = (), **options: object
+) -> None:
+    """Run a module of this checkout on one core; what it prints goes to the log.
+
+    Args:
+        log: Text is added to it.
+        module: The module.
+        *words: First words of its command line.
+        settings: A value of `--set` each.
+        **options: `batch_size=5` becomes `--batch-size 5`.
+
+    Raises:
+        StudyError: It failed.
+    """
+    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
+    pairs += [("--set", setting) for setting in settings]
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with log.open("a", encoding="utf-8") as lines:
+    command = [sys.executable, "-m", module, *words, *chain.from_iterable(pairs)]
+    with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=lines,
-            stderr=lines,
-            check=False,
+            command, cwd=ROOT, env=environment, stdout=file, stderr=file, check=False
         )
     if done.returncode:
         raise StudyError(f"{module} failed with exit code {done.returncode}; see {log}")
-
-
-def _say(text: str) -> None:
-    print(f"study: {text}", file=sys.stderr, flush=True)

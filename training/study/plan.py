@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from segzero_core.prompt import SINGLE_OBJECT, SINGLE_OBJECT_DIRECT, SINGLE_OBJECT_NO_EXAMPLE
+from training.arguments import option
 
 NONE: Final = "none"
 TRAINED_KINDS: Final = ("name", "attribute", "relation", "function")
@@ -53,27 +54,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the study is.
+    """How large the study is; the fields are options of `python -m training.study`."""
 
-    Attributes:
-        minutes: Processor time of each training.
-        train_scenes: Rendered for training.
-        validation_scenes: For the choice of SFT's rate.
-        test_scenes: For all tables.
-        small_steps: Steps of the small model's own warm-up.
-        batch: Questions asked at once.
-        reward_questions: Questions of the test scenes to which replies are drawn and rewarded.
-        reward_replies: Drawn for each of them.
-    """
-
-    minutes: float = 10.0
-    train_scenes: int = 600
-    validation_scenes: int = 60
-    test_scenes: int = 150
-    small_steps: int = 160
-    batch: int = 5
-    reward_questions: int = 120
-    reward_replies: int = 8
+    minutes: float = option(10.0, "processor time of each training")
+    train_scenes: int = option(600, "rendered for training")
+    validation_scenes: int = option(60, "for the choice of SFT's rate")
+    test_scenes: int = option(150, "for all tables")
+    small_steps: int = option(160, "steps of the small model's own warm-up")
+    batch: int = option(5, "questions asked at once")
+    reward_questions: int = option(120, "test questions whose sampled completions are rewarded")
+    reward_replies: int = option(8, "completions sampled for each of them")
 
 
 def rate_arms() -> tuple[Arm, ...]:
@@ -102,18 +92,11 @@ def pilot_arms() -> tuple[Arm, ...]:
         _rl("soft_format", PILOTS, "soft format", "grpo.answer_format=soft"),
         _rl("box_paid", PILOTS, "box alone paid", "grpo.parts=box"),
         _rl("points_paid", PILOTS, "points alone paid", "grpo.parts=points"),
-        _rl("group_4", PILOTS, "groups of 4", *_group(4)),
-        _rl("group_16", PILOTS, "groups of 16", *_group(16)),
+        *(_rl(f"group_{n}", PILOTS, f"groups of {n}", *_group(n)) for n in (4, 16)),
         _rl("kl_0", PILOTS, "no divergence term", "grpo.kl_weight=0.0"),
         _rl("kl_5e-2", PILOTS, "divergence 5e-2", "grpo.kl_weight=0.05"),
         _rl("no_example", PILOTS, "no example", template=SINGLE_OBJECT_NO_EXAMPLE),
-        _rl(
-            "refusal",
-            PILOTS,
-            "refusal paid",
-            "grpo.protocol=segzero",
-            f"kinds={','.join(ASKED_KINDS)}",
-        ),
+        _rl("refusal", PILOTS, "refusal paid", "grpo.protocol=segzero", _kinds(ASKED_KINDS)),
     )
 
 
@@ -125,7 +108,16 @@ def size_arms() -> tuple[Arm, ...]:
     )
 
 
+def arms_after_rates(sft_rate: float) -> tuple[Arm, ...]:
+    """All arms of the tables but those that SFT's rate is chosen by."""
+    return (*main_arms(sft_rate), *pilot_arms(), *size_arms())
+
+
 SMALL_LAYERS: Final = 5
+
+
+def _kinds(kinds: tuple[str, ...]) -> str:
+    return f"kinds={','.join(kinds)}"
 
 
 def settings_of_all(scale: Scale) -> tuple[str, ...]:
@@ -141,7 +133,7 @@ def settings_of_all(scale: Scale) -> tuple[str, ...]:
 
 
 REWARD_SETTINGS: Final = (
-    f"kinds={','.join(TRAINED_KINDS)}",
+    _kinds(TRAINED_KINDS),
     "grpo.protocol=paper",
     "grpo.max_completion_tokens=140",
 )
@@ -168,7 +160,4 @@ def _rl(
 
 def _group(size: int) -> tuple[str, ...]:
     """As many completions a step, in groups of another size."""
-    return (
-        f"grpo.completions_per_prompt={size}",
-        f"grpo.prompts_per_step={64 // size}",
-    )
+    return (f"grpo.completions_per_prompt={size}", f"grpo.prompts_per_step={64 // size}")

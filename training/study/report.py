@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from segzero_core.completion.parser import parse_completion
 from segzero_core.errors import InputError
 from training.study import estimates
-from training.study.estimates import SEEN, UNSEEN, Estimate, Trainings, load_trainings
+from training.study.estimates import (
+    SEEN,
+    UNSEEN,
+    Estimate,
+    Trainings,
+    growth,
+    load_trainings,
+    metric,
+)
 from training.study.jobs import CHOICE
 from training.study.plan import (
     NONE,
@@ -35,6 +46,9 @@ _TRACES = 3
 _REFERENCE = "rl_thinking"
 _BASELINES = {"single_object_direct": "baseline", "single_object": "baseline_thinking"}
 
+Cell = Callable[[Trainings], str]
+"""Writes one cell of an arm's row."""
+
 
 def write_report(folder: Path, document: Path) -> None:
     """Renew the tables of the document and the plot.
@@ -52,7 +66,13 @@ def write_report(folder: Path, document: Path) -> None:
         plot_curves(learned, folder / PLOT)
     text = document.read_text(encoding="utf-8")
     for name, content in tables(folder).items():
-        text = _replaced(text, name, content, document)
+        parts = re.split(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", text, flags=re.DOTALL)
+        if len(parts) != 2:
+            raise InputError(
+                f"{document}: expected the mark <!-- {name} --> once, found it"
+                f" {len(parts) - 1} times"
+            )
+        text = f"{parts[0]}{content}\n{parts[1]}"
     document.write_text(text, encoding="utf-8")
 
 
@@ -65,7 +85,10 @@ def tables(folder: Path) -> dict[str, str]:
     cases = load_cases(folder)
     main = _loaded(folder, main_arms(chosen_rate(folder)))
     pilots, sizes = _loaded(folder, pilot_arms()), _loaded(folder, size_arms())
-    _check_one_base([*main, *pilots])
+    hashes = {result.base_hash for arm in (*main, *pilots) for result in arm.results}
+    if len(hashes) > 1:
+        raise InputError(f"the results begin from different models: {sorted(hashes)}")
+    plot = f"![rewards and length against the step]({folder.name}/{PLOT})"
     return {
         "setting": _setting(cases, main),
         "main": _main(main, cases),
@@ -73,7 +96,7 @@ def tables(folder: Path) -> dict[str, str]:
         "rewards": _rewards(main, [*main, *pilots]),
         "growth": _growth([*main, *pilots, *sizes]),
         "terms": _terms(main),
-        "curves": _curves(folder),
+        "curves": plot if (folder / PLOT).is_file() else _NOT_RUN,
         "words": _words(main),
         "pilots": _pilots(main, pilots, cases),
         "sizes": _sizes(sizes, cases),
@@ -91,21 +114,37 @@ def _loaded(folder: Path, arms: Sequence[Arm]) -> list[Trainings]:
     return [found for arm in arms if (found := load_trainings(folder, arm)) is not None]
 
 
-def _check_one_base(arms: Sequence[Trainings]) -> None:
-    hashes = {result.base_hash for arm in arms for result in arm.results}
-    if len(hashes) > 1:
-        raise InputError(f"the results begin from different models: {sorted(hashes)}")
-
-
 def _named(arms: Sequence[Trainings], name: str) -> Trainings | None:
     return next((arm for arm in arms if arm.arm.name == name), None)
 
 
-def _before(main: Sequence[Trainings], arm: Trainings) -> Trainings | None:
-    """The warmed-up model that was asked as the arm is; None for itself, and if it was not."""
-    if not arm.arm.method:
-        return None
-    return _named(main, _BASELINES.get(arm.arm.template, ""))
+def _label(arm: Trainings) -> str:
+    return arm.arm.label
+
+
+def _count(arm: Trainings) -> str:
+    return str(len(arm.results)) if arm.arm.method else ""
+
+
+def _value(*what: Any, digits: int = 3, **how: Any) -> Cell:
+    """Write a metric of an arm without its interval."""
+    return lambda arm: f"{metric(arm, *what, **how).value:.{digits}f}"
+
+
+def _giou(cases: Cases, split: str) -> Cell:
+    return lambda arm: _text(metric(arm, "iou", cases, split=split))
+
+
+def _gain(
+    main: Sequence[Trainings], find: Callable[..., Estimate], *what: Any, **how: Any
+) -> Cell:
+    """Write what an arm gained over the warmed-up model with the same prompt; empty for that."""
+
+    def write(arm: Trainings) -> str:
+        before = _named(main, _BASELINES.get(arm.arm.template, "")) if arm.arm.method else None
+        return _text(find(arm, *what, over=before, **how), "+") if before else ""
+
+    return write
 
 
 def _setting(cases: Cases, main: Sequence[Trainings]) -> str:
@@ -123,31 +162,19 @@ def _setting(cases: Cases, main: Sequence[Trainings]) -> str:
 
 
 def _main(arms: Sequence[Trainings], cases: Cases) -> str:
-    head = (
-        "arm", "trainings", "gIoU in-domain", "gIoU out-of-domain", "box@50", "point in mask",
-        "gain in-domain", "gain out-of-domain", "refused where nothing fits", "unusable",
-    )  # fmt: skip
-    rows = []
-    for arm in arms:
-        before = _before(arms, arm)
-        gains = [
-            _signed(estimates.gain(before, arm, cases, split)) if before else ""
-            for split in (SEEN, UNSEEN)
-        ]
-        rows.append(
-            (
-                arm.arm.label,
-                str(len(arm.results)) if arm.arm.method else "",
-                _plain(estimates.giou(arm, cases, SEEN)),
-                _plain(estimates.giou(arm, cases, UNSEEN)),
-                f"{estimates.box_accuracy(arm, cases).value:.3f}",
-                f"{estimates.point_accuracy(arm, cases).value:.3f}",
-                *gains,
-                f"{estimates.refusals(arm, cases).value:.2f}",
-                f"{100 * estimates.unusable(arm, cases):.1f} %",
-            )
-        )
-    return _table(head, rows)
+    columns = {
+        "arm": _label,
+        "trainings": _count,
+        "gIoU in-domain": _giou(cases, SEEN),
+        "gIoU out-of-domain": _giou(cases, UNSEEN),
+        "box@50": _value("box_hit", cases),
+        "point in mask": _value("point_hit", cases),
+        "gain in-domain": _gain(arms, metric, "iou", cases, split=SEEN),
+        "gain out-of-domain": _gain(arms, metric, "iou", cases, split=UNSEEN),
+        "refused where nothing fits": _value("refused", cases, (NONE,), digits=2),
+        "unusable": lambda arm: f"{100 * np.mean([r.unusable for r in arm.results]):.1f} %",
+    }
+    return _arms_table(arms, columns)
 
 
 def _rates(folder: Path) -> str:
@@ -163,37 +190,24 @@ def _rates(folder: Path) -> str:
 
 
 def _rewards(main: Sequence[Trainings], arms: Sequence[Trainings]) -> str:
-    rows = []
-    for arm in arms:
-        before = _before(main, arm)
-        rows.append(
-            (
-                arm.arm.label,
-                str(len(arm.results)) if arm.arm.method else "",
-                _plain(estimates.reward(arm)),
-                _signed(estimates.reward_rise(before, arm)) if before else "",
-            )
-        )
-    return _table(("arm", "trainings", "reward, held out", "rise over the baseline"), rows)
+    columns = {
+        "arm": _label,
+        "trainings": _count,
+        "reward, held out": lambda arm: _text(estimates.reward(arm)),
+        "rise over the baseline": _gain(main, estimates.reward),
+    }
+    return _arms_table(arms, columns)
 
 
 def _growth(arms: Sequence[Trainings]) -> str:
     rows = []
     for arm in arms:
-        reward, length = estimates.growth(arm, REWARD), estimates.growth(arm, LENGTH)
-        if reward is None:
-            continue
-        words = "" if length is None else f"{length.first:.0f} → {length.last:.0f}"
-        rows.append(
-            (
-                arm.arm.label,
-                f"{reward.steps:.0f}",
-                f"{reward.first:.2f}",
-                f"{reward.last:.2f}",
-                _signed(reward.rise, 2),
-                words,
-            )
-        )
+        reward, length = growth(arm, REWARD), growth(arm, LENGTH)
+        if reward is not None:
+            ends = (f"{value:.2f}" for value in (reward.first, reward.last))
+            tokens = "" if length is None else f"{length.first:.0f} → {length.last:.0f}"
+            rise = _text(reward.rise, "+", 2)
+            rows.append((arm.arm.label, f"{reward.steps:.0f}", *ends, rise, tokens))
     head = ("arm", "steps", "reward, first 5 steps", "last 5", "rise", "tokens a reply")
     return _table(head, rows)
 
@@ -202,82 +216,53 @@ def _terms(arms: Sequence[Trainings]) -> str:
     learned = [arm for arm in arms if arm.arm.method == "grpo"]
     rows = []
     for key in reward_terms(learned):
-        cells = []
-        for arm in learned:
-            found = estimates.growth(arm, key)
-            cells.append("" if found is None else f"{found.first:.2f} → {found.last:.2f}")
+        found = [growth(arm, key) for arm in learned]
+        cells = ("" if g is None else f"{g.first:.2f} → {g.last:.2f}" for g in found)
         rows.append((title_of(key), *cells))
     return _table(("term", *(arm.arm.label for arm in learned)), rows)
 
 
-def _curves(folder: Path) -> str:
-    if not (folder / PLOT).is_file():
-        return _NOT_RUN
-    return f"![rewards and length against the step]({folder.name}/{PLOT})"
-
-
 def _words(arms: Sequence[Trainings]) -> str:
-    if not arms:
-        return _NOT_RUN
-    kinds = list(dict.fromkeys(arms[0].results[0].word_kinds))
-    rows = []
-    for arm in arms:
-        before = _before(arms, arm)
-        rows.append(
-            (
-                arm.arm.label,
-                *(f"{estimates.word_accuracy(arm, kind).value:.3f}" for kind in kinds),
-                _plain(estimates.word_accuracy(arm)),
-                _signed(estimates.word_gain(before, arm)) if before else "",
-            )
-        )
-    return _table(("arm", *kinds, "all", "change"), rows)
+    kinds = dict.fromkeys(arms[0].results[0].word_kinds) if arms else ()
+    columns: dict[str, Cell] = {"arm": _label}
+    for kind in kinds:
+        columns[kind] = lambda arm, kind=kind: f"{estimates.words(arm, kind).value:.3f}"
+    columns["all"] = lambda arm: _text(estimates.words(arm))
+    columns["change"] = _gain(arms, estimates.words)
+    return _arms_table(arms, columns)
 
 
 def _pilots(main: Sequence[Trainings], pilots: Sequence[Trainings], cases: Cases) -> str:
     reference = _named(main, _REFERENCE)
     if reference is None or not pilots:
         return _NOT_RUN
-    first = Trainings(reference.arm, reference.results[:1], reference.metrics[:1])
-    rows = [_pilot_row("as in the main table", first, cases, "")]
-    for arm in pilots:
-        rows.append(
-            _pilot_row(arm.arm.label, arm, cases, _signed(estimates.gain(first, arm, cases)))
-        )
-    head = (
-        "change", "gIoU in-domain", "out-of-domain", "box@50", "point in mask",
-        "refused where nothing fits", "refused wrongly", "gain over the first row",
-    )  # fmt: skip
-    return _table(head, rows)
-
-
-def _pilot_row(label: str, arm: Trainings, cases: Cases, gain: str) -> tuple[str, ...]:
-    return (
-        label,
-        f"{estimates.giou(arm, cases, SEEN).value:.3f}",
-        f"{estimates.giou(arm, cases, UNSEEN).value:.3f}",
-        f"{estimates.box_accuracy(arm, cases).value:.3f}",
-        f"{estimates.point_accuracy(arm, cases).value:.3f}",
-        f"{estimates.refusals(arm, cases).value:.2f}",
-        f"{estimates.wrong_refusals(arm, cases).value:.3f}",
-        gain,
-    )
+    arm = replace(reference.arm, label="as in the main table")
+    first = Trainings(arm, reference.results[:1], reference.metrics[:1])
+    columns = {
+        "change": _label,
+        "gIoU in-domain": _value("iou", cases, split=SEEN),
+        "out-of-domain": _value("iou", cases, split=UNSEEN),
+        "box@50": _value("box_hit", cases),
+        "point in mask": _value("point_hit", cases),
+        "refused where nothing fits": _value("refused", cases, (NONE,), digits=2),
+        "refused wrongly": _value("refused", cases),
+        "gain over the first row": _over_first(first, cases),
+    }
+    return _arms_table([first, *pilots], columns)
 
 
 def _sizes(arms: Sequence[Trainings], cases: Cases) -> str:
-    if not arms:
-        return _NOT_RUN
-    before = arms[0]
-    rows = [
-        (
-            arm.arm.label,
-            _plain(estimates.giou(arm, cases, SEEN)),
-            _plain(estimates.giou(arm, cases, UNSEEN)),
-            _signed(estimates.gain(before, arm, cases)) if arm is not before else "",
-        )
-        for arm in arms
-    ]
-    return _table(("arm", "gIoU in-domain", "out-of-domain", "gain"), rows)
+    columns = {
+        "arm": _label,
+        "gIoU in-domain": _giou(cases, SEEN),
+        "out-of-domain": _giou(cases, UNSEEN),
+        "gain": _over_first(arms[0], cases) if arms else _label,
+    }
+    return _arms_table(arms, columns)
+
+
+def _over_first(first: Trainings, cases: Cases) -> Cell:
+    return lambda arm: "" if arm is first else _text(metric(arm, "iou", cases, over=first), "+")
 
 
 def _traces(arms: Sequence[Trainings], cases: Cases) -> str:
@@ -290,33 +275,22 @@ def _traces(arms: Sequence[Trainings], cases: Cases) -> str:
         i for i in range(len(result.completions))
         if cases.kinds[i] in TRAINED_KINDS and cases.splits[i] == UNSEEN and not result.unusable[i]
     ]  # fmt: skip
-    right = [i for i in kept if result.iou[i] >= 0.5][:_TRACES]
-    wrong = [i for i in kept if result.iou[i] < 0.5][:_TRACES]
     lines = []
-    for word, chosen in (("Right", right), ("Wrong", wrong)):
-        for i in chosen:
-            thinking = _thinking(result.completions[i])
+    for word, is_right in (("Right", True), ("Wrong", False)):
+        for i in [i for i in kept if (result.iou[i] >= 0.5) is is_right][:_TRACES]:
+            thinking = parse_completion(result.completions[i]).thinking.strip()
             lines.append(f"- {word} (IoU {result.iou[i]:.2f}), *{cases.queries[i]}*: “{thinking}”")
     return "\n".join(lines)
 
 
-def _thinking(completion: str) -> str:
-    return parse_completion(completion).thinking.strip()
+def _text(estimate: Estimate, sign: str = "", digits: int = 3) -> str:
+    """Write an estimate with its interval; the sign `+` also shows that of positive numbers."""
+    value, *ends = (f"{x:{sign}.{digits}f}" for x in (estimate.value, *(estimate.interval or ())))
+    return f"{value} ({' to '.join(ends)})" if ends else value
 
 
-def _plain(estimate: Estimate) -> str:
-    if estimate.interval is None:
-        return f"{estimate.value:.3f}"
-    low, high = estimate.interval
-    return f"{estimate.value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _signed(estimate: Estimate, digits: int = 3) -> str:
-    text = f"{estimate.value:+.{digits}f}"
-    if estimate.interval is None:
-        return text
-    low, high = estimate.interval
-    return f"{text} ({low:+.{digits}f} to {high:+.{digits}f})"
+def _arms_table(arms: Sequence[Trainings], columns: Mapping[str, Cell]) -> str:
+    return _table(list(columns), [[cell(arm) for cell in columns.values()] for arm in arms])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -324,14 +298,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return _NOT_RUN
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _replaced(text: str, name: str, content: str, document: Path) -> str:
-    mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    put: Callable[[re.Match[str]], str] = lambda found: f"{found[1]}{content}\n{found[2]}"  # noqa: E731
-    text, count = mark.subn(put, text)
-    if count != 1:
-        raise InputError(
-            f"{document}: expected the mark <!-- {name} --> once, found it {count} times"
-        )
-    return text

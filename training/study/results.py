@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,14 +25,14 @@ _METRIC_KEYS: Final = ("step", "processor_s", "loss", "reward", "reward_std", "k
 
 @dataclass(frozen=True)
 class Cases:
-    """The cases of all arms.
+    """The cases of all arms; each column has one value per case.
 
     Attributes:
-        ids: One per case.
+        ids: Names of the cases.
         images: The scene each is about.
         kinds: The kind of each question.
-        splits: `test` where the phrasing, or the pair of color and kind, is one that training
-            never sees; else `train`.
+        splits: `test` where training never sees the phrasing, or the pair of color and kind; else
+            `train`.
         queries: The questions.
         data_hash: Of the annotations.
     """
@@ -47,39 +47,25 @@ class Cases:
 
 @dataclass(frozen=True)
 class Result:
-    """The answers of one training, or of the model before it.
-
-    Attributes:
-        arm: Name of the arm.
-        seed: Of the training.
-        base_hash: Weights that it began from.
-        weights_hash: Weights that answered.
-        iou: For each case.
-        refused: For each case, 1 where the answer was empty.
-        unusable: For each case, 1 where the completion could not be read.
-        box_hit: For each case, the share of boxes that hit.
-        point_hit: For each case, the share of points inside the mask; None without a point.
-        words: Score of each question of the retention test.
-        word_kinds: The kind of each of those.
-        rewards: For each held-out question the mean reward of its sampled completions.
-        rewarded: The images of those questions.
-        completions: Of the first cases.
-    """
+    """The answers of one training, or of the model before it."""
 
     arm: str
     seed: int
-    base_hash: str
-    weights_hash: str
+    base_hash: str  # weights that it began from
+    weights_hash: str  # weights that answered
+    # One value per case:
     iou: tuple[float, ...]
-    refused: tuple[int, ...]
-    unusable: tuple[int, ...]
-    box_hit: tuple[float, ...]
-    point_hit: tuple[float | None, ...]
+    refused: tuple[int, ...]  # 1 where the answer was empty
+    unusable: tuple[int, ...]  # 1 where the completion could not be read
+    box_hit: tuple[float, ...]  # share of boxes that hit
+    point_hit: tuple[float | None, ...]  # share of points inside the mask; None without a point
+    # One value per question of the retention test:
     words: tuple[float, ...]
     word_kinds: tuple[str, ...]
-    rewards: tuple[float, ...]
-    rewarded: tuple[str, ...]
-    completions: tuple[str, ...] = field(default=())
+    # One value per held-out question:
+    rewards: tuple[float, ...]  # mean reward of its sampled completions
+    rewarded: tuple[str, ...]  # its image
+    completions: tuple[str, ...] = ()  # of the first cases
 
 
 def cases_of(samples: PredictionsFile, kinds: Sequence[str]) -> Cases:

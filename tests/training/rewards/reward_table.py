@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 from tests.training.rewards.plain_rewards import Case, Said
+from training.rewards.ground_truth import GroundTruth
+from training.rewards.protocols import PROTOCOLS, RewardProtocol, score
+
+SINGLE, MULTI = "single_object", "multi_object"
 
 # --- by hand: the single-object form -----------------------------------------------------------
 
@@ -252,3 +257,26 @@ def _written(rng: random.Random, said: list[Said], form: str) -> tuple[str, bool
     )
     readable &= frame != "<think>{t}</think><answer>{a}"
     return frame.replace("{t}", thinking).replace("{a}", answer), readable
+
+
+A = ((0, 0, 100, 100), ((50, 50), (40, 40)))
+B = ((200, 200, 300, 300), ((250, 250), (240, 240)))
+
+
+def truth_of(case: Case) -> GroundTruth:
+    boxes, points = tuple(b for b, _ in case.right), tuple(p for _, p in case.right)
+    return GroundTruth(boxes, points, case.size, case.form)
+
+
+def truth(*objects: Any, size: tuple[int, int] = (840, 840), form: str = MULTI) -> GroundTruth:
+    return GroundTruth(tuple(b for b, _ in objects), tuple(p for _, p in objects), size, form)
+
+
+def score_one(protocol: RewardProtocol | str, text: str, right: GroundTruth) -> dict[str, float]:
+    protocol = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
+    scores = score(protocol, [text], [right])
+    return {name: float(values[0]) for name, values in scores.terms.items()}
+
+
+def total_of(protocol: RewardProtocol | str, text: str, right: GroundTruth) -> float:
+    return sum(score_one(protocol, text, right).values())

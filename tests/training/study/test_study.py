@@ -90,14 +90,14 @@ def test_a_gain_is_over_the_same_cases_and_has_an_interval(kept: Path) -> None:
     first, second = (estimates.load_trainings(kept, arm) for arm in (base, sft))
     assert first is not None
     assert second is not None
-    found = estimates.gain(first, second, cases(), estimates.UNSEEN)
+    found = estimates.metric(second, "iou", cases(), split=estimates.UNSEEN, over=first)
     assert found.value == pytest.approx(0.1)
     assert found.interval == pytest.approx((0.1, 0.1))
-    assert estimates.giou(second, cases()).value == pytest.approx(0.6)
-    assert estimates.refusals(second, cases()).value == 1
-    assert estimates.wrong_refusals(second, cases()).value == 0
-    assert estimates.word_accuracy(second).value == 0.5
-    assert estimates.point_accuracy(second, cases()).value == 0
+    assert estimates.metric(second, "iou", cases()).value == pytest.approx(0.6)
+    assert estimates.metric(second, "refused", cases(), (NONE,)).value == 1
+    assert estimates.metric(second, "refused", cases()).value == 0
+    assert estimates.words(second).value == 0.5
+    assert estimates.metric(second, "point_hit", cases()).value == 0
 
 
 def test_the_reward_of_held_out_questions_is_compared_question_by_question(kept: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_reward_of_held_out_questions_is_compared_question_by_question(kept:
     assert estimates.reward(first).value == pytest.approx(2.5)
     low, high = estimates.reward(first).interval or (np.nan, np.nan)
     assert low < 2.5 < high
-    rise = estimates.reward_rise(first, second)
+    rise = estimates.reward(second, over=first)
     assert rise.value == pytest.approx(0.4)
     assert rise.interval == pytest.approx((0.4, 0.4))  # what differs between images is in both
 

@@ -115,9 +115,8 @@ def compute_loss(
         logits, places / side * 2 - 1, align_corners=False, padding_mode="border"
     )
     truth = truth[:, None].float()
-    losses = mask_losses(close, truth) + FULL_WEIGHT * _full_losses(
-        logits, instances, image_index, object_id
-    )
+    cells = instances[:, 2::4, 2::4][image_index] == object_id[:, None, None]
+    losses = mask_losses(close, truth) + FULL_WEIGHT * entropies(logits, cells[:, None].float())
 
     single, three = losses[:, 0], losses[:, 1:]
     best = three.min(dim=1).values
@@ -141,24 +140,16 @@ def compute_loss(
 
 def mask_losses(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Cross-entropy plus dice on the sampled points: [N, 4]."""
-    entropy = F.binary_cross_entropy_with_logits(
-        logits, truth.expand_as(logits), reduction="none"
-    ).mean((2, 3))
     chance = logits.sigmoid()
     overlap = (chance * truth).sum((2, 3))
     dice = 1 - (2 * overlap + 1) / (chance.sum((2, 3)) + truth.sum((2, 3)) + 1)
-    return entropy + dice
+    return entropies(logits, truth) + dice
 
 
-def _full_losses(
-    logits: torch.Tensor,
-    instances: torch.Tensor,
-    image_index: torch.Tensor,
-    object_id: torch.Tensor,
-) -> torch.Tensor:
-    """Cross-entropy on every cell, so that nothing is painted far from the object: [N, 4]."""
-    cells = instances[:, 2::4, 2::4]
-    truth = (cells[image_index] == object_id[:, None, None])[:, None].float()
-    return F.binary_cross_entropy_with_logits(
-        logits, truth.expand_as(logits), reduction="none"
-    ).mean((2, 3))
+def entropies(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each mask [N, K, h, w] with the truth [N, 1, h, w]: [N, K].
+
+    Taken over every cell, it keeps the model from painting far from the object.
+    """
+    each = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
+    return each.mean((2, 3))

@@ -13,20 +13,20 @@ folders meanwhile are picked up at the next pass. The memory modules are built a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from training.arguments import add_options, settings_from
+from training.arguments import add_fields, new_parser, option, settings_from
 from training.bundle.loop import (
     CHECKPOINT,
     Loop,
@@ -67,23 +67,20 @@ class Phase:
 
 @dataclass(frozen=True)
 class Settings(LoopSettings):
-    """Settings of a run, beside those of every loop.
+    """Settings of a run, beside those of every loop."""
 
-    Attributes:
-        size: Name of the architecture in `SIZES`.
-        phases: Resolution and batch size over the time.
-        objects: Prompted objects per image, at most.
-        validate_scenes: Scenes of the validation folder to use.
-        cache_scenes: Decoded scenes kept in memory (1.2 MB each).
-    """
-
-    minutes: float = 90.0
-    weight_decay: float = 0.05  # on matrices only
-    size: str = "tabletop"
-    phases: tuple[Phase, ...] = (Phase(0.0, 256, 6), Phase(0.5, 512, 4))
-    objects: int = 6
-    validate_scenes: int = 40
-    cache_scenes: int = 3000
+    minutes: float = option(90.0, "length of the run")
+    weight_decay: float = option(0.05, "of AdamW, on matrices only")
+    size: str = option("tabletop", "architecture", choices=sorted(SIZES))
+    phases: tuple[Phase, ...] = option(
+        (Phase(0.0, 256, 6), Phase(0.5, 512, 4)),
+        "START:SIDE:BATCH,… over the time (default 0:256:6,0.5:512:4)",
+        flag="--sides",
+        type=partial(parse_phases, kind=Phase),
+    )
+    objects: int = option(6, "prompted objects per image, at most")
+    validate_scenes: int = option(40, "scenes to validate on")
+    cache_scenes: int = option(3000, "decoded scenes kept in memory (1.2 MB each)")
 
 
 def trained_parameters(model: Any) -> list[torch.nn.Parameter]:
@@ -134,8 +131,7 @@ def train_step(run: Run, batch: Batch, settings: Settings, progress: float) -> N
     side = batch.images.shape[-1]
     if run.model.image_size != side:
         set_resolution(run.model, side)
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.learning_rate_at(progress)
+    run.set_rate(settings.learning_rate_at(progress))
     prediction = decode(
         run.model,
         encode(run.model, torch.from_numpy(batch.images)),
@@ -144,8 +140,7 @@ def train_step(run: Run, batch: Batch, settings: Settings, progress: float) -> N
         torch.from_numpy(batch.labels),
     )
     loss, metrics = compute_loss(prediction, batch, torch.from_numpy(batch.instances))
-    run.images += len(batch.images)
-    run.descend(loss, metrics, settings.ema)
+    run.descend(loss, metrics, settings.ema, len(batch.images))
 
 
 def train(
@@ -173,46 +168,22 @@ def train(
         return Loop(run, settings, work, out, step, validation, export_average)()
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.bundle.segmenter.train", description=__doc__
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    defaults = Settings()
-    learn = commands.add_parser("train", help="train, or resume a training")
-    learn.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="folders of rendered scenes"
-    )
-    learn.add_argument("--val", type=Path, help="rendered scenes of the validation seeds")
-    add_options(
-        learn,
-        defaults,
-        minutes="length of the run",
-        learning_rate="its peak",
-        max_steps="stop after this many steps; 0 for no limit",
-        validate_minutes="time between validations",
-        validate_scenes="scenes to validate on",
-        seed="of weights, order, augmentation and prompts",
-    )
-    learn.add_argument(
-        "--sides",
-        dest="phases",
-        type=lambda text: parse_phases(text, Phase),
-        default=defaults.phases,
-        help="START:SIDE:BATCH,… over the time (default 0:256:6,0.5:512:4)",
-    )
-    learn.add_argument("--threads", type=int, default=1)
-    save = commands.add_parser("export", help="export the averaged weights of a checkpoint")
-    for command in (learn, save):
-        command.add_argument("--work", type=Path, default=Path("runs/segmenter"))
-        command.add_argument("--size", choices=sorted(SIZES), default=defaults.size)
-        command.add_argument("--out", type=Path, required=True, help="where the weights go")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    args = _parse(argv)
+    parser = new_parser("python -m training.bundle.segmenter.train", __doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    learn = commands.add_parser("train", help="train, or resume a training")
+    data = {"type": Path, "nargs": "+", "required": True}
+    learn.add_argument("--data", **data, help="folders of rendered scenes")
+    learn.add_argument("--val", type=Path, help="rendered scenes of the validation seeds")
+    learn.add_argument("--threads", type=int, default=1)
+    add_fields(learn, Settings)
+    save = commands.add_parser("export", help="export the averaged weights of a checkpoint")
+    add_fields(save, Settings, only=("size",))
+    for command in (learn, save):
+        command.add_argument("--work", type=Path, default=Path("runs/segmenter"))
+        command.add_argument("--out", type=Path, required=True, help="where the weights go")
+    args = parser.parse_args(argv)
     settings = settings_from(args, Settings)
     if args.command == "export":
         run = new_run(settings)

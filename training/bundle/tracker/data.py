@@ -6,9 +6,9 @@ the truth, squashed alike. A training step then costs no encoder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from segzero_core.files import write_atomically
 from training.bundle.segmenter.data import MIN_OBJECT_PX, normalize, squash
 from training.bundle.segmenter.loss import set_resolution
 from worlds.tabletop.clips import FILE_NAME, load_clip, load_frame
@@ -65,10 +66,8 @@ def prepare(model: Any, clips: Sequence[Path], side: int) -> None:
     set_resolution(model, side)
     missing = [folder for folder in clips if not feature_file(folder, side).exists()]
     for folder in tqdm(missing, desc=f"encoding at {side}", unit="clip", disable=not missing):
-        tensors = _encode_clip(model, folder, side)
-        partial = folder / "partial.tmp"
-        save_file(tensors, partial)
-        os.replace(partial, feature_file(folder, side))
+        save = partial(save_file, _encode_clip(model, folder, side))
+        write_atomically(feature_file(folder, side), save)
 
 
 @torch.inference_mode()

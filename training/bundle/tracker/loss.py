@@ -11,7 +11,13 @@ import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from segzero_core.tracking.memory import track_step_inputs
 from segzero_core.tracking.refinement import with_recording_decoder
 from training.bundle.segmenter.data import MIN_OBJECT_PX
-from training.bundle.segmenter.loss import FULL_WEIGHT, IOU_WEIGHT, mask_losses, sample_points
+from training.bundle.segmenter.loss import (
+    FULL_WEIGHT,
+    IOU_WEIGHT,
+    entropies,
+    mask_losses,
+    sample_points,
+)
 from training.bundle.tracker.data import Sequences
 
 OTHER_MASKS_WEIGHT = 0.3  # the best of the three counts most; the others must not go astray
@@ -103,10 +109,7 @@ def _mask_loss(masks: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, 
     close = F.grid_sample(masks, places / side * 2 - 1, align_corners=False, padding_mode="border")
     step = side // masks.shape[-1]
     cells = truth[:, step // 2 :: step, step // 2 :: step][:, None].float()
-    everywhere = F.binary_cross_entropy_with_logits(
-        masks, cells.expand_as(masks), reduction="none"
-    ).mean((2, 3))
-    losses = mask_losses(close, close_truth) + FULL_WEIGHT * everywhere
+    losses = mask_losses(close, close_truth) + FULL_WEIGHT * entropies(masks, cells)
     best = losses.min(dim=1).values
     with torch.no_grad():
         # Over all cells: what is painted elsewhere counts, too.

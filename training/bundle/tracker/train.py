@@ -19,7 +19,8 @@ import copy
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2, load_sam2
-from training.arguments import add_options, settings_from
+from training.arguments import add_fields, new_parser, option, settings_from
 from training.bundle.loop import CHECKPOINT, Loop, LoopSettings, Run, parse_phases, phase_at
 from training.bundle.segmenter.data import shuffled
 from training.bundle.segmenter.loss import set_resolution
@@ -87,25 +88,21 @@ class Phase:
 class Settings(LoopSettings):
     """Settings of a run, beside those of every loop; `minutes` are processor time.
 
-    Attributes:
-        phases: Sequences over the time; tracking takes frames of the last phase's size.
-        memories: Frames that the model attends to: the first one and the last ones.
-        objects: Tracked objects per clip, at most.
-        mark_steps: Steps in which the first mark is learned; see
-            `training.bundle.tracker.initialization`.
+    Tracking takes frames of the last phase's size. `training.bundle.tracker.initialization` says
+    what the first mark is.
     """
 
-    minutes: float = 22.0
-    learning_rate: float = 5e-4
-    validate_minutes: float = 6.0
-    phases: tuple[Phase, ...] = (
-        Phase(0.0, 256, 3, 3),
-        Phase(0.4, 256, 5, 2),
-        Phase(0.63, 384, 5, 2),
+    minutes: float = option(22.0, "processor time of the run")
+    learning_rate: float = option(5e-4, "its peak")
+    validate_minutes: float = option(6.0, "time between validations")
+    phases: tuple[Phase, ...] = option(
+        (Phase(0.0, 256, 3, 3), Phase(0.4, 256, 5, 2), Phase(0.63, 384, 5, 2)),
+        "START:SIDE:LENGTH:CLIPS,… (default 0:256:3:3,0.4:256:5:2,0.63:384:5:2)",
+        type=partial(parse_phases, kind=Phase),
     )
-    memories: int = 3
-    objects: int = 2
-    mark_steps: int = MARKER_STEPS
+    memories: int = option(3, "frames that the model attends to: the first and the last ones")
+    objects: int = option(2, "tracked objects per clip, at most")
+    mark_steps: int = option(MARKER_STEPS, "steps in which the first mark is learned")
 
 
 def new_run(base: Path, settings: Settings) -> Run:
@@ -182,11 +179,9 @@ def train_step(run: Run, sequences: Sequences, settings: Settings, progress: flo
     side = sequences.truth.shape[-1]
     if run.model.image_size != side:
         set_resolution(run.model, side)
-    for group in run.optimizer.param_groups:
-        group["lr"] = group["share"] * settings.learning_rate_at(progress)
+    run.set_rate(settings.learning_rate_at(progress))
     loss, metrics = compute_loss(track(run.model, sequences), sequences)
-    run.images += len(sequences.truth) * len(sequences.clip)
-    run.descend(loss, metrics, settings.ema)
+    run.descend(loss, metrics, settings.ema, len(sequences.truth) * len(sequences.clip))
 
 
 def train(
@@ -216,63 +211,32 @@ def train(
         set_resolution(run.average, side)
         export(run.average, TRAINED, base, out, metadata)
 
-    return Loop(
-        run,
-        settings,
-        work,
-        out,
-        step,
-        validate_average if val else None,
-        export_average,
-        begin=lambda: begin(run, clips, settings),
-        clock=time.process_time,
-    )()
+    parts = (step, validate_average if val else None, export_average)
+    loop = Loop(run, settings, work, out, *parts, lambda: begin(run, clips, settings))
+    return replace(loop, clock=time.process_time)()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.bundle.tracker.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("python -m training.bundle.tracker.train", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    defaults = Settings()
     make = commands.add_parser("prepare", help="only make the features of clips")
     learn = commands.add_parser("train", help="train, or resume a training")
     save = commands.add_parser("export", help="export the averaged weights of a checkpoint")
+    base = {"type": Path, "required": True, "help": "the segmenter whose memory is trained"}
+    data = {"type": Path, "nargs": "+", "required": True, "help": "folders of clips"}
     for command in (make, learn, save):
-        command.add_argument(
-            "--base", type=Path, required=True, help="the segmenter whose memory is trained"
-        )
+        command.add_argument("--base", **base)
     for command in (make, learn):
-        command.add_argument(
-            "--data", type=Path, nargs="+", required=True, help="folders of clips"
-        )
+        command.add_argument("--data", **data)
         command.add_argument("--threads", type=int, default=1)
     for command in (learn, save):
         command.add_argument("--work", type=Path, default=Path("runs/tracker"))
         command.add_argument("--out", type=Path, required=True, help="where the weights go")
-        add_options(command, defaults, memories="frames that the model attends to")
-    save.add_argument("--side", type=int, default=defaults.phases[-1].side)
+    add_fields(learn, Settings)
+    add_fields(save, Settings, only=("memories",))
+    save.add_argument("--side", type=int, default=Settings().phases[-1].side)
     make.add_argument("--side", type=int, nargs="+", required=True, help="of the frames [px]")
     learn.add_argument("--val", type=Path, nargs="*", default=[], help="clips of other seeds")
-    learn.add_argument(
-        "--phases",
-        type=lambda text: parse_phases(text, Phase),
-        default=defaults.phases,
-        help="START:SIDE:LENGTH:CLIPS,… (default 0:256:3:3,0.4:256:5:2,0.63:384:5:2)",
-    )
-    add_options(
-        learn,
-        defaults,
-        minutes="processor time of the run",
-        learning_rate="its peak",
-        objects="tracked objects per clip",
-        validate_minutes="time between validations",
-        seed="of new weights, order and sequences",
-        mark_steps="steps in which the first mark is learned",
-        max_steps="stop after this many steps; 0 for no limit",
-    )
     args = parser.parse_args(argv)
     if args.command != "export" and not find_clips(args.data):
         parser.error(

@@ -30,7 +30,7 @@ from segzero_core.errors import SegZeroError
 from segzero_core.images.files import load_image
 from segzero_core.loading import choose_device
 from segzero_core.reasoner.base import squash
-from training.arguments import positive
+from training.arguments import new_parser, positive, run_command
 from training.evaluation.batch_inference import BatchReasoner
 from training.evaluation.bootstrap import Resampler
 from training.evaluation.predictions import check_writable, write_whole
@@ -45,12 +45,10 @@ from training.evaluation.retention.metrics import spoken_answer
 MAX_NEW_TOKENS: Final = 128
 """Longest completion; a right one is a few words."""
 
-BAD_INPUT_EXIT_CODE = 2
-
 
 @dataclass(frozen=True)
 class Answered:
-    """A question with the model's completion and its score."""
+    """A question with the model's completion, its score, and the time it took [ms]."""
 
     question: Question
     completion: str
@@ -59,16 +57,9 @@ class Answered:
 
     def to_line(self) -> str:
         """Return the line of JSON that `--samples` writes."""
-        question = self.question
-        values = {
-            "id": question.id,
-            "kind": question.kind,
-            "question": question.text,
-            "truths": question.truths,
-            "reply": self.completion,
-            "score": self.score,
-            "ms": self.ms,
-        }
+        q = self.question
+        values = {"id": q.id, "kind": q.kind, "question": q.text, "truths": q.truths}
+        values |= {"reply": self.completion, "score": self.score, "ms": self.ms}
         return json.dumps(values) + "\n"
 
 
@@ -100,12 +91,9 @@ def _ask_batch(
     pixels = [load_image(question.image) for question in questions]
     started = time.perf_counter()
     try:
-        images = [
-            squash(image, description.seen_size_wh)
-            if benchmark.squashed
-            else Image.fromarray(image)
-            for image in pixels
-        ]
+        side = description.seen_size_wh
+        shown = (lambda p: squash(p, side)) if benchmark.squashed else Image.fromarray
+        images = [shown(image) for image in pixels]
         texts = [f"{q.text}\n{suffix}" if suffix else q.text for q in questions]
         if description.lowercase_query:
             texts = [text.lower() for text in texts]
@@ -158,26 +146,6 @@ def _as_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluation.retention",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--benchmark", choices=BENCHMARKS, required=True)
-    add("--root", type=Path, required=True, help="the folder it lies in")
-    add("--split", help="test of ChartQA and val of TextVQA by default")
-    add("--model", default="tabletop", help="name, folder or Hub id")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    add("--limit", type=positive, help="at most this many questions")
-    add("--batch", type=positive, default=1, help="questions asked at once")
-    add("--suffix", help="added to each question; the benchmark's own by default")
-    add("--samples", type=Path, help="write every completion to this file")
-    add("--json", action="store_true", help="print one JSON object")
-    return parser
-
-
 def _run(args: argparse.Namespace) -> str:
     if args.samples:
         check_writable(args.samples)
@@ -200,18 +168,21 @@ def _run(args: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0, or 2 with one line on standard error when the input cannot be used.
-    """
-    args = _parser().parse_args(argv)
-    try:
-        print(_run(args))
-    except SegZeroError as error:
-        print(f"training.evaluation.retention: {error}", file=sys.stderr)
-        return BAD_INPUT_EXIT_CODE
-    return 0
+    """Run the command line; see `run_command`."""
+    parser = new_parser("python -m training.evaluation.retention", __doc__)
+    add = parser.add_argument
+    add("--benchmark", choices=BENCHMARKS, required=True)
+    add("--root", type=Path, required=True, help="the folder it lies in")
+    add("--split", help="test of ChartQA and val of TextVQA by default")
+    add("--model", default="tabletop", help="name, folder or Hub id")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    add("--limit", type=positive, help="at most this many questions")
+    add("--batch", type=positive, default=1, help="questions asked at once")
+    add("--suffix", help="added to each question; the benchmark's own by default")
+    add("--samples", type=Path, help="write every completion to this file")
+    add("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    return run_command("training.evaluation.retention", lambda: _run(args))
 
 
 if __name__ == "__main__":

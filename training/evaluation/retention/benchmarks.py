@@ -13,7 +13,7 @@ import numpy as np
 from segzero_core.errors import InputError, shown
 from training.bundle.reasoner.tabletop.vqa import VQA_KINDS, ask_visual
 from training.data.rendered_scenes import open_scenes, read_record
-from training.data.sources.base import fingerprint, read_annotations
+from training.data.sources.base import check_choice, fingerprint, read_annotations
 from training.evaluation.retention.metrics import exact_word, relaxed_match, vqa_accuracy
 
 CHARTQA: Final = "chartqa"
@@ -49,6 +49,10 @@ class Question:
     kind: str
 
 
+Score = Callable[[str, Sequence[str]], float]
+"""From an answer and the truths to [0, 1]."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """The questions of a benchmark, and how they are asked and scored.
@@ -56,18 +60,18 @@ class Benchmark:
     Attributes:
         name: One of `BENCHMARKS`, and its split.
         questions: In a fixed order.
-        score: From an answer and the truths to [0, 1].
+        score: Scores the answers.
+        hash: First digits of a SHA-256 over the annotations.
         suffix: Added to each question.
         squashed: The image is squashed to the size at which the reasoner answers queries.
-        hash: First digits of a SHA-256 over the annotations.
     """
 
     name: str
     questions: tuple[Question, ...]
-    score: Callable[[str, Sequence[str]], float]
-    suffix: str
-    squashed: bool
+    score: Score
     hash: str
+    suffix: str = ONE_WORD
+    squashed: bool = False
 
 
 def open_benchmark(name: str, root: Path, split: str | None, limit: int | None) -> Benchmark:
@@ -104,19 +108,12 @@ def _open_chartqa(root: Path, split: str) -> Benchmark:
             image, text, truth = _texts(entry, ("imgname", "query", "label"), path)
             place = _inside(root / split / "png", image, path)
             questions.append(Question(f"{kind}/{number}", place, text, (truth,), kind))
-    return Benchmark(
-        name=f"{CHARTQA}, {split}",
-        questions=tuple(questions),
-        score=lambda answer, truths: float(relaxed_match(answer, truths[0])),
-        suffix=ONE_WORD,
-        squashed=False,
-        hash=fingerprint(contents)[:_HASH_DIGITS],
-    )
+    digest = fingerprint(contents)[:_HASH_DIGITS]
+    return Benchmark(f"{CHARTQA}, {split}", tuple(questions), _first(relaxed_match), digest)
 
 
 def _open_textvqa(root: Path, split: str) -> Benchmark:
-    if split not in _TEXTVQA_FOLDERS:
-        raise InputError(f"textvqa: no split {split!r}; there are {', '.join(_TEXTVQA_FOLDERS)}")
+    check_choice("textvqa: no split", split, _TEXTVQA_FOLDERS)
     path = root / f"TextVQA_{_TEXTVQA_VERSION}_{split}.json"
     content = read_annotations(path)
     questions = []
@@ -128,14 +125,8 @@ def _open_textvqa(root: Path, split: str) -> Benchmark:
         place = _inside(root / _TEXTVQA_FOLDERS[split], f"{image}.jpg", path)
         name = str(entry.get("question_id", number))
         questions.append(Question(name, place, text, tuple(map(str, answers)), "text"))
-    return Benchmark(
-        name=f"{TEXTVQA}, {split}",
-        questions=tuple(questions),
-        score=vqa_accuracy,
-        suffix=ONE_WORD,
-        squashed=False,
-        hash=fingerprint([content])[:_HASH_DIGITS],
-    )
+    digest = fingerprint([content])[:_HASH_DIGITS]
+    return Benchmark(f"{TEXTVQA}, {split}", tuple(questions), vqa_accuracy, digest)
 
 
 def _open_tabletop(root: Path) -> Benchmark:
@@ -147,18 +138,17 @@ def _open_tabletop(root: Path) -> Benchmark:
         for kind in VQA_KINDS:
             drawn = ask_visual(rng, scene.objects, kind)
             if drawn is not None:
-                name = f"{folder.name}/{kind}"
-                place = folder / "color.png"
-                questions.append(Question(name, place, drawn.text, (drawn.answer,), kind))
+                name, image = f"{folder.name}/{kind}", folder / "color.png"
+                questions.append(Question(name, image, drawn.text, (drawn.answer,), kind))
     texts = (f"{q.id} {q.text} {q.truths[0]}".encode() for q in questions)
-    return Benchmark(
-        name=f"{TABLETOP}, words",
-        questions=tuple(questions),
-        score=lambda answer, truths: float(exact_word(answer, truths[0])),
-        suffix="",
-        squashed=True,
-        hash=fingerprint(texts)[:_HASH_DIGITS],
-    )
+    digest, score = fingerprint(texts)[:_HASH_DIGITS], _first(exact_word)
+    name = f"{TABLETOP}, words"
+    return Benchmark(name, tuple(questions), score, digest, suffix="", squashed=True)
+
+
+def _first(is_right: Callable[[str, str], bool]) -> Score:
+    """Score an answer by the first truth."""
+    return lambda answer, truths: float(is_right(answer, truths[0]))
 
 
 def _entries(path: Path, content: bytes, key: str | None) -> list[dict[str, Any]]:
