@@ -44,66 +44,42 @@ def _at_least(name: str, value: float, least: int) -> None:
 
 @dataclass(frozen=True)
 class SftConfig:
-    """Supervised fine-tuning on the true boxes and points, without thinking.
+    """Supervised fine-tuning on the true boxes and points, without thinking."""
 
-    Attributes:
-        learning_rate: Peak rate of AdamW.
-        batch_size: Samples per optimizer step, over all processes.
-        warmup_steps: Steps in which the rate rises.
-    """
-
-    learning_rate: float = 1e-5
-    batch_size: int = 16
-    warmup_steps: int = 0
+    learning_rate: float = 1e-5  # peak rate of AdamW
+    batch_size: int = 16  # samples per optimizer step, over all processes
+    warmup_steps: int = 0  # steps in which the rate rises
 
 
 @dataclass(frozen=True)
 class GrpoConfig:
-    """Group relative policy optimization (defaults: those of Seg-Zero's public code).
+    """Group relative policy optimization (defaults: those of Seg-Zero's public code)."""
 
-    Attributes:
-        learning_rate: Rate of AdamW, constant.
-        prompts_per_step: Questions per optimizer step, over all processes.
-        completions_per_prompt: Size of a group (8 in the code, 16 for the paper's main results).
-        kl_weight: Weight in the loss of the KL divergence (k3 estimate) from the first model.
-        entropy_weight: Weight of the entropy bonus; this is the public code's default.
-        clip: The ratio is clipped to [1 - clip, 1 + clip].
-        clip_high: Upper clip in place of `clip`; 0: the same.
-        temperature: Sampling temperature.
-        max_completion_tokens: Length of the longest completion [tokens].
-        scale_by_std: Divide advantages by the group's standard deviation.
-        protocol: Reward protocol: `paper`, `reference` or `segzero`.
-        accuracy: `hard` (thresholds) or `soft` (the value itself).
-        answer_format: `strict` or `soft` check of the answer's keys.
-        parts: Which parts of the answer are rewarded: `box`, `points`, or both.
-        mask_weight: Weight of the mask IoU, with the segmenter in the loop; 0 leaves it out.
-        shared_pictures: Encode an image once for its whole group
-            (`training.finetune.shared_image_sampling`); for the small reasoner only, in one
-            process.
-        vllm: `off`, `server` or `colocate`: where the completions are sampled.
-        vllm_server: `http://host:port` of `trl vllm-serve`, for `server`.
-        vllm_memory: Share of the GPU's memory for the rollouts, for `colocate`.
-    """
-
-    learning_rate: float = 1e-6
-    prompts_per_step: int = 16
+    learning_rate: float = 1e-6  # rate of AdamW, constant
+    prompts_per_step: int = 16  # questions per optimizer step, over all processes
+    # Size of a group (8 in the code, 16 for the paper's main results).
     completions_per_prompt: int = 8
+    # Weight in the loss of the KL divergence (k3 estimate) from the first model.
     kl_weight: float = 5e-3
-    entropy_weight: float = 1e-3
-    clip: float = 0.2
-    clip_high: float = 0.0
-    temperature: float = 1.0
-    max_completion_tokens: int = 1300
-    scale_by_std: bool = True
-    protocol: str = "paper"
-    accuracy: str = "hard"
-    answer_format: str = "strict"
+    entropy_weight: float = 1e-3  # weight of the entropy bonus; this is the public code's default
+    clip: float = 0.2  # the ratio is clipped to [1 - clip, 1 + clip]
+    clip_high: float = 0.0  # upper clip in place of `clip`; 0: the same
+    temperature: float = 1.0  # sampling temperature
+    max_completion_tokens: int = 1300  # length of the longest completion [tokens]
+    scale_by_std: bool = True  # divide advantages by the group's standard deviation
+    protocol: str = "paper"  # reward protocol: `paper`, `reference` or `segzero`
+    accuracy: str = "hard"  # `hard` (thresholds) or `soft` (the value itself)
+    answer_format: str = "strict"  # `strict` or `soft` check of the answer's keys
+    # Which parts of the answer are rewarded: `box`, `points`, or both.
     parts: tuple[str, ...] = ("box", "points")
+    # Weight of the mask IoU, with the segmenter in the loop; 0 leaves it out.
     mask_weight: float = 0.0
+    # Encode an image once for its whole group (`training.finetune.shared_image_sampling`); for the
+    # small reasoner only, in one process.
     shared_pictures: bool = False
-    vllm: str = "off"
-    vllm_server: str = ""
-    vllm_memory: float = 0.5
+    vllm: str = "off"  # `off`, `server` or `colocate`: where the completions are sampled
+    vllm_server: str = ""  # `http://host:port` of `trl vllm-serve`, for `server`
+    vllm_memory: float = 0.5  # share of the GPU's memory for the rollouts, for `colocate`
 
     def __post_init__(self) -> None:
         _one_of("grpo.protocol", self.protocol, PROTOCOL_NAMES)
@@ -123,68 +99,42 @@ class GrpoConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run.
+    """One training run."""
 
-    Attributes:
-        name: Name of the configuration.
-        model: Name, folder or Hub id of the model to begin from.
-        data: Folder written by `python -m training.data.prepare`.
-        output: Folder of checkpoints, metrics and the final model.
-        template: Prompt template.
-        kinds: Kinds of questions to train on; empty: all that the data holds.
-        max_samples: Largest number of samples of the data that are used; 0: all.
-        max_steps: Optimizer steps; 0: as many as `epochs` take.
-        max_minutes: Stop at the first step after this wall-clock time [min], interruptions left
-            out; 0: no limit.
-        max_processor_minutes: The same in processor time [min], which adds up all threads of this
-            process and leaves out a GPU's work. For comparing runs on a shared CPU; 0: no limit.
-        epochs: Passes over the data.
-        seed: Of all random numbers.
-        micro_batch_size: Samples that a process computes at once. A smaller one needs less memory;
-            the loss of GRPO stays the same, because every completion is normalized by its length.
-        weight_decay: Of AdamW.
-        beta_1: Of AdamW.
-        beta_2: Of AdamW.
-        max_grad_norm: The gradient is clipped to this norm.
-        dtype: Type of the weights while training: float32, or bfloat16 with `bf16_mixed`.
-        bf16_mixed: Compute in bfloat16 with float32 master weights, as the public code does.
-        gradient_checkpointing: Compute the forward pass twice to save memory.
-        freeze_vision: Do not train the vision encoder (the public code trains it).
-        save_steps: Steps between checkpoints.
-        keep_checkpoints: Number of checkpoints that are kept; 0: all.
-        log_steps: Steps between rows of the metrics.
-        shuffle_buffer: Samples among which a streamed data set is shuffled; 0: no streaming.
-        sft: Settings of `segzero-train sft`.
-        grpo: Settings of `segzero-train grpo`.
-    """
-
-    name: str = "run"
-    model: str = ""
-    data: str = ""
-    output: str = ""
-    template: str = SINGLE_OBJECT
-    kinds: tuple[str, ...] = ()
-    max_samples: int = 0
-    max_steps: int = 0
+    name: str = "run"  # name of the configuration
+    model: str = ""  # name, folder or Hub id of the model to begin from
+    data: str = ""  # folder written by `python -m training.data.prepare`
+    output: str = ""  # folder of checkpoints, metrics and the final model
+    template: str = SINGLE_OBJECT  # prompt template
+    kinds: tuple[str, ...] = ()  # kinds of questions to train on; empty: all that the data holds
+    max_samples: int = 0  # largest number of samples of the data that are used; 0: all
+    max_steps: int = 0  # optimizer steps; 0: as many as `epochs` take
+    # Stop at the first step after this wall-clock time [min], interruptions left out; 0: no limit.
     max_minutes: float = 0.0
+    # The same in processor time [min], which adds up all threads of this process and leaves out a
+    # GPU's work. For comparing runs on a shared CPU; 0: no limit.
     max_processor_minutes: float = 0.0
-    epochs: float = 1.0
-    seed: int = 0
+    epochs: float = 1.0  # passes over the data
+    seed: int = 0  # of all random numbers
+    # Samples that a process computes at once. A smaller one needs less memory; the loss of GRPO
+    # stays the same, because every completion is normalized by its length.
     micro_batch_size: int = 1
-    weight_decay: float = 0.01
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    max_grad_norm: float = 1.0
+    weight_decay: float = 0.01  # of AdamW
+    beta_1: float = 0.9  # of AdamW
+    beta_2: float = 0.999  # of AdamW
+    max_grad_norm: float = 1.0  # the gradient is clipped to this norm
+    # Type of the weights while training: float32, or bfloat16 with `bf16_mixed`.
     dtype: str = "float32"
+    # Compute in bfloat16 with float32 master weights, as the public code does.
     bf16_mixed: bool = False
-    gradient_checkpointing: bool = False
-    freeze_vision: bool = False
-    save_steps: int = 50
-    keep_checkpoints: int = 0
-    log_steps: int = 1
-    shuffle_buffer: int = 0
-    sft: SftConfig = field(default_factory=SftConfig)
-    grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    gradient_checkpointing: bool = False  # compute the forward pass twice to save memory
+    freeze_vision: bool = False  # do not train the vision encoder (the public code trains it)
+    save_steps: int = 50  # steps between checkpoints
+    keep_checkpoints: int = 0  # number of checkpoints that are kept; 0: all
+    log_steps: int = 1  # steps between rows of the metrics
+    shuffle_buffer: int = 0  # samples among which a streamed data set is shuffled; 0: no streaming
+    sft: SftConfig = field(default_factory=SftConfig)  # settings of `segzero-train sft`
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)  # settings of `segzero-train grpo`
 
     def __post_init__(self) -> None:
         _one_of("template", self.template, tuple(SEG_ZERO_TEMPLATES))

@@ -70,21 +70,13 @@ Licence: Apache-2.0, like the rest of the repository. No outside data or weights
 
 @dataclass(frozen=True)
 class Logs:
-    """What the trainings wrote, in the order of their steps.
+    """What the trainings wrote, in the order of their steps."""
 
-    Attributes:
-        warmup: Rows of the reasoner's warm-up, each with its `stage`.
-        stages: Their order.
-        grpo: Rows of the reasoner's GRPO.
-        segmenter: Rows of the segmenter, on single images.
-        tracker: Rows of its memory.
-    """
-
-    warmup: Rows
-    stages: tuple[str, ...]
-    grpo: Rows
-    segmenter: Rows
-    tracker: Rows
+    warmup: Rows  # rows of the reasoner's warm-up, each with its `stage`
+    stages: tuple[str, ...]  # their order
+    grpo: Rows  # rows of the reasoner's GRPO
+    segmenter: Rows  # rows of the segmenter, on single images
+    tracker: Rows  # rows of its memory
 
 
 def read_logs(runs: Path) -> Logs:

@@ -21,21 +21,13 @@ LIBERO_KINDS = ("instruction", "place", "object", "fixture", "target")
 
 @dataclass(frozen=True, eq=False)
 class EvaluationScene:
-    """One image with its questions and true masks.
+    """One image with its questions and true masks."""
 
-    Attributes:
-        folder: Where it was read from.
-        image: uint8 [H, W, 3], RGB.
-        instances: uint16 [H, W]: 0 is background, else an object's id.
-        object_kinds: What each object is, by id.
-        questions: Everything that can be asked about it.
-    """
-
-    folder: Path
-    image: RgbImage
-    instances: NDArray[np.uint16]
-    object_kinds: dict[int, str]
-    questions: tuple[Query, ...]
+    folder: Path  # where it was read from
+    image: RgbImage  # uint8 [H, W, 3], RGB
+    instances: NDArray[np.uint16]  # uint16 [H, W]: 0 is background, else an object's id
+    object_kinds: dict[int, str]  # what each object is, by id
+    questions: tuple[Query, ...]  # everything that can be asked about it
 
     @classmethod
     def read(cls, folder: Path) -> EvaluationScene:

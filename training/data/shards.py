@@ -66,44 +66,26 @@ _REJECTS_KEY = b"segzero_rejects"
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of rows.
+    """One file of rows."""
 
-    Attributes:
-        name: File name.
-        samples: Number of rows.
-        bytes: Size of the file.
-        sha256: Hash of the file.
-    """
-
-    name: str
-    samples: int
-    bytes: int
-    sha256: str
+    name: str  # file name
+    samples: int  # number of rows
+    bytes: int  # size of the file
+    sha256: str  # hash of the file
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished folder holds.
+    """What a finished folder holds."""
 
-    Attributes:
-        schema_version: `SCHEMA_VERSION` when it was written.
-        arguments: How it was made.
-        records: Number of annotations it was made of; samples and rejects add up to it.
-        samples: Number of rows.
-        kinds: Rows by kind of question.
-        rejects: Bad samples by reason.
-        shards: The files.
-        data_hash: SHA-256 over the hashes of the files.
-    """
-
-    schema_version: int
-    arguments: Mapping[str, Any]
-    records: int
-    samples: int
-    kinds: Mapping[str, int]
-    rejects: Mapping[str, int]
-    shards: tuple[Shard, ...]
-    data_hash: str
+    schema_version: int  # `SCHEMA_VERSION` when it was written
+    arguments: Mapping[str, Any]  # how it was made
+    records: int  # number of annotations it was made of; samples and rejects add up to it
+    samples: int  # number of rows
+    kinds: Mapping[str, int]  # rows by kind of question
+    rejects: Mapping[str, int]  # bad samples by reason
+    shards: tuple[Shard, ...]  # the files
+    data_hash: str  # SHA-256 over the hashes of the files
 
 
 class PreparedFolder:

@@ -43,21 +43,13 @@ _HASH_DIGITS = 16
 
 @dataclass(frozen=True)
 class Case:
-    """One query.
+    """One query."""
 
-    Attributes:
-        id: Unique in its data, and the same wherever the data lies.
-        image: Name of the image; cases with the same one are not independent.
-        query: What is asked.
-        kind: The data's kind of query; `none` where nothing fits.
-        split: The data's split of it.
-    """
-
-    id: str
-    image: str
-    query: str
-    kind: str
-    split: str
+    id: str  # unique in its data, and the same wherever the data lies
+    image: str  # name of the image; cases with the same one are not independent
+    query: str  # what is asked
+    kind: str  # the data's kind of query; `none` where nothing fits
+    split: str  # the data's split of it
 
     def to_values(self) -> dict[str, str]:
         """Return the values of its line in a file of predictions."""
@@ -93,16 +85,11 @@ class TrueAnswer:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An image that was read, with the right answers about it.
+    """An image that was read, with the right answers about it."""
 
-    Attributes:
-        image: uint8 [H, W, 3], RGB.
-        truths: One per case.
-        objects: bool [H, W], every single object in the image, where the data knows them.
-    """
-
-    image: RgbImage
-    truths: tuple[TrueAnswer, ...]
+    image: RgbImage  # uint8 [H, W, 3], RGB
+    truths: tuple[TrueAnswer, ...]  # one per case
+    # bool [H, W], every single object in the image, where the data knows them.
     objects: tuple[NDArray[np.bool_], ...] = ()
 
 
@@ -121,36 +108,22 @@ class ImageCases:
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """Which data the cases are from.
+    """Which data the cases are from."""
 
-    Attributes:
-        name: Data set, and who split it.
-        split: Its split, or the phrasings of rendered scenes.
-        sentences: How the sentences of an annotation become queries; empty where each has one.
-        hash: First digits of a SHA-256 over all annotations, used or not.
-        rejected: Annotations that cannot be used, and are not in the metrics.
-    """
-
-    name: str
-    split: str
-    sentences: str
-    hash: str
-    rejected: int = 0
+    name: str  # data set, and who split it
+    split: str  # its split, or the phrasings of rendered scenes
+    sentences: str  # how the sentences of an annotation become queries; empty where each has one
+    hash: str  # first digits of a SHA-256 over all annotations, used or not
+    rejected: int = 0  # annotations that cannot be used, and are not in the metrics
 
 
 @dataclass(frozen=True, eq=False)
 class CaseSet:
-    """All cases of an evaluation.
+    """All cases of an evaluation."""
 
-    Attributes:
-        data: Which data they come from.
-        averaging: How `giou` is put together on this data, see `training.evaluation.metrics`.
-        images: In a fixed order.
-    """
-
-    data: DataIdentity
-    averaging: str
-    images: tuple[ImageCases, ...]
+    data: DataIdentity  # which data they come from
+    averaging: str  # how `giou` is put together on this data, see `training.evaluation.metrics`
+    images: tuple[ImageCases, ...]  # in a fixed order
 
     @property
     def cases(self) -> list[Case]:

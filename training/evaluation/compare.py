@@ -17,19 +17,12 @@ _SHOWN_IDS = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same cases; differences are second minus first.
+    """Two models on the same cases; differences are second minus first."""
 
-    Attributes:
-        first: The file of the first model.
-        second: The file of the second model.
-        overall: The difference of `giou`, averaged as the protocol says.
-        kinds: The difference for each kind of queries.
-    """
-
-    first: PredictionsFile
-    second: PredictionsFile
-    overall: PairedDifference
-    kinds: Mapping[str, PairedDifference]
+    first: PredictionsFile  # the file of the first model
+    second: PredictionsFile  # the file of the second model
+    overall: PairedDifference  # the difference of `giou`, averaged as the protocol says
+    kinds: Mapping[str, PairedDifference]  # the difference for each kind of queries
 
     def to_values(self) -> dict[str, Any]:
         """Return what `--json` prints."""

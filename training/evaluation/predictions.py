@@ -25,23 +25,14 @@ _HEADER_KEYS: Final = ("protocol", "model", "data")
 
 @dataclass(frozen=True)
 class Scored:
-    """One case with its prediction and its score.
+    """One case with its prediction and its score."""
 
-    Attributes:
-        case: What was asked.
-        outcome: How it was scored.
-        completion: The reasoner's whole completion.
-        prompts: The objects of the answer, in pixels of the image.
-        masks: One per object, for images of the answer; not written to a file.
-        error: What went wrong; empty where nothing did.
-    """
-
-    case: Case
-    outcome: Outcome
-    completion: str
-    prompts: tuple[ObjectPrompt, ...]
-    masks: tuple[Rle, ...]
-    error: str = ""
+    case: Case  # what was asked
+    outcome: Outcome  # how it was scored
+    completion: str  # the reasoner's whole completion
+    prompts: tuple[ObjectPrompt, ...]  # the objects of the answer, in pixels of the image
+    masks: tuple[Rle, ...]  # one per object, for images of the answer; not written to a file
+    error: str = ""  # what went wrong; empty where nothing did
 
     def to_values(self) -> dict[str, Any]:
         """Return the values of its line."""
@@ -53,36 +44,23 @@ class Scored:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How cases are scored; metrics of different protocols cannot be compared.
+    """How cases are scored; metrics of different protocols cannot be compared."""
 
-    Attributes:
-        ignore: One of `IGNORE_POLICIES`.
-        giou: How the metric over several kinds is averaged.
-        empty: What a case scores in which neither answer nor truth has a pixel.
-    """
-
-    ignore: str
-    giou: str
+    ignore: str  # one of `IGNORE_POLICIES`
+    giou: str  # how the metric over several kinds is averaged
+    # What a case scores in which neither answer nor truth has a pixel.
     empty: str = "1 for a refusal where nothing fits, else 0"
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """Which model made the predictions.
+    """Which model made the predictions."""
 
-    Attributes:
-        name: As it was called; a blind guess says so.
-        weights_hash: See `ModelIdentity`; empty for a blind guess.
-        template: The prompt template; empty for a blind guess.
-        batch: Queries asked at once; with more than one, completions may differ in a word.
-        grammar: Decoding was constrained to well-formed answers.
-    """
-
-    name: str
-    weights_hash: str = ""
-    template: str = ""
-    batch: int = 1
-    grammar: bool = False
+    name: str  # as it was called; a blind guess says so
+    weights_hash: str = ""  # see `ModelIdentity`; empty for a blind guess
+    template: str = ""  # the prompt template; empty for a blind guess
+    batch: int = 1  # queries asked at once; with more than one, completions may differ in a word
+    grammar: bool = False  # decoding was constrained to well-formed answers
 
 
 @dataclass(frozen=True)

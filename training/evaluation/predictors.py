@@ -25,23 +25,15 @@ BASELINE_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A model's answer to one case.
+    """A model's answer to one case."""
 
-    Attributes:
-        completion: The reasoner's whole completion, as far as it came; empty for a blind guess.
-        prompts: The objects of the answer, in pixels of the image.
-        masks: bool [N, H, W], one per object; None where there is no answer.
-        ms: Time it took [ms].
-        unusable: The completion could not be read.
-        error: What went wrong; empty where nothing did.
-    """
-
-    completion: str
-    prompts: tuple[ObjectPrompt, ...]
+    completion: str  # the reasoner's whole completion, as far as it came; empty for a blind guess
+    prompts: tuple[ObjectPrompt, ...]  # the objects of the answer, in pixels of the image
+    # bool [N, H, W], one per object; None where there is no answer.
     masks: NDArray[np.bool_] | None
-    ms: float
-    unusable: bool = False
-    error: str = ""
+    ms: float  # time it took [ms]
+    unusable: bool = False  # the completion could not be read
+    error: str = ""  # what went wrong; empty where nothing did
 
 
 Predictor = Callable[[ImageCases, View], list[Prediction]]

@@ -43,22 +43,15 @@ class CheckpointError(SegZeroError):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run was made of, saved beside every checkpoint.
+    """What a run was made of, saved beside every checkpoint."""
 
-    Attributes:
-        method: `sft` or `grpo`.
-        config: The resolved configuration.
-        data_hash: Hash of the prepared data.
-        git_revision: Commit of the code, with `-dirty` where the tree differs; empty outside git.
-        model_hash: Hash of the weights that the run began from.
-        description: Contents of `segzero.json`, so that a checkpoint can be loaded as a model.
-    """
-
-    method: str
-    config: Mapping[str, Any]
-    data_hash: str
+    method: str  # `sft` or `grpo`
+    config: Mapping[str, Any]  # the resolved configuration
+    data_hash: str  # hash of the prepared data
+    # Commit of the code, with `-dirty` where the tree differs; empty outside git.
     git_revision: str
-    model_hash: str
+    model_hash: str  # hash of the weights that the run began from
+    # Contents of `segzero.json`, so that a checkpoint can be loaded as a model.
     description: Mapping[str, Any]
 
     def identity(self) -> dict[str, Any]:

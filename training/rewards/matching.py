@@ -60,17 +60,12 @@ class MatchRule:
 
 
 class Objects(NamedTuple):
-    """The objects of one answer, in pixels of the image the model saw.
+    """The objects of one answer, in pixels of the image the model saw."""
 
-    Attributes:
-        count: Their number P.
-        boxes: 4 · P numbers.
-        points: 2 · P numbers in the multi-object form, 4 · P in the single-object form; NaN for
-            the points of an object that has another number of them.
-    """
-
-    count: int
-    boxes: Sequence[float]
+    count: int  # their number P
+    boxes: Sequence[float]  # 4 · P numbers
+    # 2 · P numbers in the multi-object form, 4 · P in the single-object form; NaN for the points
+    # of an object that has another number of them.
     points: Sequence[float]
 
 

@@ -51,17 +51,11 @@ TermFunction = Callable[[Answer, GroundTruth], float]
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of a protocol.
+    """One term of a protocol."""
 
-    Attributes:
-        function: Takes an answer and its ground truth, and returns a share in [0, 1].
-        single_object: Weight in the single-object form.
-        multi_object: Weight in the multi-object form; 0 leaves the term out.
-    """
-
-    function: TermFunction
-    single_object: float = 1.0
-    multi_object: float = 1.0
+    function: TermFunction  # takes an answer and its ground truth, and returns a share in [0, 1]
+    single_object: float = 1.0  # weight in the single-object form
+    multi_object: float = 1.0  # weight in the multi-object form; 0 leaves the term out
 
     def weight(self, form: str) -> float:
         """The term's weight in a form of answer."""
@@ -70,17 +64,12 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class RewardProtocol:
-    """How completions are read, and the terms whose weighted sum they earn.
+    """How completions are read, and the terms whose weighted sum they earn."""
 
-    Attributes:
-        name: Name of the protocol.
-        read: Reads completions, and compares each with its ground truth.
-        terms: By name; the names are also those of the metrics.
-    """
-
-    name: str
+    name: str  # name of the protocol
+    # Reads completions, and compares each with its ground truth.
     read: Callable[[Sequence[str], Sequence[GroundTruth]], Sequence[Answer]]
-    terms: Mapping[str, Term]
+    terms: Mapping[str, Term]  # by name; the names are also those of the metrics
 
     def maximum(self, form: str) -> float:
         """The largest total in a form of answer."""
@@ -200,17 +189,11 @@ PROTOCOLS: Final = {name: make_protocol(name) for name in PROTOCOL_NAMES}
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scores:
-    """The rewards of a batch of completions.
+    """The rewards of a batch of completions."""
 
-    Attributes:
-        terms: float64 [N] for each term of the protocol, weighted.
-        totals: float64 [N], their sums.
-        unusable: bool [N], the completions that the protocol could not read.
-    """
-
-    terms: dict[str, NDArray[np.float64]]
-    totals: NDArray[np.float64]
-    unusable: NDArray[np.bool_]
+    terms: dict[str, NDArray[np.float64]]  # float64 [N] for each term of the protocol, weighted
+    totals: NDArray[np.float64]  # float64 [N], their sums
+    unusable: NDArray[np.bool_]  # bool [N], the completions that the protocol could not read
 
     @property
     def unusable_share(self) -> float:

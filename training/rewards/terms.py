@@ -42,19 +42,12 @@ class RewardError(SegZeroError):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answer:
-    """A completion, read and compared with its ground truth once for all terms.
+    """A completion, read and compared with its ground truth once for all terms."""
 
-    Attributes:
-        text: The completion.
-        n_objects: Number of objects in it; None where it cannot be read.
-        format_share: Share of the format reward, in [0, 1]; see `segmentation_format_strict`.
-        accuracy: Shares of the accuracy rewards.
-    """
-
-    text: str
-    n_objects: int | None
-    format_share: float
-    accuracy: Accuracy
+    text: str  # the completion
+    n_objects: int | None  # number of objects in it; None where it cannot be read
+    format_share: float  # share of the format reward, in [0, 1]; see `segmentation_format_strict`
+    accuracy: Accuracy  # shares of the accuracy rewards
 
     @property
     def unusable(self) -> bool:

@@ -36,17 +36,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Trainings:
-    """All trainings of an arm, or the one evaluation of a baseline.
+    """All trainings of an arm, or the one evaluation of a baseline."""
 
-    Attributes:
-        arm: The arm.
-        results: One per seed, in the order of the seeds.
-        metrics: For each of them the rows of its training.
-    """
-
-    arm: Arm
-    results: tuple[Result, ...]
-    metrics: tuple[list[dict[str, float]], ...]
+    arm: Arm  # the arm
+    results: tuple[Result, ...]  # one per seed, in the order of the seeds
+    metrics: tuple[list[dict[str, float]], ...]  # for each of them the rows of its training
 
 
 def load_trainings(folder: Path, arm: Arm) -> Trainings | None:
@@ -101,19 +95,13 @@ def reward(trainings: Trainings, over: Trainings | None = None) -> Estimate:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a quantity of the metrics changed from the first steps of a training to its last.
+    """How a quantity of the metrics changed from the first steps of a training to its last."""
 
-    Attributes:
-        first: Its mean over the first `WINDOW` steps, all trainings.
-        last: Its mean over the last `WINDOW` steps.
-        rise: Last minus first; its interval is of trainings and of steps within each window.
-        steps: Mean number of steps.
-    """
-
-    first: float
-    last: float
+    first: float  # its mean over the first `WINDOW` steps, all trainings
+    last: float  # its mean over the last `WINDOW` steps
+    # Last minus first; its interval is of trainings and of steps within each window.
     rise: Estimate
-    steps: float
+    steps: float  # mean number of steps
 
 
 def growth(trainings: Trainings, key: str) -> Growth | None:

@@ -64,24 +64,16 @@ class StudyError(SegZeroError):
 
 @dataclass(frozen=True)
 class Study:
-    """Where the study works and what it keeps.
+    """Where the study works and what it keeps."""
 
-    Attributes:
-        work: Folder of scenes, checkpoints and logs.
-        kept: Folder of the results that are kept beside the document.
-        base: The warmed-up model: a name, or a folder with a reasoner and a segmenter. Empty: the
-            bundled one as it was at `WARMED_UP`, from the project's history.
-        scale: How large it is.
-        jobs: Trainings at a time.
-        only: Names of the arms to do; empty: all.
-    """
-
-    work: Path
-    kept: Path
+    work: Path  # folder of scenes, checkpoints and logs
+    kept: Path  # folder of the results that are kept beside the document
+    # The warmed-up model: a name, or a folder with a reasoner and a segmenter. Empty: the bundled
+    # one as it was at `WARMED_UP`, from the project's history.
     base: str = ""
-    scale: Scale = field(default_factory=Scale)
-    jobs: int = 2
-    only: tuple[str, ...] = ()
+    scale: Scale = field(default_factory=Scale)  # how large it is
+    jobs: int = 2  # trainings at a time
+    only: tuple[str, ...] = ()  # names of the arms to do; empty: all
 
     def folder(self, arm: Arm, seed: int) -> Path:
         """Where one training works."""

@@ -29,27 +29,16 @@ RL_RATE: Final = 5e-5
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of a table.
+    """One row of a table."""
 
-    Attributes:
-        name: Of its files.
-        table: Which table it stands in.
-        label: What the tables call it.
-        method: `sft` or `grpo`; empty where the warmed-up model itself is asked.
-        template: Prompt template, for training and for the questions afterwards.
-        settings: Of the training configuration, beside those of all arms.
-        seeds: One training each.
-        base: The model it begins from: `BASE`, or `SMALL` with fewer layers.
-    """
-
-    name: str
-    table: str
-    label: str
-    method: str = ""
-    template: str = SINGLE_OBJECT
-    settings: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    base: str = BASE
+    name: str  # of its files
+    table: str  # which table it stands in
+    label: str  # what the tables call it
+    method: str = ""  # `sft` or `grpo`; empty where the warmed-up model itself is asked
+    template: str = SINGLE_OBJECT  # prompt template, for training and for the questions afterwards
+    settings: tuple[str, ...] = ()  # of the training configuration, beside those of all arms
+    seeds: tuple[int, ...] = (0,)  # one training each
+    base: str = BASE  # the model it begins from: `BASE`, or `SMALL` with fewer layers
 
 
 @dataclass(frozen=True)

@@ -25,24 +25,15 @@ _METRIC_KEYS: Final = ("step", "processor_s", "loss", "reward", "reward_std", "k
 
 @dataclass(frozen=True)
 class Cases:
-    """The cases of all arms; each column has one value per case.
+    """The cases of all arms; each column has one value per case."""
 
-    Attributes:
-        ids: Names of the cases.
-        images: The scene each is about.
-        kinds: The kind of each question.
-        splits: `test` where training never sees the phrasing, or the pair of color and kind; else
-            `train`.
-        queries: The questions.
-        data_hash: Of the annotations.
-    """
-
-    ids: tuple[str, ...]
-    images: tuple[str, ...]
-    kinds: tuple[str, ...]
+    ids: tuple[str, ...]  # names of the cases
+    images: tuple[str, ...]  # the scene each is about
+    kinds: tuple[str, ...]  # the kind of each question
+    # `test` where training never sees the phrasing, or the pair of color and kind; else `train`.
     splits: tuple[str, ...]
-    queries: tuple[str, ...]
-    data_hash: str
+    queries: tuple[str, ...]  # the questions
+    data_hash: str  # of the annotations
 
 
 @dataclass(frozen=True)

@@ -38,25 +38,16 @@ class SceneImage:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step needs.
+    """What one training step needs."""
 
-    Attributes:
-        images: float32 [B, 3, S, S], normalized.
-        instances: uint8 [B, S, S].
-        image_index: int64 [N], the image each prompt belongs to.
-        object_id: int64 [N], its object; 0 where the prompt lies on nothing.
-        box_xyxy: float32 [N, 4], the true box [px of S]; the prompt's own where nothing is.
-        points: float32 [N, P, 2], prompt corners and points [px of S].
-        labels: int32 [N, P].
-    """
-
-    images: NDArray[np.float32]
-    instances: NDArray[np.uint8]
-    image_index: NDArray[np.int64]
-    object_id: NDArray[np.int64]
+    images: NDArray[np.float32]  # float32 [B, 3, S, S], normalized
+    instances: NDArray[np.uint8]  # uint8 [B, S, S]
+    image_index: NDArray[np.int64]  # int64 [N], the image each prompt belongs to
+    object_id: NDArray[np.int64]  # int64 [N], its object; 0 where the prompt lies on nothing
+    # float32 [N, 4], the true box [px of S]; the prompt's own where nothing is.
     box_xyxy: NDArray[np.float32]
-    points: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    points: NDArray[np.float32]  # float32 [N, P, 2], prompt corners and points [px of S]
+    labels: NDArray[np.int32]  # int32 [N, P]
 
 
 def find_scenes(folders: Sequence[Path]) -> list[Path]:

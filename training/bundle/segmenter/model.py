@@ -21,29 +21,20 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The numbers that make one SAM 2 configuration.
+    """The numbers that make one SAM 2 configuration."""
 
-    Attributes:
-        image_size: Side of the square the image is squashed to [px]. A mask cell is 4 of them.
-        embed_dim: Channels of the first encoder stage; each later stage doubles them.
-        stages: Blocks in each of the four encoder stages.
-        windows: Side of the attention windows in each stage [tokens]; each divides its grid.
-        global_blocks: Encoder blocks, counted over all stages, that see the whole image.
-        width: Channels of the neck, the mask decoder and the memory attention.
-        memory_dim: Channels of one remembered frame.
-        memory_layers: Layers of the memory attention.
-        memory_feedforward: Hidden channels in each of them.
-    """
-
+    # Side of the square the image is squashed to [px]. A mask cell is 4 of them.
     image_size: int = 512
-    embed_dim: int = 32
-    stages: tuple[int, int, int, int] = (1, 2, 5, 1)
+    embed_dim: int = 32  # channels of the first encoder stage; each later stage doubles them
+    stages: tuple[int, int, int, int] = (1, 2, 5, 1)  # blocks in each of the four encoder stages
+    # Side of the attention windows in each stage [tokens]; each divides its grid.
     windows: tuple[int, int, int, int] = (8, 8, 16, 16)
+    # Encoder blocks, counted over all stages, that see the whole image.
     global_blocks: tuple[int, ...] = (5, 7)
-    width: int = 128
-    memory_dim: int = 32
-    memory_layers: int = 2
-    memory_feedforward: int = 256
+    width: int = 128  # channels of the neck, the mask decoder and the memory attention
+    memory_dim: int = 32  # channels of one remembered frame
+    memory_layers: int = 2  # layers of the memory attention
+    memory_feedforward: int = 256  # hidden channels in each of them
 
 
 # For tests only: builds and steps in well under a second.

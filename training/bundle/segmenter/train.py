@@ -52,17 +52,11 @@ from training.bundle.segmenter.validation import validate
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run.
+    """A part of the run."""
 
-    Attributes:
-        start: Share of the time from which on it applies.
-        side: Of the images [px].
-        batch: Images per step.
-    """
-
-    start: float
-    side: int
-    batch: int
+    start: float  # share of the time from which on it applies
+    side: int  # of the images [px]
+    batch: int  # images per step
 
 
 @dataclass(frozen=True)

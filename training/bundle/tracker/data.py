@@ -31,18 +31,12 @@ MAPS = ("fine", "middle", "coarse")
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Objects that are followed through some frames, all equally many.
+    """Objects that are followed through some frames, all equally many."""
 
-    Attributes:
-        features: The three maps of the encoder, finest first: float32 [T, P, C, h, w] for P
-            different clips.
-        clip: int64 [N], the clip of each object.
-        truth: bool [T, N, S, S], where the object is, in the encoder's square.
-    """
-
+    # The three maps of the encoder, finest first: float32 [T, P, C, h, w] for P different clips.
     features: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-    clip: torch.Tensor
-    truth: torch.Tensor
+    clip: torch.Tensor  # int64 [N], the clip of each object
+    truth: torch.Tensor  # bool [T, N, S, S], where the object is, in the encoder's square
 
 
 def find_clips(folders: Sequence[Path]) -> list[Path]:

@@ -69,19 +69,12 @@ TRAINED = (
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run.
+    """A part of the run."""
 
-    Attributes:
-        start: Share of the time from which on it applies.
-        side: Of the frames [px].
-        length: Frames in a sequence.
-        clips: Sequences per step.
-    """
-
-    start: float
-    side: int
-    length: int
-    clips: int
+    start: float  # share of the time from which on it applies
+    side: int  # of the frames [px]
+    length: int  # frames in a sequence
+    clips: int  # sequences per step
 
 
 @dataclass(frozen=True)

@@ -66,27 +66,17 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Sample:
-    """One question about one image, with its true answer.
+    """One question about one image, with its true answer."""
 
-    Attributes:
-        source_id: Data set, split and the annotation's own numbers; unique in its source.
-        image: The image's file, or its encoded bytes where the file cannot be used as it is.
-        size_wh: Width and height of the upright image, and of all masks [px].
-        query: What is asked, as the model gets it.
-        kind: The source's kind of question; `none` where nothing fits.
-        masks: One for each object that is meant; none where nothing fits.
-        ignore: Pixels that count neither way; None where there are none.
-        split: The source's split, such as `train` or `testA`.
-    """
-
-    source_id: str
+    source_id: str  # data set, split and the annotation's own numbers; unique in its source
+    # The image's file, or its encoded bytes where the file cannot be used as it is.
     image: Path | bytes
-    size_wh: SizeWH
-    query: str
-    kind: str
-    masks: tuple[Rle, ...]
-    ignore: Rle | None
-    split: str
+    size_wh: SizeWH  # width and height of the upright image, and of all masks [px]
+    query: str  # what is asked, as the model gets it
+    kind: str  # the source's kind of question; `none` where nothing fits
+    masks: tuple[Rle, ...]  # one for each object that is meant; none where nothing fits
+    ignore: Rle | None  # pixels that count neither way; None where there are none
+    split: str  # the source's split, such as `train` or `testA`
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,12 @@ from training.data.sources.rle import Rle, rle_from_segmentation
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """COCO's images and annotations by their numbers, still as they were in the file.
+    """COCO's images and annotations by their numbers, still as they were in the file."""
 
-    Attributes:
-        images: By id.
-        annotations: By id.
-        folder: Where the images lie.
-        name: Of the file, for messages.
-    """
-
-    images: Mapping[int, Mapping[str, Any]]
-    annotations: Mapping[int, Mapping[str, Any]]
-    folder: Path
-    name: str
+    images: Mapping[int, Mapping[str, Any]]  # by id
+    annotations: Mapping[int, Mapping[str, Any]]  # by id
+    folder: Path  # where the images lie
+    name: str  # of the file, for messages
 
     def image(self, image_id: int) -> tuple[Path, SizeWH]:
         """Find an image's file and size.

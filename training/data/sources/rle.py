@@ -27,15 +27,10 @@ _MAX_CHARS_PER_RUN = 7
 
 @dataclass(frozen=True)
 class Rle:
-    """One mask as COCO's compressed run-length code.
+    """One mask as COCO's compressed run-length code."""
 
-    Attributes:
-        size_hw: Height and width [px], in COCO's order.
-        counts: The runs, column by column, as COCO's ASCII text.
-    """
-
-    size_hw: tuple[int, int]
-    counts: str
+    size_hw: tuple[int, int]  # height and width [px], in COCO's order
+    counts: str  # the runs, column by column, as COCO's ASCII text
 
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_]) -> Rle:

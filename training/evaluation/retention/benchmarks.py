@@ -32,21 +32,13 @@ _HASH_DIGITS = 16
 
 @dataclass(frozen=True)
 class Question:
-    """A question that is answered in words.
+    """A question that is answered in words."""
 
-    Attributes:
-        id: Unique in its benchmark.
-        image: The image's file.
-        text: What is asked.
-        truths: The right answer, or those of several people.
-        kind: A part of the benchmark.
-    """
-
-    id: str
-    image: Path
-    text: str
-    truths: tuple[str, ...]
-    kind: str
+    id: str  # unique in its benchmark
+    image: Path  # the image's file
+    text: str  # what is asked
+    truths: tuple[str, ...]  # the right answer, or those of several people
+    kind: str  # a part of the benchmark
 
 
 Score = Callable[[str, Sequence[str]], float]
@@ -55,22 +47,14 @@ Score = Callable[[str, Sequence[str]], float]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The questions of a benchmark, and how they are asked and scored.
+    """The questions of a benchmark, and how they are asked and scored."""
 
-    Attributes:
-        name: One of `BENCHMARKS`, and its split.
-        questions: In a fixed order.
-        score: Scores the answers.
-        hash: First digits of a SHA-256 over the annotations.
-        suffix: Added to each question.
-        squashed: The image is squashed to the size at which the reasoner answers queries.
-    """
-
-    name: str
-    questions: tuple[Question, ...]
-    score: Score
-    hash: str
-    suffix: str = ONE_WORD
+    name: str  # one of `BENCHMARKS`, and its split
+    questions: tuple[Question, ...]  # in a fixed order
+    score: Score  # scores the answers
+    hash: str  # first digits of a SHA-256 over the annotations
+    suffix: str = ONE_WORD  # added to each question
+    # The image is squashed to the size at which the reasoner answers queries.
     squashed: bool = False
 
 
