@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import InputError
 from training.arguments import new_parser, positive, run_command
-from training.bundle.reasoner.forward import image_cache
 from training.config import TrainConfig, load_config
 from training.evaluation.predictions import write_whole
 from training.finetune.conversations import (
@@ -34,7 +32,7 @@ from training.finetune.conversations import (
     load_conversations,
 )
 from training.finetune.grpo import BatchScorer
-from training.finetune.shared_image_sampling import IMAGE_END, sample, unique_images
+from training.finetune.shared_image_sampling import sample_prompts
 
 QUESTIONS_AT_ONCE = 8
 
@@ -98,15 +96,12 @@ def _replies(
         tokenize=True,
         return_dict=True,
     )
-    ids = [each for each in inputs["input_ids"] for _ in range(replies)]
     with torch.inference_mode():
-        pixels, image = unique_images(torch.as_tensor(inputs["pixel_values"]))
-        memory = image_cache(model, pixels, torch.tensor(ids[0][:IMAGE_END]))
-        of_row: Tensor = image.repeat_interleave(replies)
-        tokens = sample(
+        tokens = sample_prompts(
             model,
-            [pair.of_rows(of_row) for pair in memory],
-            [row[IMAGE_END:] for row in ids],
+            inputs["input_ids"],
+            torch.as_tensor(inputs["pixel_values"]),
+            copies=replies,
             limit=config.grpo.max_completion_tokens,
             temperature=config.grpo.temperature,
             end_ids=[model.generation_config.eos_token_id, processor.tokenizer.eos_token_id],

@@ -47,17 +47,10 @@ class SharedImageTrainer(GRPOTrainer):
         has_tool_images: bool = False,  # noqa: FBT001, FBT002 - TRL's signature
     ) -> tuple[list[list[int]], None]:
         with torch.no_grad():
-            seen = multimodal_fields["pixel_values"].to(self.accelerator.device)
-            first = torch.tensor(prompt_ids[0], device=seen.device)
-            cells = image_tokens(self.model, first)
-            end = len(PREFIX) + cells
-            pixels, image_index = unique_images(seen, cells)
-            memory = image_cache(self.model, pixels, first[:end])
-            texts = [ids[end:] for ids in prompt_ids]
-            completions = sample(
+            completions = sample_prompts(
                 self.model,
-                [pair.of_rows(image_index) for pair in memory],
-                texts,
+                prompt_ids,
+                multimodal_fields["pixel_values"].to(self.accelerator.device),
                 limit=self.max_completion_length,
                 temperature=self.temperature,
                 end_ids=self.eos_token_ids,
@@ -145,6 +138,33 @@ def score_completions(
     logs = logits.log_softmax(-1)
     chosen = logs.gather(-1, input_ids[:, -logits_to_keep:, None])[..., 0]
     return chosen, -(logs.exp() * logs).sum(-1)
+
+
+def sample_prompts(
+    model: nn.Module,
+    prompt_ids: Sequence[Sequence[int]],
+    pixel_values: Tensor,
+    *,
+    copies: int = 1,
+    **how: Any,
+) -> list[list[int]]:
+    """Draw completions of whole prompts; each distinct image is computed once.
+
+    Args:
+        model: The small reasoner.
+        prompt_ids: The tokens of every prompt.
+        pixel_values: Of the prompts' images; see `unique_images`.
+        copies: Completions of each prompt, one after the other.
+        **how: `limit`, `temperature` and `end_ids` of `sample`.
+    """
+    first = torch.tensor(prompt_ids[0], device=pixel_values.device)
+    cells = image_tokens(model, first)
+    end = len(PREFIX) + cells
+    pixels, image_index = unique_images(pixel_values, cells)
+    of_row = image_index.repeat_interleave(copies)
+    memory = [pair.of_rows(of_row) for pair in image_cache(model, pixels, first[:end])]
+    texts = [ids[end:] for ids in prompt_ids for _ in range(copies)]
+    return sample(model, memory, texts, **how)
 
 
 def sample(
