@@ -124,7 +124,11 @@ setup(
         *([BUNDLED] if (ROOT / "models").is_dir() else []),
     ],
     package_dir={BUNDLED: "models", TRAINING: "training"},
-    package_data={BUNDLED: bundled_files(), TRAINING: ["accelerate/*.yaml", "evaluation/*.j2"]},
+    package_data={
+        "segzero_cli.check_model": ["scenes/*"],
+        BUNDLED: bundled_files(),
+        TRAINING: ["accelerate/*.yaml", "evaluation/*.j2"],
+    },
     install_requires=[
         "huggingface_hub>=0.30,<3",
         "numpy>=1.26,<3",

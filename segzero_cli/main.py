@@ -25,6 +25,10 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "segment": ("segzero_cli.segment", "find what a query means in an image"),
     "doctor": ("segzero_cli.doctor.command", "check the installation"),
+    "check-model": (
+        "segzero_cli.check_model.command",
+        "ask a model about images whose boxes are known",
+    ),
     "demo": ("segzero_cli.demo.command", "play a recorded camera to the node and ask it queries"),
     "export": ("segzero_cli.export", "write the image encoder to an ONNX file"),
     "build-engine": ("segzero_cli.build_engine", "build the image encoder for TensorRT"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
@@ -49,67 +49,121 @@ def load_parts(
     check_backend(backend, encoder_precision)
     chosen = choose_device(device)
     names = (model, *fallbacks)
-    found = [_find(name) for name in names]
     # The cheap question first: is the segmenter there at all, before gigabytes are read.
-    sam_name = segmenter or found[0].segmenter
+    sam_name = segmenter or _find(model).segmenter
     find_sam2(sam_name)
+    if all(map(is_server_address, names)):
+        _check_options_of_a_server(decode, precision)
     cores = CpuThreads() if chosen == "cpu" else None
-    options = {"decode": decode, "precision": precision, "grammar": grammar}
-    reasoners: list[tuple[ModelFiles, Reasoner, str]] = []
-    for name, files in zip(names, found, strict=True):
-        # A template is the model's own; a fallback may not know the one that was chosen.
-        chosen_template = template if name == model else None
-        description = adapt(files.description, chosen_template, max_new_tokens)
-        reasoner: Reasoner
-        if is_server_address(name):
-            if name == model:
-                _check_options_of_a_server(options)
-            may_be_down = len(names) > 1
-            reasoner, digest = _connect(name, files, description, may_be_down=may_be_down)
-        else:
-            reasoner, digest = _load(files, description, chosen, reasoner_type, cores, options)
-        reasoners.append((files, reasoner, digest))
+    loaded = [
+        load_reasoner(
+            name,
+            chosen,
+            # A fallback may not know a template that was chosen for the model.
+            template=template if name == model else None,
+            max_new_tokens=max_new_tokens,
+            decode=decode,
+            precision=precision,
+            grammar=grammar,
+            cores=cores,
+            may_be_down=len(names) > 1,
+            reasoner_type=reasoner_type,
+        )
+        for name in names
+    ]
     sam = load_segmenter(sam_name, chosen)
     encoder = choose_encoder(sam, chosen, backend, encoder_precision)
     _LOG.info("image encoder %s: %s", encoder.encoder.backend, encoder.reason)
-    named = []
-    for files, reasoner, digest in reasoners:
-        digest = combined_hash([digest, sam.weights_hash])
-        identity = ModelIdentity(files.name, digest, encoder.encoder.backend, encoder.reason)
-        named.append(NamedReasoner(identity, reasoner))
-    first, *others = named
+    first, *others = (
+        NamedReasoner(
+            ModelIdentity(
+                each.name,
+                combined_hash([each.digest, sam.weights_hash]),
+                encoder.encoder.backend,
+                encoder.reason,
+            ),
+            each.reasoner,
+        )
+        for each in loaded
+    )
     caching = CachingEncoder(encoder.encoder, cores)
     return first.reasoner, caching, sam.segmenter, first.identity, tuple(others)
 
 
-def _find(model: str) -> ModelFiles:
-    return _served(ServerAddress.parse(model)) if is_server_address(model) else find_model(model)
+@dataclass(frozen=True, slots=True)
+class LoadedReasoner:
+    """A reasoner, ready to be asked.
+
+    Attributes:
+        name: What it was called by.
+        reasoner: Answers.
+        digest: Hash of its weights; of its address where it is on a server, which shows none.
+    """
+
+    name: str
+    reasoner: Reasoner
+    digest: str
 
 
-def _load(
-    files: ModelFiles,
-    description: ModelDescription,
+def load_reasoner(
+    model: str,
     device: str,
-    reasoner_type: type[QwenReasoner],
-    cores: CpuThreads | None,
-    options: dict[str, Any],
-) -> tuple[Reasoner, str]:
-    """Return a local reasoner, and the hash of its weights."""
+    *,
+    template: str | None = None,
+    max_new_tokens: int | None = None,
+    decode: str = "auto",
+    precision: str = "auto",
+    grammar: bool = False,
+    cores: CpuThreads | None = None,
+    may_be_down: bool = False,
+    reasoner_type: type[QwenReasoner] = QwenReasoner,
+) -> LoadedReasoner:
+    """Load a reasoner without a segmenter, or connect to one; see `SegZero.load`.
+
+    Args:
+        model: Its name.
+        device: As `choose_device` returns it.
+        template: See `SegZero.load`, as the next four.
+        max_new_tokens: See there.
+        decode: See there.
+        precision: See there.
+        grammar: See there.
+        cores: Shared with the image encoder.
+        may_be_down: A server that cannot be reached is checked before its first reply instead.
+        reasoner_type: Of a local reasoner.
+    """
+    files = _find(model)
+    description = adapt(files.description, template, max_new_tokens)
+    if is_server_address(model):
+        server = ServerAddress.parse(model)
+        remote = RemoteReasoner(server, description, structured=grammar)
+        try:
+            tokens = tokens_of_folder(files.reasoner) or tokens_of_name(description.name)
+            remote.check(tokens, later=may_be_down)
+        except Exception:
+            remote.close()
+            raise
+        digest = hashlib.sha256(str(server).encode()).hexdigest()
+        return LoadedReasoner(files.name, remote, digest)
     weight_files = sorted(files.reasoner.glob("*.safetensors"))
     if not weight_files:
         raise ModelLoadError(
             f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
         )
-    reasoner = reasoner_type(
+    local = reasoner_type(
         files.reasoner,
         description,
         device,
-        dtype=options["precision"],
-        decode=options["decode"],
-        grammar=options["grammar"],
+        dtype=precision,
+        decode=decode,
+        grammar=grammar,
         cores=cores,
     )
-    return reasoner, weights_hash(weight_files)
+    return LoadedReasoner(files.name, local, weights_hash(weight_files))
+
+
+def _find(model: str) -> ModelFiles:
+    return _served(ServerAddress.parse(model)) if is_server_address(model) else find_model(model)
 
 
 def _served(server: ServerAddress) -> ModelFiles:
@@ -123,32 +177,10 @@ def _served(server: ServerAddress) -> ModelFiles:
     return replace(files, name=str(server))
 
 
-def _check_options_of_a_server(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if value not in ("auto", False):
+def _check_options_of_a_server(decode: str, precision: str) -> None:
+    for name, value in (("decode", decode), ("precision", precision)):
+        if value != "auto":
             raise ConfigError(f"{name}: {value!r} is for a local reasoner; the server decides it")
-
-
-def _connect(
-    name: str, files: ModelFiles, description: ModelDescription, *, may_be_down: bool
-) -> tuple[RemoteReasoner, str]:
-    """Return a reasoner on a server, and a hash of its address: it shows no weights.
-
-    Args:
-        name: Its address.
-        files: Of the model that is served.
-        description: How it is asked.
-        may_be_down: A server that cannot be reached is checked before its first reply instead.
-    """
-    server = ServerAddress.parse(name)
-    reasoner = RemoteReasoner(server, description)
-    try:
-        tokens = tokens_of_folder(files.reasoner) or tokens_of_name(description.name)
-        reasoner.check(tokens, later=may_be_down)
-    except Exception:
-        reasoner.close()
-        raise
-    return reasoner, hashlib.sha256(str(server).encode()).hexdigest()
 
 
 def choose_device(device: str) -> str:

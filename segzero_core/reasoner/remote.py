@@ -22,6 +22,7 @@ from PIL import Image
 
 from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import (
+    ConfigError,
     ModelLoadError,
     SegZeroError,
     raise_if_cancelled,
@@ -38,6 +39,7 @@ from segzero_core.reasoner.server_client import (
     retry_delay_s,
 )
 from segzero_core.reasoner.server_reply import END_TAG, ReplyText, ServerError
+from segzero_core.reasoner.structured import STRUCTURED, reply_regex
 from segzero_core.types import RgbImage
 
 API_KEY_VARIABLE: Final = "SEGZERO_API_KEY"
@@ -68,6 +70,7 @@ class RemoteReasoner:
         address: Server and model.
         description: How the model is asked.
         limits: How long a reply may take, and how long it may be.
+        structured: Only let well-formed replies be said, by the server's structured output.
 
     Raises:
         ConfigError: The `openai` package is missing.
@@ -78,7 +81,10 @@ class RemoteReasoner:
         address: ServerAddress,
         description: ModelDescription,
         limits: ServerLimits | None = None,
+        *,
+        structured: bool = False,
     ) -> None:
+        self._structured = structured
         self._address, self._description = address, description
         self._limits = limits or ServerLimits()
         self._key = os.environ.get(API_KEY_VARIABLE, "")
@@ -127,6 +133,7 @@ class RemoteReasoner:
             later: Check a server that cannot be reached now before its first reply.
 
         Raises:
+            ConfigError: Structured output is wanted, and how this server takes it is not known.
             ModelLoadError: The server cannot be reached, does not serve the model, tells no
                 token counts, or sees the images at other sizes.
         """
@@ -316,8 +323,18 @@ class RemoteReasoner:
             owners = [str(getattr(model, "owned_by", "")) for model in models.data]
         except Exception as error:  # the list is optional; the probe tells what is wrong
             _LOG.info("%s does not list its models: %s", self._address.host, type(error).__name__)
+            owners = []
+        owner = next((name for name in owners if name in _FIELDS), "")
+        self._known_fields = dict(_FIELDS.get(owner, {}))
+        if not self._structured:
             return
-        self._known_fields = next((_FIELDS[name] for name in owners if name in _FIELDS), {})
+        if owner not in STRUCTURED:
+            raise ConfigError(
+                f"grammar: {self._address.host} is none of the servers whose structured output is"
+                f" known ({', '.join(STRUCTURED)})"
+            )
+        fields = STRUCTURED[owner](reply_regex(self._description))
+        self._known_fields["extra_body"] = {**self._known_fields["extra_body"], **fields}
 
     def _error(self, reason: str, completion: str = "") -> ServerError:
         return ServerError(f"server {self._address.host}: {self._redacted(reason)}", completion)

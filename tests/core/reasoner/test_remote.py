@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -55,9 +56,11 @@ def start(image: RgbImage) -> Iterator[Callable[..., tuple[FaultServer, RemoteRe
         limits: ServerLimits = QUICK,
         name: str = "m",
         description: ModelDescription = DESCRIPTION,
+        **options: Any,
     ) -> tuple[FaultServer, RemoteReasoner]:
         server = FaultServer(*scripts).__enter__()
-        reasoner = RemoteReasoner(ServerAddress.parse(f"{server.url}#{name}"), description, limits)
+        address = ServerAddress.parse(f"{server.url}#{name}")
+        reasoner = RemoteReasoner(address, description, limits, **options)
         opened.append((server, reasoner))
         return server, reasoner
 
@@ -349,24 +352,48 @@ def counting(**counts: int) -> Script:
     return script
 
 
+def lists(owner: str) -> Script:
+    """Answer with the list of models."""
+    model = {"id": "m", "object": "model", "created": 0, "owned_by": owner}
+    return lambda connection: connection.json(200, {"object": "list", "data": [model]})
+
+
 @pytest.mark.parametrize(
     ("owner", "stop"), [("vllm", ["</answer>"]), ("llamacpp", ["</answer>"]), ("somebody", None)]
 )
 def test_only_a_server_that_is_known_gets_more_than_the_common_fields(
     start: Any, image: RgbImage, owner: str, stop: list[str] | None
 ) -> None:
-    def models(connection: Connection) -> None:
-        model = {"id": "m", "object": "model", "created": 0, "owned_by": owner}
-        connection.json(200, {"object": "list", "data": [model]})
-
     count = counting(w840=930, w210=94)
-    server, reasoner = start(models, count, count, says(REPLY))
+    server, reasoner = start(lists(owner), count, count, says(REPLY))
     reasoner.check(QWEN2_5_VL)
     whole(reasoner, image)
 
     asked = server.connections[-1].request
     assert asked.get("stop") == stop
     assert asked.get("include_stop_str_in_output") == (True if owner == "vllm" else None)
+
+
+@pytest.mark.parametrize(("owner", "field"), [("vllm", "structured_outputs"), ("sglang", "regex")])
+def test_structured_output_is_asked_for_as_the_server_takes_it(
+    start: Any, image: RgbImage, owner: str, field: str
+) -> None:
+    count = counting(w840=930, w210=94)
+    server, reasoner = start(lists(owner), count, count, says(REPLY), structured=True)
+    reasoner.check(QWEN2_5_VL)
+    whole(reasoner, image)
+
+    asked = server.connections[-1].request
+    regex = asked[field] if owner == "sglang" else asked[field]["regex"]
+    assert re.fullmatch(regex, REPLY)
+    assert asked["repetition_penalty"] == 1.0
+
+
+def test_structured_output_of_an_unknown_server_is_refused(start: Any) -> None:
+    _, reasoner = start(lists("somebody"), structured=True)
+
+    with pytest.raises(ConfigError, match="structured output is known"):
+        reasoner.check(QWEN2_5_VL)
 
 
 def test_a_server_that_sees_the_sizes_as_sent_passes(start: Any) -> None:

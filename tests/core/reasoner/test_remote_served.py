@@ -112,5 +112,5 @@ def test_a_model_without_a_description_is_refused_before_the_network() -> None:
 
 
 def test_options_of_a_local_reasoner_are_refused() -> None:
-    with pytest.raises(ConfigError, match="grammar"):
-        SegZero.load("http://127.0.0.1:9/v1#tabletop", grammar=True)
+    with pytest.raises(ConfigError, match="precision"):
+        SegZero.load("http://127.0.0.1:9/v1#tabletop", precision="int8")

@@ -1,0 +1,1 @@
+"""`segzero check-model`: asks a model about images with known boxes."""
