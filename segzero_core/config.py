@@ -141,7 +141,9 @@ class PipelineConfig:
         " a GPU and change what is said.",
         Bounds(choices=REASONER_PRECISIONS),
     )
-    grammar: bool = setting(False, "Only let well-formed answers be said.")
+    grammar: bool = setting(
+        False, "Only let well-formed answers be said; of a server, by its structured output."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

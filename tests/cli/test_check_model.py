@@ -105,7 +105,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return use
 
 
-def test_the_command_asks_everything_and_tells(
+def test_the_command_asks_everything_and_reports(
     scripted: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     replies = []
@@ -122,7 +122,7 @@ def test_the_command_asks_everything_and_tells(
     assert "asked as it should be: template multi_object, frame 840x840" in out
 
 
-def test_a_weak_model_is_told_and_fails(
+def test_a_weak_model_is_reported_and_fails(
     scripted: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     scripted(["prose", "<answer>[]</answer>"])
