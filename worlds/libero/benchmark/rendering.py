@@ -22,7 +22,7 @@ from worlds.libero.truth import find_supports
 
 FIRST_SEED = 2_000_000  # far from every scene of our own; counted by task and state
 SETTLE_STEPS = 10
-_STAY = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)  # an action that moves nothing, fingers open
+STAY = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)  # an action that moves nothing, fingers open
 OMITTED = "omitted.json"
 
 
@@ -105,12 +105,12 @@ def _render_task(task: Task, states: list[int], out: Path) -> Iterator[int]:
     world = build_world(task)
     try:
         data = world.sim.data._data
-        stage = stage_of_world(world.env, _arena(world), data)
+        stage = stage_of_world(world.env, arena_of(world), data)
         with Drawing(stage) as drawing:
             for state in states:
                 world.set_init_state(task.states[state])
                 for _ in range(SETTLE_STEPS):
-                    world.step(list(_STAY))
+                    world.step(list(STAY))
                 layout = Layout(list(stage.objects))
                 for obj in layout.objects:
                     layout.note_states(stage, obj)
@@ -124,7 +124,8 @@ def _render_task(task: Task, states: list[int], out: Path) -> Iterator[int]:
         world.close()
 
 
-def _arena(world: Any) -> Arena:
+def arena_of(world: Any) -> Arena:
+    """Where a task of the package plays."""
     problem = type(world.env).__name__.lower()
     for arena in ARENAS.values():
         if arena.problem.lower() == problem:

@@ -1,0 +1,283 @@
+"""From an instruction to a finished task: the client of `examples/pick_and_place` on LIBERO.
+
+    python -m benchmarks.libero --suite libero_spatial_swap --states 10 --check
+    python -m benchmarks.libero --suite libero_object --states 10 --truth --json object.json
+
+Without `--truth` a model answers from the image of the camera before the robot; with it, its masks
+are replaced by the simulator's, so that the rest is measured alone. Nothing else of the
+simulator's state reaches the client, and its own success check only counts.
+
+Every task of a suite counts, also one that needs a skill that the client has not. An episode that
+fails has one cause: the client's own (no skill, refused, no grasp, ...), or what the judge sees
+beside it: a wrong object or a bad mask (IoU under 0.5 with what the instruction means), or a
+client that believed to be done.
+
+Episodes are kept in `--work` as they end; killed and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.figures import conclude, new_parser
+from examples.pick_and_place.client import Client
+from examples.pick_and_place.interfaces import Eyes, Fault, Image, Sight
+from examples.pick_and_place.libero_robot import LiberoRobot
+from examples.pick_and_place.orders import parse_order
+from segzero_core.checkpoints.cache import cache_folder
+from segzero_core.geometry import mask_iou
+from training.evaluation.libero import wilson
+from worlds.libero.benchmark.suites import BenchmarkError, Task, open_suite
+from worlds.libero.package import LiberoMissingError
+from worlds.libero.robot.cell import Cell
+
+HORIZON: Final = 600
+POLICY_HORIZONS: Final = {"spatial": 220, "object": 280, "goal": 300}
+"""Steps that the published policies are allowed; a success within them is counted apart."""
+TARGETS: Final = {
+    True: {"libero_object": 0.95, "libero_spatial": 0.90, "libero_goal": 0.60},
+    False: {"libero_object": 0.85, "libero_spatial": 0.70},
+}
+"""With true masks, and with a model."""
+RIGHT_IOU: Final = 0.5
+TRUTH: Final = "truth"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One try of a task.
+
+    Attributes:
+        suite: The suite.
+        task: Number of the task.
+        state: Number of the initial state.
+        succeeded: The benchmark's own check, at the end.
+        cause: Why it failed; empty where it succeeded.
+        about: The noun phrase that it failed on, as far as the client knows.
+        steps: Controller's steps, twenty a second.
+        seconds: Of wall clock.
+    """
+
+    suite: str
+    task: int
+    state: int
+    succeeded: bool
+    cause: str
+    about: str
+    steps: int
+    seconds: float
+
+
+class TrueEyes:
+    """Answers with the simulator's masks: first of the object, then of the place."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._items = {step.item for step in parse_order(cell.instruction)}
+
+    def find(self, text: str, image: Image) -> Sight:
+        """See `Eyes`."""
+        del image
+        interest = self._cell.task.of_interest
+        number = 0 if text in self._items else len(interest) - 1
+        mask = self._cell.true_mask(interest[number], "agentview")
+        return Sight(mask[None] if mask.any() else np.zeros((0, *mask.shape), bool))
+
+
+class ModelEyes:
+    """Asks a model in this process."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def find(self, text: str, image: Image) -> Sight:
+        """See `Eyes`."""
+        from segzero_core.ambiguity import is_ambiguous
+        from segzero_core.errors import SegZeroError
+
+        try:
+            result = self._model.segment(image.color, text)
+        except SegZeroError as error:
+            return Sight(np.zeros((0, *image.depth_m.shape), bool), error=str(error))
+        return Sight(result.masks, ambiguous=is_ambiguous(result), thinking=result.thinking)
+
+
+class Judge:
+    """Passes questions on, and compares each first answer about the object with the truth."""
+
+    def __init__(self, eyes: Eyes, cell: Cell) -> None:
+        self._eyes, self._cell = eyes, cell
+        self._items = {step.item for step in parse_order(cell.instruction)}
+        self.cause = ""
+
+    def find(self, text: str, image: Image) -> Sight:
+        """See `Eyes`."""
+        sight = self._eyes.find(text, image)
+        if text in self._items and len(sight.masks) and not self.cause:
+            self.cause = self._fault_of(sight.masks[0])
+        return sight
+
+    def _fault_of(self, mask: NDArray[np.bool_]) -> str:
+        meant = self._cell.true_mask(self._cell.task.of_interest[0], "agentview")
+        if mask_iou(mask, meant) >= RIGHT_IOU:
+            return ""
+        return "bad mask" if (mask & meant).sum() > 0.5 * mask.sum() else "wrong object"
+
+
+def run_episode(cell: Cell, state: int, eyes: Eyes) -> Episode:
+    """Try a task once."""
+    started = time.monotonic()
+    cell.begin(state)
+    judge = Judge(eyes, cell)
+    outcome = Client(LiberoRobot(cell, HORIZON), judge).carry_out(cell.instruction)
+    succeeded = cell.succeeded()
+    cause = ""
+    if not succeeded:
+        believed = "believed done" if outcome.done else outcome.fault.value
+        cause = believed if outcome.fault in _OWN else judge.cause or believed
+    seconds = round(time.monotonic() - started, 2)
+    task = cell.task
+    about = "" if succeeded else outcome.about
+    return Episode(task.suite, task.index, state, succeeded, cause, about, cell.steps, seconds)
+
+
+_OWN: Final = (Fault.NO_SKILL, Fault.FAILED, Fault.REFUSED, Fault.AMBIGUOUS)
+"""Faults before anything was touched, whatever the masks are like."""
+
+
+def _run_task(job: tuple[Task, list[int], str, Path]) -> int:
+    """Run the missing episodes of a task in this process; returns how many."""
+    task, states, model, log = job
+    loaded = _model(model)
+    with Cell(task) as cell:
+        eyes = ModelEyes(loaded) if loaded else TrueEyes(cell)
+        for state in states:
+            episode = run_episode(cell, state, eyes)
+            with log.open("a", encoding="utf-8") as file:
+                print(json.dumps(asdict(episode)), file=file, flush=True)
+    return len(states)
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def _model(name: str) -> Any:
+    """The model of this process, loaded once; None for the truth."""
+    if name == TRUTH:
+        return None
+    if name not in _LOADED:
+        from segzero_core import SegZero
+
+        _LOADED[name] = SegZero.load(name)
+    return _LOADED[name]
+
+
+def read_log(log: Path) -> list[Episode]:
+    """The episodes that ended so far; a line that was cut off by a kill does not count."""
+    episodes = []
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        try:
+            episodes.append(Episode(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return episodes
+
+
+def run(tasks: Sequence[Task], states: int, model: str, log: Path, processes: int) -> None:
+    """Run all episodes that the log lacks."""
+    done = {(e.task, e.state) for e in read_log(log)}
+    jobs = [
+        (task, missing, model, log)
+        for task in tasks
+        if (missing := [s for s in range(states) if (task.index, s) not in done])
+    ]
+    if not jobs:
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    total = sum(len(job[1]) for job in jobs)
+    with context.Pool(processes) as pool, tqdm(total=total, unit="episode") as progress:
+        for count in pool.imap_unordered(_run_task, jobs):
+            progress.update(count)
+
+
+def summary(episodes: Sequence[Episode], suite: str) -> dict[str, Any]:
+    """Success with its interval, per task and in all, causes, steps and seconds."""
+    right = [e for e in episodes if e.succeeded]
+    family = next((name for name in POLICY_HORIZONS if f"_{name}" in suite), "")
+    horizon = POLICY_HORIZONS.get(family, HORIZON)
+    tasks = sorted({e.task for e in episodes})
+    return {
+        "suite": suite,
+        "episodes": len(episodes),
+        "succeeded": len(right),
+        "share": len(right) / len(episodes),
+        "interval": wilson(len(right), len(episodes)),
+        "within_policy_horizon": sum(e.steps <= horizon for e in right) / len(episodes),
+        "tasks": {
+            str(task): sum(e.succeeded for e in episodes if e.task == task)
+            / sum(e.task == task for e in episodes)
+            for task in tasks
+        },
+        "causes": dict(Counter(e.cause for e in episodes if e.cause).most_common()),
+        "median_steps": float(np.median([e.steps for e in episodes])),
+        "median_seconds": float(np.median([e.seconds for e in episodes])),
+        "longest_seconds": max(e.seconds for e in episodes),
+    }
+
+
+def report(figures: dict[str, Any]) -> str:
+    """For people."""
+    low, high = figures["interval"]
+    lines = [
+        f"{figures['suite']}: {figures['succeeded']} of {figures['episodes']} succeeded, "
+        f"{figures['share']:.3f} (95 % {low:.2f}-{high:.2f})",
+        "by task: " + ", ".join(f"{k} {v:.2f}" for k, v in figures["tasks"].items()),
+        *(f"{count:5}  {cause}" for cause, count in figures["causes"].items()),
+        f"median {figures['median_steps']:.0f} steps, {figures['median_seconds']:.1f} s",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--suite", required=True, help="one of the package's suites")
+    parser.add_argument("--states", type=int, default=10, help="first initial states of each task")
+    parser.add_argument("--model", default="libero", help="who answers")
+    parser.add_argument("--truth", action="store_true", help="the simulator's masks instead")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--work", type=Path, help="where episodes are kept (default: the cache)")
+    args = parser.parse_args(argv)
+    model = TRUTH if args.truth else args.model
+    try:
+        tasks, omitted = open_suite(args.suite, args.states)
+    except (LiberoMissingError, BenchmarkError) as error:
+        print(f"benchmarks.libero: error: {error}", file=sys.stderr)
+        return 2
+    for omission in omitted:
+        print(f"left out: task {omission.task}: {omission.reason}", file=sys.stderr)
+    folder = args.work or cache_folder("libero") / "episodes"
+    log = folder / f"{args.suite}-{model.replace('/', '_')}.jsonl"
+    run(tasks, args.states, model, log, args.processes)
+    figures = summary([e for e in read_log(log) if e.state < args.states], args.suite)
+    print(report(figures))
+    target = TARGETS[args.truth].get(args.suite.removesuffix("_swap"), 0.0)
+    return conclude(args, figures, missed=figures["share"] < target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

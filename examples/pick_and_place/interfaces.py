@@ -1,0 +1,132 @@
+"""What the client needs of a robot and of who answers, and what it says at the end.
+
+Poses of the hand are those of the middle between its fingertips, in the robot's base frame, z up:
+the hand's z is the approach, its x the closing axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzero_core.depth import CameraModel
+
+Floats = NDArray[np.float64]
+
+
+class Fault(Enum):
+    """Why a task ended."""
+
+    NONE = "done"
+    NO_SKILL = "no skill for it"
+    FAILED = "the question failed"
+    REFUSED = "nothing matches"
+    AMBIGUOUS = "several objects fit: which one is meant?"
+    BAD_MASK = "the mask gives no object in the depth image"
+    NO_GRASP = "no grasp"
+    BLOCKED = "the way is blocked"
+    MISSED = "the hand closed on nothing"
+    DROPPED = "it slipped out"
+    MISPLACED = "it is not where it should be"
+    OUT_OF_TIME = "out of time"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended; `about` is the noun phrase that it failed on."""
+
+    fault: Fault
+    about: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether the client believes that the task is done."""
+        return self.fault is Fault.NONE
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An RGB-D image with its camera.
+
+    Attributes:
+        color: uint8 [H, W, 3] RGB.
+        depth_m: float32 [H, W], NaN where unknown.
+        camera: Its intrinsics.
+        rotation: float64 [3, 3], from the optical frame to the base frame.
+        position_m: float64 [3], the camera in the base frame.
+    """
+
+    color: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    camera: CameraModel
+    rotation: Floats
+    position_m: Floats
+
+    def in_base(self, points_m: Floats) -> Floats:
+        """Points [N, 3] of the camera's frame in the base frame."""
+        return np.asarray(points_m, np.float64) @ self.rotation.T + self.position_m
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is said about an image.
+
+    Attributes:
+        masks: bool [N, H, W], best first.
+        error: Why there is no answer; empty if there is one.
+        ambiguous: Several near-equal objects were found where one was asked for.
+        thinking: The trace.
+    """
+
+    masks: NDArray[np.bool_]
+    error: str = ""
+    ambiguous: bool = False
+    thinking: str = ""
+
+
+class Eyes(Protocol):
+    """Who is asked about images: the node, or the library in this process."""
+
+    def find(self, text: str, image: Image) -> Sight:
+        """Find what a noun phrase means."""
+        ...
+
+
+class Robot(Protocol):
+    """An arm with a parallel gripper; every call returns when the motion has ended."""
+
+    def look(self) -> Image:
+        """What the camera before the robot sees now."""
+        ...
+
+    def position_m(self) -> Floats:
+        """Where the hand is, [3]."""
+        ...
+
+    def rotation(self) -> Floats:
+        """How the hand is turned, [3, 3]."""
+        ...
+
+    def opening_m(self) -> float:
+        """How far the fingers are apart."""
+        ...
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> bool:
+        """Move in a straight line; False if the hand did not arrive."""
+        ...
+
+    def open(self) -> None:
+        """Open the fingers."""
+        ...
+
+    def close(self) -> None:
+        """Close the fingers with the gripper's force."""
+        ...
+
+    def out_of_time(self) -> bool:
+        """Whether the task must end now."""
+        ...

@@ -1,0 +1,1 @@
+"""The benchmark's Panda and its cameras, as a robot that a client can drive."""

@@ -1,0 +1,141 @@
+"""One task of the benchmark as a robot cell: cameras, a hand, actions, and a judge.
+
+What a robot would know comes out of `Cell`: images with depth, the cameras' poses, the hand's pose
+and opening. Two methods tell more: `succeeded` counts, and `true_mask` stands in for perception
+where a benchmark measures the rest alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worlds.common.camera_pose import CameraPose
+from worlds.libero.benchmark.rendering import SETTLE_STEPS, STAY, arena_of, build_world
+from worlds.libero.benchmark.suites import Task
+from worlds.libero.simulation.drawing import Drawing, model_camera
+from worlds.libero.simulation.stage import stage_of_world
+
+CAMERAS: Final = {"agentview": "agentview", "hand": "robot0_eye_in_hand"}
+"""By our names, the benchmark's."""
+STEP_M, STEP_RAD = 0.05, 0.5
+"""What an action of 1 moves and turns the controller's target by."""
+OPEN, CLOSED = -1.0, 1.0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CameraView:
+    """What a camera sees.
+
+    Attributes:
+        color: uint8 [H, W, 3] RGB.
+        depth_mm: uint16 [H, W]; 0 is unknown.
+        pose: In the world frame.
+    """
+
+    color: NDArray[np.uint8]
+    depth_mm: NDArray[np.uint16]
+    pose: CameraPose
+
+
+@dataclass(frozen=True, eq=False)
+class Hand:
+    """The gripper: its frame lies between the fingertips, z is the approach, x the closing axis.
+
+    Attributes:
+        position_m: float64 [3], in the world frame.
+        rotation: float64 [3, 3]; the columns are its axes in the world frame.
+        opening_m: Distance of the fingers.
+    """
+
+    position_m: Floats
+    rotation: Floats
+    opening_m: float
+
+
+class Cell:
+    """A task's robot cell. It owns a simulation and a renderer: close it."""
+
+    def __init__(self, task: Task) -> None:
+        """Build the simulation, which takes seconds.
+
+        Raises:
+            BenchmarkError: The task's file names something that the package lacks.
+            RuntimeError: There is no renderer.
+        """
+        self.task = task
+        self._world = build_world(task)
+        self._world.env.hard_reset = False  # an episode uses this simulation again
+        self._data = self._world.sim.data._data
+        self._stage = stage_of_world(self._world.env, arena_of(self._world), self._data)
+        self._drawing = Drawing(self._stage)
+        robot = self._world.env.robots[0]
+        self._site = robot.eef_site_id
+        self._fingers = np.array(robot._ref_gripper_joint_pos_indexes)
+        self.steps = 0
+
+    def close(self) -> None:
+        """Give simulation and renderer back."""
+        self._drawing.close()
+        self._world.close()
+
+    def __enter__(self) -> Cell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def instruction(self) -> str:
+        """What the task's file says."""
+        return self.task.instruction
+
+    def begin(self, state: int) -> None:
+        """Begin an episode at one of the task's initial states, and let it settle."""
+        self._world.reset()
+        self._world.set_init_state(self.task.states[state])
+        for _ in range(SETTLE_STEPS):
+            self._world.step(list(STAY))
+        self.steps = 0
+
+    def look(self, camera: str) -> CameraView:
+        """What one of `CAMERAS` sees now."""
+        pose = self._pose(camera)
+        return CameraView(*self._drawing.color_and_depth(pose), pose)
+
+    def hand(self) -> Hand:
+        """Where the hand is now."""
+        position = np.array(self._data.site_xpos[self._site])
+        rotation = np.array(self._data.site_xmat[self._site]).reshape(3, 3)
+        opening = float(np.abs(self._data.qpos[self._fingers]).sum())
+        return Hand(position, rotation, opening)
+
+    def act(self, move: Floats, turn: Floats, grip: float) -> None:
+        """Do one step of the controller, a twentieth of a second.
+
+        Args:
+            move: [3], -1 to 1: how far to move the hand, in units of `STEP_M`, world frame.
+            turn: [3], -1 to 1: how far to turn it, in units of `STEP_RAD`, about these axes.
+            grip: `OPEN` or `CLOSED`.
+        """
+        self._world.step([*np.clip(move, -1, 1), *np.clip(turn, -1, 1), grip])
+        self.steps += 1
+
+    def succeeded(self) -> bool:
+        """Whether the task's goal holds; for the judge, not for the client."""
+        return bool(self._world.check_success())
+
+    def true_mask(self, name: str, camera: str) -> NDArray[np.bool_]:
+        """The visible pixels of an object or a fixture, bool [H, W]; for `--truth` alone."""
+        objects = self._stage.objects
+        seen = self._drawing.instances(self._pose(camera), objects)
+        own = [i + 1 for i, obj in enumerate(objects) if f"{name}_".startswith(f"{obj.name}_")]
+        return np.isin(seen, own)
+
+    def _pose(self, camera: str) -> CameraPose:
+        return model_camera(self._stage.model, self._data, CAMERAS[camera])
