@@ -81,18 +81,14 @@ def check_settings(config: Any) -> None:
             raise ConfigError(
                 f"{field.name}: expected {kind.__name__}, got {type(value).__name__} ({value!r})"
             )
-        _check_bounds(field.name, value, bounds_of(field))
-
-
-def _check_bounds(name: str, value: Any, bounds: Bounds) -> None:
-    if bounds.choices and value not in bounds.choices:
-        raise ConfigError(f"{name}: {value!r} is none of {', '.join(map(repr, bounds.choices))}")
-    if bounds.minimum is None and bounds.maximum is None:
-        return
-    low = -math.inf if bounds.minimum is None else bounds.minimum
-    high = math.inf if bounds.maximum is None else bounds.maximum
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: {value} is outside {low:g} to {high:g}")
+        name, bounds = field.name, bounds_of(field)
+        if bounds.choices and value not in bounds.choices:
+            known = ", ".join(map(repr, bounds.choices))
+            raise ConfigError(f"{name}: {value!r} is none of {known}")
+        low = -math.inf if bounds.minimum is None else bounds.minimum
+        high = math.inf if bounds.maximum is None else bounds.maximum
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise ConfigError(f"{name}: {value} is outside {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ class PipelineConfig:
     max_new_tokens: int = setting(
         0,
         "Longest reply of the reasoner in tokens; 0: the model's own limit.",
-        Bounds(minimum=0, maximum=MAX_NEW_TOKENS),
+        Bounds(0, MAX_NEW_TOKENS),
     )
     backend: str = setting(
         "auto",
@@ -163,34 +159,30 @@ class GraspConfig:
     """The parallel gripper that grasps are looked for."""
 
     gripper_opening_m: float = setting(
-        0.08,
-        "Widest opening of the gripper's fingers.",
-        Bounds(minimum=0.005, maximum=1.0, read_only=False),
+        0.08, "Widest opening of the gripper's fingers.", Bounds(0.005, 1.0, read_only=False)
     )
     finger_width_m: float = setting(
-        0.02,
-        "Width of a finger, across the closing axis.",
-        Bounds(minimum=0.001, maximum=0.2, read_only=False),
+        0.02, "Width of a finger, across the closing axis.", Bounds(0.001, 0.2, read_only=False)
     )
     finger_thickness_m: float = setting(
         0.01,
         "Thickness of a finger, along the closing axis: the room it needs beside an object.",
-        Bounds(minimum=0.001, maximum=0.2, read_only=False),
+        Bounds(0.001, 0.2, read_only=False),
     )
     finger_length_m: float = setting(
         0.045,
         "Length of the fingers before the palm: how deep an object may reach between them.",
-        Bounds(minimum=0.005, maximum=1.0, read_only=False),
+        Bounds(0.005, 1.0, read_only=False),
     )
     grasp_clearance_m: float = setting(
         0.004,
         "Room that is left between a finger and anything it should not touch.",
-        Bounds(minimum=0.0, maximum=0.1, read_only=False),
+        Bounds(0.0, 0.1, read_only=False),
     )
     max_grasps: int = setting(
         8,
         "How many grasps of an object are reported at most; 0: none are looked for.",
-        Bounds(minimum=0, maximum=100, read_only=False),
+        Bounds(0, 100, read_only=False),
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from segzero_core.errors import ConfigError
 from segzero_core.events import Event, Finished, MasksReady
-from segzero_core.progress import AnswerClock, MaskProgress
+from segzero_core.progress import AnswerProgress
 from segzero_core.prompt import clean_query
 from segzero_core.reasoner.fallback import NamedReasoner, ReasonerChain
 from segzero_core.reasoner.reasoning import reason
@@ -202,28 +202,27 @@ class SegZero:
         cancel: threading.Event | None,
         timeout_s: float | None,
     ) -> Iterator[Event]:
-        clock = AnswerClock()
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         worker = MaskWorker(self.encoder, self.segmenter, image)
-        masks = MaskProgress(worker, clock)
+        progress = AnswerProgress(worker)
 
         def ask(
             reasoner: Reasoner, stop: threading.Event | None, on_chunk: Callable[[], None]
         ) -> Generator[Event, None, Reasoning]:
             def chunk_came() -> None:
                 on_chunk()
-                masks.chunk_came()
+                progress.chunk_came()
 
-            return reason(reasoner, image, query, masks, cancel=stop, on_chunk=chunk_came)
+            return reason(reasoner, image, query, progress, cancel=stop, on_chunk=chunk_came)
 
         try:
             reasoning, identity = yield from self._chain.answer(ask, cancel, timeout_s)
-            clock.stop_reasoner()
+            progress.stop_reasoner()
             segmentation = worker.finish(reasoning.prompts, cancel)
-            yield from masks.ready()
+            yield from progress.ready()
         finally:
             worker.close()
-        timings = clock.timings(worker.encoder_ms, worker.decoder_ms)
+        timings = progress.timings()
         yield MasksReady(segmentation)
         yield Finished(
             Result(query, reasoning, segmentation, timings, self._as_it_is_now(identity), size_wh)

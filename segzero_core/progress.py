@@ -10,13 +10,21 @@ from segzero_core.segmenter.mask_worker import MaskWorker
 from segzero_core.types import ObjectPrompt, Timings
 
 
-class MaskProgress:
-    """Requests the mask of each object as soon as it is found, and yields each mask once."""
+class AnswerProgress:
+    """Requests the mask of each object as soon as it is found, and measures from construction.
 
-    def __init__(self, worker: MaskWorker, clock: AnswerClock) -> None:
+    Args:
+        worker: Makes the masks.
+    """
+
+    def __init__(self, worker: MaskWorker) -> None:
         self._worker = worker
-        self._clock = clock
         self._awaited: dict[int, ObjectPrompt] = {}
+        self._start = time.perf_counter()
+        self._first_chunk_ms: float | None = None
+        self._reasoner_ms = 0.0
+        self._first_mask_ms = 0.0
+        self._chunks = 0
 
     def found(self, event: PromptFound) -> None:
         """Request the mask of an object; one with the same index replaces it."""
@@ -25,7 +33,9 @@ class MaskProgress:
 
     def chunk_came(self) -> None:
         """Count a chunk of the reply; raise if the encoder failed, so that the reply ends."""
-        self._clock.count_chunk()
+        if self._first_chunk_ms is None:
+            self._first_chunk_ms = self._now_ms()
+        self._chunks += 1
         self._worker.raise_failure()
 
     def ready(self) -> Iterator[MaskReady]:
@@ -33,48 +43,24 @@ class MaskProgress:
         for index, prompt in list(self._awaited.items()):
             if made := self._worker.mask(prompt):
                 del self._awaited[index]
-                self._clock.count_mask()
+                self._first_mask_ms = self._first_mask_ms or self._now_ms()
                 yield MaskReady(index, prompt, *made)
-
-
-class AnswerClock:
-    """Measures the times of one answer, from its construction."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._first_chunk_ms: float | None = None
-        self._reasoner_ms = 0.0
-        self._first_mask_ms = 0.0
-        self._chunks = 0
-
-    def count_chunk(self) -> None:
-        """Count a chunk of the completion; the first one has its own time."""
-        if self._first_chunk_ms is None:
-            self._first_chunk_ms = _ms_since(self._start)
-        self._chunks += 1
-
-    def count_mask(self) -> None:
-        """Note the time of the first mask."""
-        self._first_mask_ms = self._first_mask_ms or _ms_since(self._start)
 
     def stop_reasoner(self) -> None:
         """Note that the completion has ended."""
-        self._reasoner_ms = _ms_since(self._start)
+        self._reasoner_ms = self._now_ms()
 
-    def timings(self, encoder_ms: float, decoder_ms: float) -> Timings:
+    def timings(self) -> Timings:
         """Return all times, with the total up to now."""
-        first = self._reasoner_ms if self._first_chunk_ms is None else self._first_chunk_ms
-        total = _ms_since(self._start)
         return Timings(
-            first,
+            self._reasoner_ms if self._first_chunk_ms is None else self._first_chunk_ms,
             self._reasoner_ms,
-            encoder_ms,
-            decoder_ms,
-            total,
+            self._worker.encoder_ms,
+            self._worker.decoder_ms,
+            self._now_ms(),
             self._chunks,
             self._first_mask_ms,
         )
 
-
-def _ms_since(start: float) -> float:
-    return (time.perf_counter() - start) * 1e3
+    def _now_ms(self) -> float:
+        return (time.perf_counter() - self._start) * 1e3

@@ -7,10 +7,9 @@ open: a mask with the single pixel (3, 5) has the box (3, 5, 4, 6). The frame of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,12 +216,6 @@ class Segmentation:
         return ids
 
 
-def _check_times(values: Iterable[tuple[str, Any]]) -> None:
-    for name, value in values:
-        if _finite(name, value) < 0:
-            raise InputError(f"{name}: expected zero or more, got {value}")
-
-
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Where the time of one answer went.
@@ -248,7 +241,9 @@ class Timings:
     first_mask_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_times((name, getattr(self, name)) for name in self.__slots__)
+        for name in self.__slots__:
+            if _finite(name, value := getattr(self, name)) < 0:
+                raise InputError(f"{name}: expected zero or more, got {value}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ class AnswerReader:
             self._position = error.end  # a bracket of the prose
             return True
         self._position, self._in_list = end, opens_list
-        if opens_list or _names_a_form(value):
+        is_form = isinstance(value, Object) and any(key in _BOX_KEY_OF for key, _ in value.members)
+        if opens_list or is_form:
             self._add(value)
         else:
             self._pass_over(value)
@@ -261,10 +262,6 @@ def _numbers(members: dict[str, Value], key: str, count: int) -> list[float]:
             raise InputError(f"{key!r} holds a number that is too large")
         numbers.append(value)
     return numbers
-
-
-def _names_a_form(value: Value) -> bool:
-    return isinstance(value, Object) and any(key in _BOX_KEY_OF for key, _ in value.members)
 
 
 def _holds_object(value: Value) -> bool:

@@ -11,9 +11,10 @@ stands behind the thinking is the answer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeAlias
 
 from segzero_core.completion.answer import AnswerReader, AnswerRuleError, read_answer
 from segzero_core.completion.lenient_json import IncompleteError
@@ -27,28 +28,12 @@ ANSWER_OPEN: Final = "<answer>"
 ANSWER_CLOSE: Final = "</answer>"
 TAGS: Final = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 
+_Tag: TypeAlias = re.Match[str]
 _TAG = re.compile("|".join(TAGS), re.IGNORECASE | re.ASCII)
 _LONGEST_TAG = max(map(len, TAGS))
 
 # Beyond this length an answer is no longer read while it grows, only at its end.
 _LIVE_ANSWER_CHARS = 32_768
-
-
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    name: str
-    start: int
-    end: int
-
-
-@dataclass(slots=True)
-class _Block:
-    """A block of thinking: its text is [inner_start, inner_end)."""
-
-    start: int
-    inner_start: int
-    inner_end: int
-    end: int
 
 
 def parse_completion(text: str, *, native: bool = False) -> Reasoning:
@@ -68,9 +53,15 @@ def parse_completion(text: str, *, native: bool = False) -> Reasoning:
     """
     if native:
         return _parse_native(text)
-    tags = [_Tag(m.group().lower(), m.start(), m.end()) for m in _TAG.finditer(text)]
+    tags = list(_TAG.finditer(text))
     blocks, open_think = _thinking_blocks(tags)
-    opened, answer = _last_answer(_tags_outside(tags, blocks))
+    starts = [first.start() for first, _ in blocks]
+
+    def is_outside(tag: _Tag) -> bool:
+        before = bisect_right(starts, tag.start())
+        return before == 0 or tag.start() >= blocks[before - 1][1].end()
+
+    opened, answer = _last_answer(filter(is_outside, tags))
     if not opened:
         opened, answer = _last_answer(tags)
     if not opened:
@@ -92,9 +83,13 @@ def parse_completion(text: str, *, native: bool = False) -> Reasoning:
         raise AnswerParseError(
             f"unusable answer {shown(text[start:end])}: {error}", text
         ) from None
+    spans = [(first.end(), last.start()) for first, last in blocks]
     if open_think is not None:
-        blocks.append(_Block(open_think.start, open_think.end, len(text), len(text)))
-    return Reasoning(_thinking_text(text, blocks, start - len(ANSWER_OPEN)), prompts, text)
+        spans.append((open_think.end(), len(text)))
+    # A block that the answer stands in ends where the answer begins.
+    opening = start - len(ANSWER_OPEN)
+    parts = (text[i : opening if i <= opening < j else j].strip() for i, j in spans)
+    return Reasoning("\n\n".join(filter(None, parts)), prompts, text)
 
 
 def _parse_native(text: str) -> Reasoning:
@@ -117,57 +112,37 @@ def _parse_native(text: str) -> Reasoning:
     return Reasoning(thinking.strip() if closed else "", prompts, text)
 
 
-def _thinking_blocks(tags: list[_Tag]) -> tuple[list[_Block], _Tag | None]:
-    """Return the closed blocks of thinking, and the tag of one that was never closed.
+def _thinking_blocks(tags: list[_Tag]) -> tuple[list[tuple[_Tag, _Tag]], _Tag | None]:
+    """Return the tags of the closed blocks of thinking, and the tag that was never closed.
 
     A second `</think>` shows that the first was only spoken of, and moves the end of the block.
     """
-    blocks: list[_Block] = []
+    blocks: list[tuple[_Tag, _Tag]] = []
     opening: _Tag | None = None
     for tag in tags:
-        if tag.name == THINK_OPEN and opening is None:
+        name = tag.group().lower()
+        if name == THINK_OPEN and opening is None:
             opening = tag
-        elif tag.name == THINK_CLOSE and opening is not None:
-            blocks.append(_Block(opening.start, opening.end, tag.start, tag.end))
+        elif name == THINK_CLOSE and opening is not None:
+            blocks.append((opening, tag))
             opening = None
-        elif tag.name == THINK_CLOSE and blocks:
-            blocks[-1].inner_end, blocks[-1].end = tag.start, tag.end
+        elif name == THINK_CLOSE and blocks:
+            blocks[-1] = (blocks[-1][0], tag)
     return blocks, opening
 
 
-def _tags_outside(tags: list[_Tag], blocks: list[_Block]) -> list[_Tag]:
-    outside: list[_Tag] = []
-    remaining = iter(blocks)
-    block = next(remaining, None)
-    for tag in tags:
-        while block is not None and block.end <= tag.start:
-            block = next(remaining, None)
-        if block is None or tag.start < block.start:
-            outside.append(tag)
-    return outside
-
-
-def _last_answer(tags: list[_Tag]) -> tuple[bool, tuple[int, int] | None]:
+def _last_answer(tags: Iterable[_Tag]) -> tuple[bool, tuple[int, int] | None]:
     """Say whether an answer was opened, and where the text of the last complete one stands."""
     opened = False
     opening: _Tag | None = None
     span: tuple[int, int] | None = None
     for tag in tags:
-        if tag.name == ANSWER_OPEN:
+        name = tag.group().lower()
+        if name == ANSWER_OPEN:
             opened, opening = True, tag
-        elif tag.name == ANSWER_CLOSE and opening is not None:
-            span, opening = (opening.end, tag.start), None
+        elif name == ANSWER_CLOSE and opening is not None:
+            span, opening = (opening.end(), tag.start()), None
     return opened, span
-
-
-def _thinking_text(text: str, blocks: list[_Block], answer_start: int) -> str:
-    """Join the blocks; one that the answer stands in ends where the answer begins."""
-    parts: list[str] = []
-    for block in blocks:
-        holds_answer = block.inner_start <= answer_start < block.inner_end
-        end = answer_start if holds_answer else block.inner_end
-        parts.append(text[block.inner_start : end].strip())
-    return "\n\n".join(part for part in parts if part)
 
 
 class _State(Enum):

@@ -204,31 +204,23 @@ def check_agreement(what: str, agreement: tuple[float, ...]) -> None:
         )
 
 
-def _torch_encoder(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
-    """Return the fp32 encoder, or on a GPU the fp16 one if requested."""
-    if device.startswith("cpu") or precision != "fp16":
-        return sam.encoder
-    return _checked_fp16_encoder(sam)
-
-
-def _compiled_encoder(sam: LoadedSegmenter, device: str, precision: str) -> ImageEncoder:
-    """Compile the encoder; on a GPU in fp16, unless that leads to other masks."""
-    exact = TorchImageEncoder(sam.model, compiled=True)
-    if device.startswith("cpu") or precision == "fp32":
+def _torch_encoder(
+    sam: LoadedSegmenter, device: str, precision: str, *, compiled: bool
+) -> ImageEncoder:
+    """Return the encoder in fp32; on a GPU in fp16, as requested or, if compiled, by default."""
+    exact = TorchImageEncoder(sam.model, compiled=True) if compiled else sam.encoder
+    half_precisions = ("fp16", "auto") if compiled else ("fp16",)
+    if device.startswith("cpu") or precision not in half_precisions:
         return exact
+    half = TorchImageEncoder(sam.model, compiled=compiled, half=True)
     try:
-        return _checked_fp16_encoder(sam, compiled=True)
+        agreement = mask_agreement(sam.encoder, half, sam.segmenter)
+        check_agreement(f"{half.backend} in fp16", agreement)
     except EngineMismatchError as error:
         if precision == "fp16":
             raise
-        _LOG.warning("torch-compile computes in fp32: %s", error)
+        _LOG.warning("%s computes in fp32: %s", half.backend, error)
         return exact
-
-
-def _checked_fp16_encoder(sam: LoadedSegmenter, *, compiled: bool = False) -> ImageEncoder:
-    half = TorchImageEncoder(sam.model, compiled=compiled, half=True)
-    agreement = mask_agreement(sam.encoder, half, sam.segmenter)
-    check_agreement(f"{half.backend} in fp16", agreement)
     return half
 
 
@@ -243,8 +235,8 @@ def _onnx_encoder(sam: LoadedSegmenter, device: str, _precision: str) -> ImageEn
 
 
 _LOADERS: Final[dict[str, Callable[[LoadedSegmenter, str, str], ImageEncoder]]] = {
-    "torch": _torch_encoder,
-    "torch-compile": _compiled_encoder,
+    "torch": partial(_torch_encoder, compiled=False),
+    "torch-compile": partial(_torch_encoder, compiled=True),
     "onnxruntime": _onnx_encoder,
     **{name: partial(_tensorrt_encoder, backend=name) for name in tensorrt_engine.GENERATIONS},
 }
