@@ -36,9 +36,8 @@ from std_msgs.msg import Header
 
 from examples.film import Film
 from examples.grasp_client import Client, Place, Step, answer_from_msg, decide, pick
-from segzero_cli.console import printable
 from segzero_cli.demo.ros_graph import NodeProcess
-from segzero_core.errors import SegZeroError
+from segzero_core.errors import SegZeroError, printable
 from segzero_core.images.encodings import array_from_msg
 from segzero_core.prompt import clean_query
 from segzero_ros import qos

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-import unicodedata
 from typing import TextIO
 
-_KEPT_CONTROLS = "\n\t"
+from segzero_core.errors import printable
 
 
 def tolerate_any_text() -> None:
@@ -17,16 +16,6 @@ def tolerate_any_text() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):  # the parent process closed it
                 stream.reconfigure(errors="backslashreplace")
-
-
-def printable(text: str) -> str:
-    """Replace control characters, because a model's text must not control the terminal."""
-    return "".join(
-        "\ufffd"
-        if unicodedata.category(char) in ("Cc", "Cs") and char not in _KEPT_CONTROLS
-        else char
-        for char in text
-    )
 
 
 def print_error(message: str) -> None:

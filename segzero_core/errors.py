@@ -20,6 +20,7 @@ result with zero objects, not an error.
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -117,6 +118,14 @@ def shown(text: str, limit: int = _SHOWN_CHARS) -> str:
     """Quote text for an error message: one line, printable, and short."""
     cut = text if len(text) <= limit else f"{text[:limit]}…"
     return ascii(cut) if any(0xD800 <= ord(char) <= 0xDFFF for char in cut) else repr(cut)
+
+
+def printable(text: str) -> str:
+    """Replace control characters, because a model's text must not control the terminal."""
+    return "".join(
+        "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t" else char
+        for char in text
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

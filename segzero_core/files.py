@@ -1,11 +1,47 @@
-"""Writes files in one step."""
+"""Opens files that are files, and writes them in one step."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
+
+
+def open_regular(path: str | Path, max_bytes: int) -> BufferedReader:
+    """Open a file to read it; links are followed.
+
+    Reading a pipe or a device could wait forever, and a huge file could take all memory.
+
+    Raises:
+        OSError: It is missing, unreadable, no regular file, or larger than `max_bytes`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a name with a NUL or half a character
+        raise OSError(errno.EINVAL, f"is no file name: {error}", ascii(str(path))) from error
+    file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
+    about = os.fstat(descriptor)
+    if stat.S_ISREG(about.st_mode) and about.st_size <= max_bytes:
+        return file
+    file.close()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    reason = f"has {about.st_size} bytes, at most {max_bytes} are read"
+    raise OSError(errno.EFBIG, reason, str(path))
+
+
+def read_regular(path: str | Path, max_bytes: int) -> bytes:
+    """Read a whole file; see `open_regular`.
+
+    Raises:
+        OSError: As `open_regular`.
+    """
+    with open_regular(path, max_bytes) as file:
+        return file.read(max_bytes)
 
 
 def write_atomically(

@@ -13,7 +13,7 @@ import torch
 from segzero_core.checkpoints.description import BUILT_IN, ModelDescription
 from segzero_core.checkpoints.registry import ModelFiles, describe_model, find_model
 from segzero_core.checkpoints.sam2_checkpoint import find_sam2
-from segzero_core.checkpoints.weights import combined_hash, weights_hash
+from segzero_core.checkpoints.weights import combined_hash, reasoner_hash
 from segzero_core.cpu_threads import CpuThreads
 from segzero_core.encoders.base import CachingEncoder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
@@ -97,7 +97,7 @@ class LoadedReasoner:
     Attributes:
         name: What it was called by.
         reasoner: Answers.
-        digest: Hash of its weights; of its address where it is on a server, which shows none.
+        digest: Hash of its files; of its address where it is on a server, which shows none.
     """
 
     name: str
@@ -145,8 +145,7 @@ def load_reasoner(
             raise
         digest = hashlib.sha256(str(server).encode()).hexdigest()
         return LoadedReasoner(files.name, remote, digest)
-    weight_files = sorted(files.reasoner.glob("*.safetensors"))
-    if not weight_files:
+    if not any(files.reasoner.glob("*.safetensors")):
         raise ModelLoadError(
             f"{files.reasoner} has no *.safetensors; weights in other formats are not read"
         )
@@ -159,7 +158,7 @@ def load_reasoner(
         grammar=grammar,
         cores=cores,
     )
-    return LoadedReasoner(files.name, local, weights_hash(weight_files))
+    return LoadedReasoner(files.name, local, reasoner_hash(files.reasoner))
 
 
 def _find(model: str) -> ModelFiles:

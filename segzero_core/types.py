@@ -252,7 +252,8 @@ class ModelIdentity:
 
     Attributes:
         name: The name, folder or Hub id the model was loaded by.
-        weights_hash: First 16 hexadecimal digits of the SHA-256 over all weight files.
+        weights_hash: First 16 hexadecimal digits of the SHA-256 over all files that change its
+            answers: weights, configurations, tokenizer, templates.
         encoder_backend: What ran the image encoder, such as `torch`.
         encoder_reason: Why that one, in one line for a person.
     """

@@ -10,8 +10,9 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
 
 import rclpy
 from action_msgs.msg import GoalStatus
@@ -21,8 +22,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
-from segzero_core.errors import InputError
+from segzero_core.errors import InputError, printable
+from segzero_core.limits import MAX_TIMEOUT_S
 from segzero_core.prompt import clean_query
 from segzero_ros import qos
 from segzero_ros.action import Segment
@@ -33,6 +36,8 @@ NOTHING: Final = 1
 FAILED: Final = 2
 INTERRUPTED: Final = 130
 CANCEL_TIMEOUT_S: Final = 5.0
+GONE_S: Final = 2.0
+"""A server that is not to be seen for this long has ended, without a word where it was killed."""
 
 
 class AskError(Exception):
@@ -76,7 +81,7 @@ class QueryClient(Node):
         sent = self._actions.send_goal_async(goal, feedback_callback=self._on_feedback)
         try:
             result = self._result_of(sent, patience_s)
-            self._spin_until(result.done)
+            self._wait_for_result(result)
         except KeyboardInterrupt:
             self._cancel(sent)
             raise
@@ -96,6 +101,15 @@ class QueryClient(Node):
             )
         return handle.get_result_async()
 
+    def _wait_for_result(self, result: Future) -> None:
+        """Wait until there is a result; an AskError when nobody is left who could give it."""
+        seen_s = time.monotonic()
+        while not self._spin_until(result.done, GONE_S / 4):
+            if self._actions.server_is_ready():
+                seen_s = time.monotonic()
+            elif time.monotonic() - seen_s > GONE_S:
+                raise AskError(f"{self._target} has ended before it answered")
+
     def _cancel(self, sent: Future) -> None:
         """Cancel a goal, also one that is not answered yet: the node may work on it already."""
         if self._spin_until(sent.done, CANCEL_TIMEOUT_S) and sent.result().accepted:
@@ -107,7 +121,7 @@ class QueryClient(Node):
 
     def _on_feedback(self, msg: Any) -> None:
         thinking = msg.feedback.thinking
-        print(thinking[self._written :], end="", flush=True)
+        print(printable(thinking[self._written :]), end="", flush=True)
         self._written = len(thinking)
 
     def _spin_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
@@ -126,7 +140,7 @@ def report(result: SegmentationResult) -> int:
     """Write what was found and return the exit code; an AskError where the query failed."""
     print()
     if result.error_code != SegmentationResult.OK:
-        raise AskError(f"error {result.error_code}: {result.error_msg}")
+        raise AskError(f"error {result.error_code}: {printable(result.error_msg)}")
     for instance in result.instances:
         box = ", ".join(str(int(edge)) for edge in instance.box_xyxy)
         print(f"{instance.id}: box [{box}], {instance.area_px} px, score {instance.score:.2f}")
@@ -138,22 +152,57 @@ def report(result: SegmentationResult) -> int:
     return FOUND if result.instances else NOTHING
 
 
+@contextmanager
+def _ros_errors() -> Iterator[None]:
+    """Turn the errors of rclpy about its arguments into an `AskError`."""
+    try:
+        yield
+    except RuntimeError as error:  # the root of rclpy's own errors
+        raise AskError(f"ROS cannot start: {' '.join(str(error).split())}") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise AskError(f"{message}; see ask --help")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"expected 0 to {MAX_TIMEOUT_S:g} s, got {text}")
+    return value
+
+
+def _node_name(text: str) -> str:
+    try:
+        validate_full_topic_name(text)
+    except Exception as error:  # rclpy's, with a drawing of several lines
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text!r} is no full name of a node: {reason}") from None
+    return text
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     argv = list(sys.argv if argv is None else ["ask", *argv])
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("query", help="what to find")
-    parser.add_argument("--node", default="/segzero", help="full name of the node to ask")
+    parser.add_argument("--node", type=_node_name, default="/segzero", help="the node's full name")
     parser.add_argument(
-        "--timeout", type=float, default=0.0, help="for the answer [s]; 0: its own"
+        "--timeout", type=_seconds, default=0.0, help="for the answer [s]; 0: its own"
     )
-    parser.add_argument("--patience", type=float, default=10.0, help="to find the node [s]")
-    arguments = parser.parse_args(remove_ros_args(argv)[1:])
+    parser.add_argument("--patience", type=_seconds, default=10.0, help="to find the node [s]")
     try:
+        with _ros_errors():
+            own = remove_ros_args(argv)[1:]
+        arguments = parser.parse_args(own)
         clean_query(arguments.query)
-        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+        with _ros_errors():
+            rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
         client = QueryClient(arguments.node)
         # An interrupt that is raised inside of rclpy's compiled code turns into another error.
         signal.signal(signal.SIGINT, lambda number, _: client.interrupts.append(number))

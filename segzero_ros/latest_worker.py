@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
+
+from segzero_ros.diagnostics.guard import Guard
 
 T = TypeVar("T")
 
@@ -17,19 +20,21 @@ class LatestItemWorker(Generic[T]):
 
     Args:
         name: Of the thread.
-        work: Works on an item, in the thread; it must not raise.
+        work: Works on an item, in the thread.
         period_s: Returns the shortest time between two items that are worked on [s].
+        guard: Keeps the thread alive.
     """
 
     def __init__(
-        self, name: str, work: Callable[[T], None], period_s: Callable[[], float]
+        self, name: str, work: Callable[[T], None], period_s: Callable[[], float], guard: Guard
     ) -> None:
         self._work = work
         self._period_s = period_s
         self._changed = threading.Condition()
         self._next: T | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        run = partial(guard.loop, f"in the thread {name}", self._step)
+        self._thread = threading.Thread(target=run, name=name, daemon=True)
 
     def offer(self, item: T) -> None:
         """Work on an item as soon as possible, unless a newer one comes before."""
@@ -54,17 +59,18 @@ class LatestItemWorker(Generic[T]):
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._next is not None)
-                if self._stopping:
-                    return
-                item, self._next = self._next, None
-            assert item is not None
-            began_s = time.monotonic()
-            self._work(item)
-            del item
-            with self._changed:
-                left_s = began_s + self._period_s() - time.monotonic()
-                self._changed.wait_for(lambda: self._stopping, max(0.0, left_s))
+    def _step(self) -> bool:
+        """Wait for an item and work on it; False when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._next is not None)
+            if self._stopping:
+                return False
+            item, self._next = self._next, None
+        assert item is not None
+        began_s = time.monotonic()
+        self._work(item)
+        del item
+        with self._changed:
+            left_s = began_s + self._period_s() - time.monotonic()
+            self._changed.wait_for(lambda: self._stopping, max(0.0, left_s))
+        return True

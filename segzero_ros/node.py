@@ -24,6 +24,7 @@ from segzero_core.errors import SegZeroError
 from segzero_ros import qos
 from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
 from segzero_ros.camera.subscriptions import subscribe_camera
+from segzero_ros.diagnostics.guard import Guard
 from segzero_ros.diagnostics.health import Health, resident_mb
 from segzero_ros.diagnostics.log_bridge import LogBridge, log_defect
 from segzero_ros.diagnostics.memory import release_memory
@@ -34,7 +35,7 @@ from segzero_ros.parameters import NodeConfig, check_change, declare_parameters,
 from segzero_ros.publishers import Publishers
 from segzero_ros.queries.action_server import SegmentServer
 from segzero_ros.queries.answer import Pipeline, load_pipeline
-from segzero_ros.queries.manager import QueryManager
+from segzero_ros.queries.manager import WARNING_PERIOD_S, QueryManager
 from segzero_ros.spatial.pose_estimator import estimate_poses
 from segzero_ros.spatial.transforms import Transforms
 from segzero_ros.tracking import NOTHING, TrackingWorker
@@ -72,8 +73,9 @@ class SegZeroNode(ManagedNode):
         self._log = self.get_logger()
         self._log_bridge = LogBridge(self._log)
         self._health = Health()
-        endpoints = qos.Endpoints(self, self._on_mismatch)
-        self.output = Publishers(self, endpoints, config, self._log)
+        self._guard = guard = Guard(self._log, self._health)
+        endpoints = qos.Endpoints(self, self._on_mismatch, guard)
+        self.output = Publishers(self, endpoints, config, guard)
         publish = self.output.publish
         self._status = StatusReporter(self.config.model, functools.partial(publish, "status"))
         self.images = ImageBuffer(self.config.ring_size, self.config.pair_tolerance_s)
@@ -87,7 +89,7 @@ class SegZeroNode(ManagedNode):
             self._may_track,
             lambda: 1.0 / self.get_parameter("tracking_rate_hz").value,
             self._on_tracking_state,
-            self._log,
+            guard,
         )
         self.queries = QueryManager(
             config,
@@ -98,13 +100,16 @@ class SegZeroNode(ManagedNode):
             self._status,
             self._health,
             self._log,
+            guard,
             lambda: self.state_label,
             self._on_hang,
         )
         transport = self.config.image_transport
-        self._image_topic = subscribe_camera(endpoints, self.images, transport, self._on_frame)
+        self._image_topic = subscribe_camera(
+            endpoints, self.images, transport, self._on_frame, self._on_unreadable
+        )
         endpoints.subscribe(String, "~/query", lambda msg: self.queries.ask(msg.data), qos.QUERY)
-        self._actions = SegmentServer(self, self.queries, self._log)
+        self._actions = SegmentServer(self, self.queries, guard)
         self._offer("~/cancel", self.queries.cancel_all)
         self._offer(
             "~/reset_tracking",
@@ -185,6 +190,12 @@ class SegZeroNode(ManagedNode):
         self._health.frame_arrived(frame)
         self._tracking.frame_arrived(frame)
 
+    def _on_unreadable(self, topic: str, reason: str) -> None:
+        self._log.warning(
+            f"{topic}: a message is dropped: {reason}", throttle_duration_sec=WARNING_PERIOD_S
+        )
+        self._health.unreadable(f"{topic}: {reason}")
+
     def _offer(self, name: str, act: Callable[[], str]) -> None:
         """Offer a service that acts and answers with what it did."""
 
@@ -218,9 +229,23 @@ class SegZeroNode(ManagedNode):
         self._log.warning(advice)
         self._health.mismatched(topic, advice)
 
+    def _look_for_twins(self, own: str) -> None:
+        """Report other nodes of this name, which answer every query a second time."""
+        nodes = self.get_node_names_and_namespaces()
+        count = sum(f"{space.rstrip('/')}/{name}" == own for name, space in nodes)
+        if count > 1:
+            advice = (
+                f"{count} nodes are called {own} (one that was killed counts for 20 s more);"
+                " remap one: --ros-args -r __node:=NAME"
+            )
+            self._log.warning(advice, throttle_duration_sec=60.0)
+            self._health.mismatched("node", advice)
+        else:
+            self._health.fits("node")
+
     def _publish_diagnostics(self) -> None:
         """Publish /diagnostics, and the progress of a load."""
-        try:
+        with self._guard("while writing the diagnostics"):
             self._status.repeat_loading()
             identity = self._status.identity
             facts = {
@@ -231,9 +256,8 @@ class SegZeroNode(ManagedNode):
                 "encoder_reason": identity.encoder_reason if identity else "",
             }
             name, stamp = self.get_fully_qualified_name(), self.get_clock().now().to_msg()
+            self._look_for_twins(name)
             max_age_s = read_config(self).max_image_age_s
             status, reasoners = self._status.status, self.queries.reasoners
             msg = self._health.to_msg(name, stamp, status, max_age_s, facts, reasoners)
             self.output.publish("diagnostics", msg)
-        except Exception:
-            log_defect(self._log, "while writing the diagnostics")

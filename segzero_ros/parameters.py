@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from segzero_core.ambiguity import NEAR_EQUAL
 from segzero_core.config import Bounds, GraspConfig, PipelineConfig, bounds_of, setting
 from segzero_core.errors import ConfigError
+from segzero_core.limits import MAX_IMAGE_PX, MAX_TIMEOUT_S, USUAL_IMAGE_PX
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,12 @@ class NodeConfig(GraspConfig, PipelineConfig):
     max_image_age_s: float = setting(
         10.0,
         "A query is refused when the latest image arrived longer ago than this; 0: never.",
-        Bounds(minimum=0.0, maximum=86400.0, read_only=False),
+        Bounds(minimum=0.0, maximum=MAX_TIMEOUT_S, read_only=False),
+    )
+    max_image_px: int = setting(
+        USUAL_IMAGE_PX,
+        "A query about an image of more pixels (width times height) is refused.",
+        Bounds(minimum=1, maximum=MAX_IMAGE_PX, read_only=False),
     )
     pair_tolerance_s: float = setting(
         0.02,
@@ -58,7 +64,7 @@ class NodeConfig(GraspConfig, PipelineConfig):
     timeout_s: float = setting(
         120.0,
         "Longest time from a query's arrival to its answer; a goal may set its own; 0: no limit.",
-        Bounds(minimum=0.0, maximum=86400.0, read_only=False),
+        Bounds(minimum=0.0, maximum=MAX_TIMEOUT_S, read_only=False),
     )
     stop_grace_s: float = setting(
         120.0,

@@ -9,14 +9,13 @@ from typing import Any, Final
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rclpy.duration import Duration
-from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from segzero_ros import qos
 from segzero_ros.conversions.images import msg_from_array
-from segzero_ros.diagnostics.log_bridge import log_defect
+from segzero_ros.diagnostics.guard import Guard
 from segzero_ros.latest_worker import LatestItemWorker
 from segzero_ros.messages.answer import answer_to_msgs
 from segzero_ros.messages.detections import Detection2DArray, Detection3DArray
@@ -35,7 +34,7 @@ class Publishers:
     node: Node
     endpoints: qos.Endpoints
     config: Callable[[], NodeConfig]
-    log: RcutilsLogger
+    guard: Guard
 
     def __post_init__(self) -> None:
         kinds: dict[str, Any] = {
@@ -60,7 +59,10 @@ class Publishers:
         }
         # Drawing takes longer than the rest of an answer, which must not wait for it.
         self._painter: LatestItemWorker[Answer] = LatestItemWorker(
-            "segzero-overlay", self._draw_overlay, lambda: 1.0 / self.config().overlay_rate_hz
+            "segzero-overlay",
+            self._draw_overlay,
+            lambda: 1.0 / self.config().overlay_rate_hz,
+            self.guard,
         )
 
     def is_subscribed(self, topic: str) -> bool:
@@ -94,13 +96,10 @@ class Publishers:
                 raise
 
     def _draw_overlay(self, answer: Answer) -> None:
-        try:
-            from segzero_core import draw_overlay
+        from segzero_core import draw_overlay
 
-            result, frame = answer.result, answer.frame
-            assert result is not None
-            assert frame is not None
-            pixels = draw_overlay(answer.rgb, result.segmentation, result.reasoning.prompts)
-            self.publish("overlay", msg_from_array(pixels, "rgb8", frame.header))
-        except Exception:  # the result is out: a second one would contradict it
-            log_defect(self.log, "while drawing the overlay")
+        result, frame = answer.result, answer.frame
+        assert result is not None
+        assert frame is not None
+        pixels = draw_overlay(answer.rgb, result.segmentation, result.reasoning.prompts)
+        self.publish("overlay", msg_from_array(pixels, "rgb8", frame.header))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,14 +22,19 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from segzero_ros.diagnostics.log_bridge import log_defect
+from segzero_core.errors import ConfigError
+from segzero_core.limits import MAX_WAITING_QUERIES
+from segzero_ros.diagnostics.guard import Guard
 
 # rclpy's own defaults: keep the last, reliable, volatile.
 LATEST_IMAGE: Final = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Input from a camera: matches reliable and best-effort publishers, and queues no old image."""
 
-QUERY: Final = QoSProfile(depth=10)
+QUERY: Final = QoSProfile(depth=MAX_WAITING_QUERIES)
 """Questions: none is lost, and none is answered that was asked before the node ran."""
+
+GOAL: Final = QoSProfile(depth=MAX_WAITING_QUERIES)
+"""Services of the action: each goal gets its response, also of many at once."""
 
 RESULT: Final = QoSProfile(depth=10)
 """Answers: match reliable and best-effort subscribers."""
@@ -49,6 +55,7 @@ class Endpoints:
 
     node: Node
     on_mismatch: Callable[[str, list[str]], None]
+    guard: Guard
 
     def publisher(self, kind: Any, topic: str, profile: QoSProfile) -> Any:
         """Make a publisher."""
@@ -59,9 +66,10 @@ class Endpoints:
             self.on_mismatch(name, fix_for_publisher(name, publisher.qos_profile, peers))
 
         events = PublisherEventCallbacks(incompatible_qos=mismatched)
-        publisher = self.node.create_publisher(
-            kind, topic, event_callbacks=events, **_overridable(profile)
-        )
+        with _override_errors(topic):
+            publisher = self.node.create_publisher(
+                kind, topic, event_callbacks=events, **_overridable(profile)
+            )
         return publisher
 
     def subscribe(
@@ -80,15 +88,26 @@ class Endpoints:
             self.on_mismatch(name, fix_for_subscription(name, subscription.qos_profile, peers))
 
         def guarded(msg: Any) -> None:
-            try:
+            with self.guard(f"in the callback of {topic}"):  # rclpy would end the node
                 callback(msg)
-            except Exception:  # rclpy would end the node
-                log_defect(self.node.get_logger(), f"in the callback of {topic}")
 
         events = SubscriptionEventCallbacks(incompatible_qos=mismatched)
-        subscription = self.node.create_subscription(
-            kind, topic, guarded, event_callbacks=events, **options, **_overridable(profile)
-        )
+        with _override_errors(topic):
+            subscription = self.node.create_subscription(
+                kind, topic, guarded, event_callbacks=events, **options, **_overridable(profile)
+            )
+
+
+@contextmanager
+def _override_errors(topic: str) -> Iterator[None]:
+    """Turn what rclpy raises about a `qos_overrides` parameter into a `ConfigError`."""
+    try:
+        yield
+    except Exception as error:  # RuntimeError, TypeError, ValueError, its own
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"{topic} cannot be made: {reason}; look at its qos_overrides parameters"
+        ) from error
 
 
 def _overridable(profile: QoSProfile) -> dict[str, Any]:

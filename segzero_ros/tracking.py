@@ -12,12 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rclpy.impl.rcutils_logger import RcutilsLogger
-
 from segzero_core.errors import InputError, SegZeroError
 from segzero_core.tracking.scene_change import View
 from segzero_ros.camera.image_buffer import CameraFrame
-from segzero_ros.diagnostics.log_bridge import log_defect
+from segzero_ros.diagnostics.guard import Guard
 from segzero_ros.latest_worker import LatestItemWorker
 from segzero_ros.messages.tracks import tracks_to_msg
 from segzero_ros.msg import TrackArray
@@ -45,11 +43,11 @@ class TrackingWorker:
     may_work: Callable[[], bool]
     period_s: Callable[[], float]
     on_state: Callable[[str], None]
-    log: RcutilsLogger
+    guard: Guard
 
     def __post_init__(self) -> None:
         self._worker: LatestItemWorker[tuple[Answer, CameraFrame]] = LatestItemWorker(
-            "segzero-tracks", self._work, self.period_s
+            "segzero-tracks", self._work, self.period_s, self.guard
         )
         self._lock = threading.Lock()
         self._answer: Answer | None = None
@@ -95,7 +93,7 @@ class TrackingWorker:
                 self.on_state(state)
 
     def _work(self, item: tuple[Answer, CameraFrame]) -> None:
-        """Track one image; it catches every exception, because one would end the thread."""
+        """Track one image."""
         answer, frame = item
         # Meanwhile there may be another answer, or a query, which goes first.
         if answer is not self._answer or not self.may_work():
@@ -111,7 +109,8 @@ class TrackingWorker:
             msg = tracks_to_msg(tracks, frame.header, answer.query.id, latency_ms)
         except Exception as error:
             if not isinstance(error, SegZeroError):
-                log_defect(self.log, f"while tracking the objects of query {answer.query.id}")
+                where = f"while tracking the objects of query {answer.query.id}"
+                self.guard.report(where, error)
             with self._lock:
                 if self._answer is not answer:
                     return
@@ -121,10 +120,8 @@ class TrackingWorker:
             return
         if self._answer is not answer:
             return  # replaced or forgotten meanwhile: these tracks belong to no answer
-        try:
+        with self.guard("while publishing tracks"):
             self.publish(msg)
-        except Exception:
-            log_defect(self.log, "while publishing tracks")
         self._report(describe(tracks))
 
     def _tracker_of(self, answer: Answer) -> Tracker:

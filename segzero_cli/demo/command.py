@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segzero_cli.arguments import Parser
-from segzero_cli.console import printable
 from segzero_cli.demo.clip import CLIP, TOPICS, Shot, read_clip
-from segzero_core.errors import ConfigError, SegZeroError
+from segzero_core.errors import ConfigError, SegZeroError, printable
 from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.images.files import save_image
 from segzero_core.prompt import clean_query

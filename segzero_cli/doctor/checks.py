@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segzero_cli.doctor.findings import Finding, Mark, absent, failed, ok
 from segzero_core.checkpoints.registry import BUNDLED, find_model
-from segzero_core.checkpoints.weights import combined_hash, read_sums, weights_hash
+from segzero_core.checkpoints.weights import combined_hash, read_sums, reasoner_hash
 from segzero_core.errors import ConfigError, SegZeroError
 
 _RENDERERS = ("osmesa", "egl")
@@ -73,7 +73,10 @@ def check_bundle() -> Finding:
                 Mark.FAILED, name, f"{files.reasoner.parent} lacks weights; fetch again"
             )
         # The same digest as in every result of this model.
-        digest = combined_hash([weights_hash(weights), weights_hash(masks)])
+        from segzero_core.checkpoints.sam2_checkpoint import find_sam2, segmenter_hash
+
+        segmenter = segmenter_hash(find_sam2(files.segmenter))
+        digest = combined_hash([reasoner_hash(files.reasoner), segmenter])
     except SegZeroError as error:
         return failed(name, str(error))
     size_mb = sum(path.stat().st_size for path in (*weights, *masks)) / 1e6

@@ -66,6 +66,14 @@ class GraphDoctor:
         yield from self._not_received(f"{self._target}/query")
         yield from self._not_delivered()
         yield self._queries()
+        yield from self._twins()  # by now the graph is known
+
+    def _twins(self) -> Iterator[Finding]:
+        nodes = self._node.get_node_names_and_namespaces()
+        count = sum(f"{space.rstrip('/')}/{name}" == self._target for name, space in nodes)
+        if count > 1:
+            advice = f"{count} are called {self._target}, and each answers; end all but one"
+            yield Finding(Mark.FAILED, "node", advice)
 
     def _state(self) -> Finding:
         client = self._node.create_client(GetState, f"{self._target}/get_state")

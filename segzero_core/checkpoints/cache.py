@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from segzero_core.errors import ModelLoadError
+from segzero_core.errors import ConfigError, ModelLoadError, shown
 from segzero_core.files import write_atomically
 
 FOLDER_VARIABLE: Final = "SEGZERO_CACHE"
@@ -20,11 +20,16 @@ def cache_folder(part: str) -> Path:
 
     Args:
         part: What it holds, such as `engines`.
+
+    Raises:
+        ConfigError: It is in the home of somebody who does not exist.
     """
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        return Path(chosen).expanduser() / part
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "segzero" / part
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    base = chosen or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "segzero")
+    try:
+        return Path(base).expanduser() / part
+    except RuntimeError as error:  # ~user of nobody
+        raise ConfigError(f"{FOLDER_VARIABLE}: {shown(base)}: {error}") from error
 
 
 def write_cached(path: Path, data: str | bytes | Callable[[Path], object]) -> None:

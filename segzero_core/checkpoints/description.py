@@ -11,7 +11,10 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from segzero_core.config import MAX_NEW_TOKENS
 from segzero_core.errors import ConfigError, shown
+from segzero_core.files import read_regular
+from segzero_core.limits import MAX_JSON_BYTES
 from segzero_core.prompt import (
     MULTI_OBJECT,
     MULTI_OBJECT_SPACED,
@@ -29,7 +32,8 @@ NORMALIZED_1000: Final = "normalized_1000"
 """Coordinates are thousandths of width and height."""
 COORDINATES: Final = (ABSOLUTE, NORMALIZED_1000)
 
-_MAX_SIDE = 16_384
+_MAX_SIDE = 4096
+_MAX_TEXT_CHARS = 500
 _QWEN3_VL_SIZES: Final = ("2B", "4B", "8B")
 _EXAMPLE: Final = {
     "name": "my-model",
@@ -75,8 +79,11 @@ class ModelDescription:
     def __post_init__(self) -> None:
         for field in ("name", "prompt_template", "coordinates", "segmenter"):
             value = getattr(self, field)
-            if not isinstance(value, str) or not value:
-                raise _wrong(field, "a text that is not empty", value)
+            if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT_CHARS:
+                expected = f"a text of 1 to {_MAX_TEXT_CHARS} characters"
+                raise _wrong(field, expected, value)
+            if not value.isprintable():
+                raise _wrong(field, "printable characters", value)
         templates = tuple(self.templates) if isinstance(self.templates, list | tuple) else ()
         if not templates or any(template not in TEMPLATES for template in templates):
             raise _wrong("templates", f"a list of some of {sorted(TEMPLATES)}", self.templates)
@@ -87,13 +94,14 @@ class ModelDescription:
         if not _is_size(self.seen_size_wh):
             expected = f"[width, height], each from 1 to {_MAX_SIDE}"
             raise _wrong("seen_size_wh", expected, self.seen_size_wh)
-        if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
-            raise _wrong("max_new_tokens", "an integer of 1 or more", self.max_new_tokens)
+        limit = self.max_new_tokens
+        if type(limit) is not int or not 1 <= limit <= MAX_NEW_TOKENS:
+            raise _wrong("max_new_tokens", f"an integer from 1 to {MAX_NEW_TOKENS}", limit)
         for field in ("lowercase_query", "opens_thinking"):
             if type(getattr(self, field)) is not bool:
                 raise _wrong(field, "true or false", getattr(self, field))
-        if not isinstance(self.strip_query, str):
-            raise _wrong("strip_query", "a text", self.strip_query)
+        if not isinstance(self.strip_query, str) or len(self.strip_query) > _MAX_TEXT_CHARS:
+            raise _wrong("strip_query", "a short text", self.strip_query)
         object.__setattr__(self, "templates", templates)
         object.__setattr__(self, "seen_size_wh", tuple(self.seen_size_wh))
 
@@ -115,7 +123,7 @@ class ModelDescription:
             ConfigError: It is missing, unreadable, or one of its fields is wrong.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(read_regular(path, MAX_JSON_BYTES))
         except FileNotFoundError:
             raise ConfigError(
                 f"{path.parent} has no {FILE_NAME}, which says how to ask this model; write one"

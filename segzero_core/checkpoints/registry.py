@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from segzero_core.checkpoints.description import BUILT_IN, FILE_NAME, ModelDescription
+from segzero_core.checkpoints.model_folder import check_model_folder
 from segzero_core.errors import ConfigError, ModelLoadError, shown
+from segzero_core.files import read_regular
+from segzero_core.limits import MAX_JSON_BYTES
 
 BUNDLED: Final = ("tabletop",)
 """Models that come with the package."""
@@ -53,8 +56,7 @@ def find_model(model: str) -> ModelFiles:
     """
     if model in BUNDLED:
         return _from_folder(model, bundled_folder(model))
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    if (folder := local_folder(model)) is not None:
         return _from_folder(model, folder)
     if not is_hub_id(model):
         raise ModelLoadError(
@@ -62,6 +64,7 @@ def find_model(model: str) -> ModelFiles:
             f" ({', '.join(BUNDLED)}) nor a Hub id such as Ricky06662/VisionReasoner-7B"
         )
     reasoner = fetch_from_hub(model, REASONER_FILES)
+    check_model_folder(reasoner)
     if (reasoner / FILE_NAME).is_file() or model not in BUILT_IN:
         description = ModelDescription.from_file(reasoner / FILE_NAME)
     else:
@@ -81,12 +84,21 @@ def describe_model(name: str) -> ModelFiles | None:
     Raises:
         ConfigError: Its `segzero.json` is missing or wrong.
     """
-    if name in BUNDLED or Path(name).expanduser().is_dir():
+    if name in BUNDLED or local_folder(name) is not None:
         return find_model(name)
     if name not in BUILT_IN:
         return None
     description = BUILT_IN[name]
     return ModelFiles(name, Path(name), description, description.segmenter)
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder of this name, or None; no text is too odd to be asked about."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a NUL
+        return None
 
 
 def bundled_folder(name: str) -> Path:
@@ -117,14 +129,15 @@ def _bundled_places(name: str) -> Iterator[Path]:
 
 def _from_folder(name: str, folder: Path) -> ModelFiles:
     reasoner = folder / "reasoner" if (folder / "reasoner").is_dir() else folder
+    check_model_folder(reasoner)
     description = ModelDescription.from_file(reasoner / FILE_NAME)
     return ModelFiles(name, reasoner, description, _segmenter_of(reasoner, description))
 
 
 def _segmenter_of(reasoner: Path, description: ModelDescription) -> str:
     """Read the description's segmenter as a folder beside the reasoner, else as a Hub id."""
-    beside = reasoner / description.segmenter
-    if beside.is_dir():
+    beside = local_folder(str(reasoner / description.segmenter))
+    if beside is not None and not _leads_out(reasoner, description.segmenter):
         return str(beside.resolve())
     if is_hub_id(description.segmenter):
         return description.segmenter
@@ -132,6 +145,14 @@ def _segmenter_of(reasoner: Path, description: ModelDescription) -> str:
         f"{reasoner / FILE_NAME}: segmenter {shown(description.segmenter)} is neither a folder"
         " relative to it nor a Hub id such as facebook/sam2-hiera-large"
     )
+
+
+def _leads_out(reasoner: Path, segmenter: str) -> bool:
+    """Say whether a relative path leaves the model's folder, which holds the reasoner's."""
+    if Path(segmenter).is_absolute():  # as training writes it beside a checkpoint
+        return False
+    whole = reasoner.resolve().parent
+    return not (reasoner / segmenter).resolve().is_relative_to(whole)
 
 
 def is_hub_id(name: str) -> bool:
@@ -183,7 +204,8 @@ def _is_complete(folder: Path, patterns: Sequence[str]) -> bool:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return any(folder.glob("*.safetensors"))
-    names = set(re.findall(r'"([^"/]+\.safetensors)"', index.read_text(encoding="utf-8")))
+    text = read_regular(index, MAX_JSON_BYTES).decode("utf-8", "replace")
+    names = set(re.findall(r'"([^"/]+\.safetensors)"', text))
     return all((folder / name).is_file() for name in names)
 
 

@@ -20,8 +20,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from segzero_core.errors import ConfigError, shown
+from segzero_core.files import read_regular
+from segzero_core.limits import MAX_YAML_BYTES
 
-_MAX_CONFIG_BYTES: Final = 100_000
 _MAX_DEPTH: Final = 12
 _MAX_LIST: Final = 64
 
@@ -286,11 +287,7 @@ def read_config(config: Path) -> dict[str, Any]:
             interpolation (`${`), which would be a program and not a value.
     """
     try:
-        with config.open("rb") as file:
-            data = file.read(_MAX_CONFIG_BYTES + 1)
-        if len(data) > _MAX_CONFIG_BYTES:
-            raise ConfigError(f"{config}: larger than {_MAX_CONFIG_BYTES} bytes")
-        text = data.decode("utf-8")
+        text = read_regular(config, MAX_YAML_BYTES).decode("utf-8")
         if "${" in text:
             raise ConfigError(f"{config}: interpolations (`${{`) are not read; write the value")
         for event in yaml.parse(text, Loader=yaml.SafeLoader):

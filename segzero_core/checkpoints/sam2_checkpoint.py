@@ -6,19 +6,21 @@ Both are read as data: `sam2_architecture` builds from plain values, and weights
 from __future__ import annotations
 
 import copy
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from segzero_core.checkpoints.registry import fetch_from_hub, is_hub_id
+from segzero_core.checkpoints.pickle_check import check_pt
+from segzero_core.checkpoints.registry import fetch_from_hub, is_hub_id, local_folder
 from segzero_core.checkpoints.sam2_architecture import build_sam2, read_config, state_shapes
+from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import ConfigError, ModelLoadError, shown
+from segzero_core.files import open_regular
+from segzero_core.limits import MAX_WEIGHTS_BYTES
 
 # Hub id -> configuration inside the sam2 package, weights file in the Hub repository.
 _PUBLISHED: Final = {
@@ -31,6 +33,7 @@ _PUBLISHED: Final = {
 }
 _WEIGHT_SUFFIXES: Final = (".safetensors", ".pt")
 _NAMES_SHOWN: Final = 3
+_MAX_SIDE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,7 @@ def find_sam2(name: str) -> Sam2Files:
         ConfigError: The folder does not hold exactly one configuration and one weights file.
         ModelLoadError: It is nowhere.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := local_folder(name)) is not None:
         config = _only_file(folder, (".yaml", ".yml"), "configuration")
         return Sam2Files(name, config, _only_file(folder, _WEIGHT_SUFFIXES, "weights file"))
     if name in _PUBLISHED:
@@ -69,6 +71,15 @@ def find_sam2(name: str) -> Sam2Files:
             f"segmenter {shown(name)}: no such folder, and not among the published ones ({known})"
         )
     raise ModelLoadError(f"segmenter {shown(name)}: no such folder; by Hub id there are {known}")
+
+
+def segmenter_hash(files: Sam2Files) -> str:
+    """Return the hash of a SAM 2: of its configuration too, which changes its masks.
+
+    Raises:
+        ModelLoadError: As `weights_hash`.
+    """
+    return weights_hash([files.config, files.weights])
 
 
 def package_config(name: str) -> Path:
@@ -142,8 +153,11 @@ class TrackingFacts:
     def __post_init__(self) -> None:
         if self.memory not in ("", "trained", "untrained"):
             raise ConfigError(f"memory: {self.memory!r} is neither trained nor untrained")
-        if type(self.side) is not int or self.side < 0:
-            raise ConfigError(f"tracking_side: {self.side!r} is no size in pixels")
+        if type(self.side) is not int or not (self.side == 0 or 64 <= self.side <= _MAX_SIDE):
+            raise ConfigError(
+                f"tracking_side: expected 64 to {_MAX_SIDE} px, or 0 for the model's own, got"
+                f" {shown(repr(self.side))}"
+            )
         if type(self.careful) is not bool:
             raise ConfigError(f"careful: {self.careful!r} is neither true nor false")
 
@@ -183,19 +197,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         ModelLoadError: It is missing, damaged, or holds something else.
     """
     try:
+        open_regular(path, MAX_WEIGHTS_BYTES).close()
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
+            check_pt(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        ValueError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as error:
+    except ModelLoadError:
+        raise
+    except Exception as error:  # of the system, of safetensors, and any of torch's unpickler
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
             f"{path} is missing or damaged: {line[:200]}; fetch the file again"

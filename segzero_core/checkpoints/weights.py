@@ -9,29 +9,44 @@ from pathlib import Path
 from typing import Final
 
 from segzero_core.errors import ModelLoadError
+from segzero_core.files import open_regular, read_regular
+from segzero_core.limits import MAX_JSON_BYTES, MAX_WEIGHTS_BYTES
 
 SUMS_FILE: Final = "SHA256SUMS"
 """Optional file beside weights, as `sha256sum` writes it; what it lists must still be so."""
 
 HASH_DIGITS: Final = 16
 
+_REASONER_FILES: Final = frozenset(
+    (
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "segzero.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    )
+)
+"""What changes a reasoner's answers, beside its weights."""
+
 _SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-_HUB_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal.
-
-    The Hub's cache names large files by their SHA-256: those are not read again.
+    """Return the SHA-256 of a file's bytes in hexadecimal; no name or link stands for them.
 
     Raises:
         ModelLoadError: The file cannot be read.
     """
-    target = path.resolve()
-    if target.parent.name == "blobs" and _HUB_BLOB.fullmatch(target.name):
-        return target.name
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error}") from error
@@ -58,6 +73,20 @@ def weights_hash(paths: Iterable[Path]) -> str:
     return total.hexdigest()[:HASH_DIGITS]
 
 
+def reasoner_hash(folder: Path) -> str:
+    """Return the hash of every file of a reasoner's folder that changes its answers.
+
+    Raises:
+        ModelLoadError: As `weights_hash`.
+    """
+    is_read = (
+        path
+        for path in folder.iterdir()
+        if path.suffix == ".safetensors" or path.name in _REASONER_FILES
+    )
+    return weights_hash(sorted(is_read))
+
+
 def combined_hash(hashes: Iterable[str]) -> str:
     """Return one hash for several parts, in the order given."""
     joined = hashlib.sha256("".join(hashes).encode())
@@ -67,7 +96,7 @@ def combined_hash(hashes: Iterable[str]) -> str:
 def read_sums(folder: Path) -> dict[str, str]:
     """Return the digests that a folder's `SHA256SUMS` lists, by file name; often none."""
     try:
-        text = (folder / SUMS_FILE).read_text(encoding="utf-8")
+        text = read_regular(folder / SUMS_FILE, MAX_JSON_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
     lines = (_SUM_LINE.fullmatch(line) for line in text.splitlines())

@@ -31,6 +31,7 @@ from segzero_core.completion.lenient_json import (
     skip_space,
 )
 from segzero_core.errors import InputError, shown
+from segzero_core.limits import MAX_OBJECTS
 from segzero_core.types import Box, ObjectPrompt, Point
 
 _POINT_KEYS: Final = {"bbox_2d": ("point_2d",), "bbox": ("points_1", "points_2")}
@@ -104,7 +105,8 @@ class AnswerReader:
             return
         try:
             while self._read_next(text, final=final):
-                pass
+                if len(self.prompts) > MAX_OBJECTS:
+                    raise AnswerRuleError(f"more than {MAX_OBJECTS} objects")
         except IncompleteError as error:
             self._reread_chars += error.end - self._position
             if final:

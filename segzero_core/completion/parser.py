@@ -20,6 +20,7 @@ from segzero_core.completion.answer import AnswerReader, AnswerRuleError, read_a
 from segzero_core.completion.lenient_json import IncompleteError
 from segzero_core.errors import AnswerParseError, TruncatedReplyError, shown
 from segzero_core.events import AnswerDelta, PromptFound, ThinkingDelta
+from segzero_core.limits import MAX_COMPLETION_CHARS
 from segzero_core.types import Reasoning
 
 THINK_OPEN: Final = "<think>"
@@ -51,6 +52,10 @@ def parse_completion(text: str, *, native: bool = False) -> Reasoning:
         TruncatedReplyError: `<answer>` was opened and no answer is complete.
         AnswerParseError: There is no answer, or it breaks a rule.
     """
+    if len(text) > MAX_COMPLETION_CHARS:
+        raise AnswerParseError(
+            f"a reply of {len(text)} characters; at most {MAX_COMPLETION_CHARS} are read", text
+        )
     if native:
         return _parse_native(text)
     tags = list(_TAG.finditer(text))
@@ -165,6 +170,7 @@ class StreamReader:
     def __init__(self, *, native: bool = False) -> None:
         self._native = native
         self._chunks: list[str] = []
+        self._chars = 0
         self._held_back = ""
         self._state = _State.OUTSIDE
         self._answer_chunks: list[str] = []
@@ -184,9 +190,17 @@ class StreamReader:
         """Whether an answer after the thinking is complete, so that the model may stop."""
         return self._answer_closed
 
+    @property
+    def is_too_long(self) -> bool:
+        """Whether no more is read, so that the model may stop; `finish` raises."""
+        return self._chars > MAX_COMPLETION_CHARS
+
     def feed(self, piece: str) -> list[ThinkingDelta | AnswerDelta | PromptFound]:
         """Take the next chunk and return the events that it completes."""
         self._chunks.append(piece)
+        self._chars += len(piece)
+        if self.is_too_long:
+            return []
         text = self._held_back + piece
         self._held_back = ""
         events: list[ThinkingDelta | AnswerDelta | PromptFound] = []

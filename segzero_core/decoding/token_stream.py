@@ -145,7 +145,8 @@ class TokenStream:
         if token in self._end_ids:
             return True
         self._put(self._detokenizer.add(token))
-        return self._stop.is_set() or self._reader.answer_closed
+        reader = self._reader
+        return self._stop.is_set() or reader.answer_closed or reader.is_too_long
 
     def _put(self, chunk: str) -> None:
         chunk, self._opening = self._opening + chunk, ""

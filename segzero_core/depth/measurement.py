@@ -26,6 +26,7 @@ from segzero_core.depth.support_plane import find_support_plane, nearby_points
 from segzero_core.depth.types import Grasp, ObjectCloud, OrientedBox, SupportPlane
 from segzero_core.errors import InputError, ShapeError
 from segzero_core.geometry import box_from_mask
+from segzero_core.limits import MAX_DEPTH_M
 
 ERODE_PX: Final = 1
 """Depth cameras mix object and background in the outermost pixels of a mask."""
@@ -64,8 +65,8 @@ def depth_in_meters(depth: NDArray[Any], encoding: str) -> NDArray[np.float32]:
     Args:
         depth: [H, W] of the encoding's type, in any byte order.
         encoding: 16UC1 (or mono16): millimeters, 0 is unknown. 32FC1: meters; NaN is unknown,
-            infinity too far and minus infinity too near (REP 117). These and all numbers that are
-            not positive become NaN.
+            infinity too far and minus infinity too near (REP 117). These, all numbers that are
+            not positive, and all beyond `MAX_DEPTH_M` become NaN.
 
     Returns:
         float32 [H, W].
@@ -85,7 +86,7 @@ def depth_in_meters(depth: NDArray[Any], encoding: str) -> NDArray[np.float32]:
     meters = depth.astype(np.float32)
     if dtype == np.uint16:
         meters *= np.float32(0.001)
-    meters[~((meters > 0) & (meters < np.inf))] = np.nan
+    meters[~((meters > 0) & (meters < MAX_DEPTH_M))] = np.nan
     return meters
 
 
@@ -133,7 +134,7 @@ def object_cloud(
             f"the mask is too thin: {np.count_nonzero(inside)} pixels, of which {total} are left "
             f"without its edge; {MIN_POINTS} are needed"
         )
-    kept &= crop > 0  # false for NaN
+    kept &= (crop > 0) & (crop < MAX_DEPTH_M)  # false for NaN
     valid = np.count_nonzero(kept)
     if valid < MIN_POINTS:
         raise InputError(
@@ -214,6 +215,24 @@ def measure_object(
         InputError: The object cannot be measured; the message says why. An object that the
             image's border cuts has no known size, and so no box.
     """
+    try:
+        return _measured(mask, depth_m, camera, up, grasping)
+    # Depth and calibration are somebody else's: no numbers of theirs are a defect of ours.
+    except (ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError, cv2.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"the depth under and around the mask has no shape that can be measured: {error}"
+        ) from error
+
+
+def _measured(
+    mask: NDArray[np.bool_],
+    depth_m: NDArray[np.float32],
+    camera: CameraModel,
+    up: NDArray[Any] | None,
+    grasping: GraspConfig | None,
+) -> Measurement:
     cloud = object_cloud(mask, depth_m, camera)
     outside = border_pixels(mask)
     if outside > MAX_BORDER_PX:

@@ -22,6 +22,8 @@ from segzero_core.errors import InputError
 
 _SEEN_POINTS, _OUTLINE_POINTS, _HIDDEN_POINTS = 640, 140, 300
 """About the numbers of points used; more give the same box and take longer."""
+_NEAREST_M: Final = 1e-6
+"""A point nearer than this along the view is at or behind the camera."""
 _MAX_SPACING_M: Final = 0.006
 """Largest distance of points across the view; large objects get more points for it."""
 _DENSE_POINTS: Final = 4000
@@ -275,6 +277,7 @@ class _DepthBuffer:
     """Coarse depth image of a cloud, which tells what the cloud hides from the camera."""
 
     def __init__(self, seen_m: Floats) -> None:
+        seen_m = seen_m.compress(seen_m[2] > _NEAREST_M, axis=1)
         rays = seen_m[:2] / seen_m[2]
         self._corner = rays.min(axis=1)[:, None]
         extent = np.maximum(rays.max(axis=1) - self._corner[:, 0], 1e-6)
@@ -300,5 +303,8 @@ class _DepthBuffer:
 
     def behind_m(self, points_m: Floats) -> Floats:
         """Return how far behind the cloud points [K, 3, N] are; minus infinity beside it."""
-        cells = self._cells(points_m[:, :2] / points_m[:, 2:])
-        return np.asarray(points_m[:, 2] - self._depth.take(cells), np.float64)
+        z = points_m[:, 2:]
+        seen = z > _NEAREST_M  # others lie behind the camera, where nothing hides them
+        cells = self._cells(np.where(seen, points_m[:, :2] / np.where(seen, z, 1.0), 0.0))
+        behind = points_m[:, 2] - self._depth.take(cells)
+        return np.asarray(np.where(seen[:, 0], behind, -np.inf), np.float64)

@@ -6,16 +6,16 @@ object with the fields of the ROS message.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PilImage
 from PIL import UnidentifiedImageError
 
 from segzero_core.errors import InputError, shown
+from segzero_core.images.files import UNREADABLE_IMAGE, open_image
+from segzero_core.limits import MAX_IMAGE_PX
 
 
 class ImageMessage(Protocol):
@@ -66,8 +66,6 @@ ENCODINGS: Final = {
     "16UC1": Encoding("u2", 1),
     "32FC1": Encoding("f4", 1),
 }
-MAX_IMAGE_PIXELS: Final = 100_000_000
-"""Limit for compressed images; a larger one is an attack or a defect."""
 
 
 def array_from_msg(msg: ImageMessage) -> NDArray[np.generic]:
@@ -153,30 +151,31 @@ def _fill_gray(rgb: NDArray[np.uint8], pixels: NDArray[np.generic], encoding: st
             rgb[finite[..., 0]] = ((values - values.min()) * (255.0 / span))[..., np.newaxis]
 
 
-def rgb_from_compressed_msg(msg: CompressedMessage) -> NDArray[np.uint8]:
+def rgb_from_compressed_msg(
+    msg: CompressedMessage, max_px: int = MAX_IMAGE_PX
+) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG message.
+
+    Args:
+        msg: The message.
+        max_px: Largest width times height.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        InputError: It is no image, a damaged one, or has more than `MAX_IMAGE_PIXELS`.
+        InputError: It is no image, a damaged one, or has more pixels.
     """
     try:
-        with PilImage.open(io.BytesIO(memoryview(msg.data)), formats=["JPEG", "PNG"]) as image:
-            if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise InputError(
-                    f"compressed image: {image.width}x{image.height} pixels are more than "
-                    f"{MAX_IMAGE_PIXELS}"
-                )
+        with open_image(bytes(memoryview(msg.data)), ("JPEG", "PNG"), max_px) as image:
             if image.mode.startswith(("I", "F")):  # 16 bits: Pillow would clip at 255
                 gray = np.asarray(image).astype(np.uint32) >> 8
                 clipped = np.clip(gray, 0, 255).astype(np.uint8)
                 return np.asarray(clipped[..., np.newaxis].repeat(3, axis=2), np.uint8)
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError as error:
+        raise InputError(f"compressed image: {error}") from error
+    except UNREADABLE_IMAGE as error:
         # Pillow's own message for an unknown format is the address of a buffer.
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "they begin like neither" if unknown else str(error)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import ConfigError
+from segzero_core.files import read_regular
+from segzero_core.limits import MAX_JSON_BYTES
 from segzero_core.types import SizeWH
 
 _PROCESSOR_FILES: Final = ("processor_config.json", "preprocessor_config.json")
-_MAX_FILE_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,7 @@ def _is_count(value: object) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            return {}
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.checkpoints.description import ABSOLUTE, ModelDescription
+from segzero_core.checkpoints.model_folder import check_model_folder
 from segzero_core.completion.parser import TAGS, THINK_OPEN
 from segzero_core.config import REASONER_PRECISIONS
 from segzero_core.cpu_threads import CpuThreads
@@ -33,8 +34,10 @@ from segzero_core.errors import (
     is_out_of_memory,
     shown,
 )
-from segzero_core.prompt import build_messages
+from segzero_core.limits import MAX_IMAGE_TOKENS
+from segzero_core.prompt import build_prompt
 from segzero_core.reasoner.base import reasoner_error, squash
+from segzero_core.reasoner.chat_template import read_template
 from segzero_core.types import RgbImage, SizeWH
 
 DECODE_MODES: Final = ("auto", "plain", "eager", "drafts", "graph", "compiled")
@@ -96,6 +99,7 @@ class QwenReasoner:
         self._precision = dtype or "auto"
         options = _weight_options(self._precision, device)
         self._model, self._processor = _load(Path(model_dir), device, options)
+        self._template = read_template(self._processor)
         self._lock = threading.Lock()
         # The special tokens as text; in a query they would act as markup.
         special: list[str] = self._processor.tokenizer.all_special_tokens
@@ -113,14 +117,12 @@ class QwenReasoner:
         """Generate a reply token by token; see `Reasoner`."""
         image_seen = squash(image, self._description.seen_size_wh)
         asked = self._description.asked(query)
-        messages = build_messages(self._description.prompt_template, asked)
+        prompt = build_prompt(self._description.prompt_template, asked)
         if taken := next((text for text in self._reserved if text in query), None):
             raise InputError(
                 f"query: {shown(taken)} is a special token of the model; leave it out"
             )
-        text = self._processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+        text = self._template.render(prompt)
         tokenizer, limit = self._processor.tokenizer, self._description.max_new_tokens
         reply = TokenStream(
             tokenizer,
@@ -171,6 +173,11 @@ class QwenReasoner:
             raise ConfigError(
                 f"seen_size_wh: the processor cannot take {width}x{height}: {error}"
             ) from error
+        if grid_wh[0] * grid_wh[1] > MAX_IMAGE_TOKENS:
+            raise ConfigError(
+                f"the processor makes {grid_wh[0]}x{grid_wh[1]} tokens of an image; at most"
+                f" {MAX_IMAGE_TOKENS} are read"
+            )
         images = self._processor.image_processor
         side = images.patch_size * images.merge_size
         seen = (grid_wh[0] * side, grid_wh[1] * side)
@@ -223,8 +230,14 @@ def _load(model_dir: Path, device: str, weights: dict[str, Any]) -> tuple[Any, A
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     options = {"trust_remote_code": False, "local_files_only": True}
+    check_model_folder(model_dir)
     try:
         processor = AutoProcessor.from_pretrained(model_dir, **options)
+        for part in ("tokenizer", "image_processor", "image_token", "chat_template"):
+            if getattr(processor, part, None) is None:
+                raise ModelLoadError(
+                    f"{model_dir} holds no reasoner that can be loaded: no {part} in its processor"
+                )
         model, report = AutoModelForImageTextToText.from_pretrained(
             model_dir,
             use_safetensors=True,

@@ -57,7 +57,8 @@ def reason(
     image_wh = (int(image.shape[1]), int(image.shape[0]))
     reader = StreamReader(native=is_native(description.prompt_template))
     announced: dict[int, ObjectPrompt] = {}
-    for chunk in _chunks(reasoner, image, query, cancel, on_chunk):
+    chunks = _chunks(reasoner, image, query, cancel, on_chunk)
+    for chunk in chunks:
         for event in reader.feed(chunk):
             if not isinstance(event, PromptFound):
                 yield event
@@ -67,6 +68,8 @@ def reason(
                 masks.found(found)
                 yield found
         yield from masks.ready()
+        if reader.is_too_long:
+            chunks.close()
     # The whole reply has the last word: an object may have been replaced since it was announced.
     reply = reader.finish()
     prompts: list[ObjectPrompt] = []
@@ -92,7 +95,7 @@ def _chunks(
     query: str,
     cancel: threading.Event | None,
     on_chunk: Callable[[], None],
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Yield the reply; errors of other libraries become ours, and the model stops with us."""
     so_far: list[str] = []
     chunks: Iterator[str] | None = None

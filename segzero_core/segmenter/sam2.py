@@ -18,8 +18,8 @@ from segzero_core.checkpoints.sam2_checkpoint import (
     image_side,
     load_sam2,
     read_tracking_facts,
+    segmenter_hash,
 )
-from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.encoders.base import Embedding
 from segzero_core.encoders.torch_encoder import TorchImageEncoder
 from segzero_core.errors import (
@@ -155,7 +155,7 @@ class LoadedSegmenter:
         encoder: The image encoder, the slow half.
         segmenter: The mask decoder, the fast half.
         name: The folder or Hub id.
-        weights_hash: See `ModelIdentity`; of the segmenter's weights alone.
+        weights_hash: See `ModelIdentity`; of the segmenter's files alone.
     """
 
     encoder: TorchImageEncoder
@@ -185,7 +185,7 @@ def load_segmenter(name_or_folder: str, device: str | torch.device = "cpu") -> L
         OutOfMemoryError: The device has too little memory.
     """
     files = find_sam2(str(name_or_folder))
-    digest, tracking = weights_hash([files.weights]), read_tracking_facts(files.config)
+    digest, tracking = segmenter_hash(files), read_tracking_facts(files.config)
     try:
         model = load_sam2(files, torch.device(device))
     except (RuntimeError, MemoryError) as error:

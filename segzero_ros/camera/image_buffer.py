@@ -10,7 +10,6 @@ after the image that it belongs to.
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from collections import deque
@@ -24,27 +23,13 @@ from std_msgs.msg import Header
 
 from segzero_core.errors import InputError
 from segzero_core.images.encodings import rgb_from_compressed_msg
+from segzero_core.limits import MAX_IMAGE_PX
 from segzero_core.types import RgbImage
+from segzero_ros.camera.serialized import check_whole, stamp_ns
 from segzero_ros.conversions.images import rgb_from_msg
 from segzero_ros.msg import SegmentationResult
 
 _NS_PER_S: Final = 1_000_000_000
-_STAMP_END: Final = 12  # 4 bytes that say how the rest is encoded, then seconds and nanoseconds
-
-
-def stamp_ns(serialized: bytes) -> int:
-    """Read the stamp of a serialized message that begins with a header, in nanoseconds.
-
-    Source: OMG DDS-XTypes 1.3, 7.6.2 (two bytes say the encoding; odd is little-endian).
-
-    Raises:
-        InputError: It is too short to have a header.
-    """
-    if len(serialized) < _STAMP_END:
-        raise InputError(f"a message of {len(serialized)} bytes is too short to have a header")
-    order = "<" if serialized[1] & 1 else ">"
-    sec, nanosec = struct.unpack_from(f"{order}iI", serialized, 4)
-    return int(sec) * _NS_PER_S + int(nanosec)
 
 
 @dataclass(eq=False)
@@ -74,15 +59,21 @@ class CameraFrame:
 
     @cached_property
     def msg(self) -> Image | CompressedImage:
-        """The message, deserialized when first asked for."""
-        if isinstance(self.serialized, bytes):
+        """The message, deserialized when first asked for; an InputError where it cannot be."""
+        if not isinstance(self.serialized, bytes):
+            return self.serialized
+        try:
             return deserialize_message(self.serialized, self.kind)
-        return self.serialized
+        except Exception as error:  # rclpy's, with no common root
+            raise InputError(f"the image's message cannot be read: {error}") from error
 
     @property
     def header(self) -> Header:
-        """The header that everything published about this image carries."""
-        return self.msg.header
+        """The header that everything published about this image carries; empty if unreadable."""
+        try:
+            return self.msg.header
+        except InputError:
+            return Header()
 
     @property
     def depth(self) -> Image | None:
@@ -95,11 +86,14 @@ class CameraFrame:
         serialized = self.serialized_info
         return deserialize_message(serialized, CameraInfo) if serialized else None
 
-    def rgb(self) -> RgbImage:
-        """Convert to uint8 [H, W, 3]; an InputError where it cannot be read."""
-        if isinstance(self.msg, CompressedImage):
-            return rgb_from_compressed_msg(self.msg)
-        return rgb_from_msg(self.msg)
+    def rgb(self, max_px: int = MAX_IMAGE_PX) -> RgbImage:
+        """Convert to uint8 [H, W, 3]; an InputError where it cannot be read, or has more pixels."""
+        msg = self.msg
+        if isinstance(msg, CompressedImage):
+            return rgb_from_compressed_msg(msg, max_px)
+        if msg.width * msg.height > max_px:
+            raise InputError(f"{msg.width}x{msg.height} pixels, at most {max_px} are allowed")
+        return rgb_from_msg(msg)
 
 
 class ImageBuffer:
@@ -156,7 +150,12 @@ class ImageBuffer:
     def add_image(
         self, serialized: bytes, kind: type[Image] | type[CompressedImage]
     ) -> CameraFrame | None:
-        """Keep an image; None if the buffer is closed."""
+        """Keep an image; None if the buffer is closed.
+
+        Raises:
+            InputError: It is damaged; the images before it stay.
+        """
+        check_whole(serialized, kind)
         frame = CameraFrame(serialized, kind, stamp_ns=stamp_ns(serialized))
         with self._lock:
             if not self._is_open:

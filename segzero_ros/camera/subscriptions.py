@@ -7,6 +7,7 @@ from typing import Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from segzero_core.errors import InputError
 from segzero_ros import qos
 from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer
 
@@ -16,10 +17,12 @@ def subscribe_camera(
     buffer: ImageBuffer,
     transport: str,
     on_frame: Callable[[CameraFrame], None],
+    on_unreadable: Callable[[str, str], None],
 ) -> str:
     """Fill the image buffer from the camera's topics; return the full name of that of images.
 
-    The transport is `raw` or `compressed`; `on_frame` is called with every image that is kept.
+    The transport is `raw` or `compressed`; `on_frame` is called with every image that is kept,
+    `on_unreadable` with a topic and the reason why a message of it is dropped.
     """
     kind: Any = Image
     image_topic = endpoints.node.resolve_topic_name("image")
@@ -31,10 +34,16 @@ def subscribe_camera(
         if (frame := buffer.add_image(serialized, kind)) is not None:
             on_frame(frame)
 
-    for topic, message, callback in (
-        (image_topic, kind, on_image),
-        ("depth/image", Image, buffer.add_depth),
-        ("camera_info", CameraInfo, buffer.add_camera_info),
-    ):
+    def receive(topic: str, message: Any, take: Callable[[bytes], object]) -> None:
+        def callback(serialized: bytes) -> None:
+            try:
+                take(serialized)
+            except InputError as error:
+                on_unreadable(topic, str(error))
+
         endpoints.subscribe(message, topic, callback, qos.LATEST_IMAGE, raw=True)
+
+    receive(image_topic, kind, on_image)
+    receive("depth/image", Image, buffer.add_depth)
+    receive("camera_info", CameraInfo, buffer.add_camera_info)
     return image_topic

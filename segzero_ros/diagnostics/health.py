@@ -66,6 +66,8 @@ class Health:
         self._without_stamp = 0
         self._poses: Counter[str] = Counter()
         self._pose_reason = ""
+        self._counts: Counter[str] = Counter()
+        self._last_defect = self._last_unreadable = ""
 
     def frame_arrived(self, frame: CameraFrame) -> None:
         """Count an image."""
@@ -94,6 +96,23 @@ class Health:
         """Keep the last error."""
         with self._lock:
             self._last_error = what
+
+    def defect(self, what: str) -> None:
+        """Count an exception that a guard has kept from ending a thread."""
+        with self._lock:
+            self._counts["defects"] += 1
+            self._last_defect = what
+
+    def unreadable(self, what: str) -> None:
+        """Count a message of the camera that was dropped."""
+        with self._lock:
+            self._counts["unreadable"] += 1
+            self._last_unreadable = what
+
+    def fits(self, topic: str) -> None:
+        """Forget what was wrong with a topic."""
+        with self._lock:
+            self._mismatches.pop(topic, None)
 
     def mismatched(self, topic: str, advice: str) -> None:
         """Keep what is wrong with the quality of service of a topic."""
@@ -154,6 +173,8 @@ class Health:
             level, text = DiagnosticStatus.WARN, "no image has arrived yet"
         elif max_age_s and age_s > max_age_s:
             level, text = DiagnosticStatus.ERROR, f"the last image came {age_s:.1f} s ago"
+        elif self._last_unreadable:
+            level, text = DiagnosticStatus.WARN, f"dropped: {self._last_unreadable}"
         elif self._without_stamp:
             level, text = DiagnosticStatus.WARN, "images have no stamp: depth is not paired"
         values = {
@@ -161,6 +182,7 @@ class Health:
             "rate_hz": f"{rate_hz:.2f}",
             "age_s": "" if age_s is None else f"{age_s:.3f}",
             "without_stamp": self._without_stamp,
+            "unreadable": self._counts["unreadable"],
             "clock_jumps_back": jumps,
         }
         return level, text, values
@@ -168,7 +190,9 @@ class Health:
     def _model(self, status: Status, extra: dict[str, Any]) -> Part:
         latencies = self._latencies_ms
         p50, p95 = np.percentile(latencies, [50, 95]) if latencies else (0.0, 0.0)
-        level = LEVELS.get(status.state, DiagnosticStatus.OK)
+        defects = self._counts["defects"]
+        healthy = DiagnosticStatus.WARN if defects else DiagnosticStatus.OK
+        level = LEVELS.get(status.state, healthy)
         values = {
             "state": STATES[status.state],
             "model": status.model,
@@ -178,6 +202,8 @@ class Health:
             "memory_mb": f"{resident_mb():.0f}",
             "gpu_memory_mb": f"{gpu_mb():.0f}",
             "last_error": self._last_error,
+            "defects": defects,
+            "last_defect": self._last_defect,
             **{f"results_{key.lower()}": count for key, count in sorted(self._results.items())},
             **extra,
         }
@@ -193,7 +219,7 @@ class Health:
     def _connections(self) -> Part:
         mismatches = self._mismatches
         level = DiagnosticStatus.WARN if mismatches else DiagnosticStatus.OK
-        text = f"{len(mismatches)} topics with incompatible QoS" if mismatches else "QoS fits"
+        text = f"{len(mismatches)} connections need care" if mismatches else "QoS fits"
         return level, text, mismatches
 
 

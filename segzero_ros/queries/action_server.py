@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 from rclpy.task import Future
 
+from segzero_core.limits import MAX_TIMEOUT_S
+from segzero_ros import qos
 from segzero_ros.action import Segment
 from segzero_ros.camera.image_buffer import CameraFrame, is_empty
-from segzero_ros.diagnostics.log_bridge import log_defect
+from segzero_ros.diagnostics.guard import Guard
 from segzero_ros.executor import wake
 from segzero_ros.msg import ReasoningTrace, SegmentationResult
 from segzero_ros.queries.job import Job
@@ -31,10 +31,10 @@ class SegmentServer:
     come at the same time cannot collide.
     """
 
-    def __init__(self, node: Node, queries: QueryManager, log: RcutilsLogger) -> None:
+    def __init__(self, node: Node, queries: QueryManager, guard: Guard) -> None:
         self._node = node
         self._queries = queries
-        self._log = log
+        self._guard = guard
         self._runs: dict[bytes, tuple[Job, Future]] = {}  # the future gets the result
         self._server = ActionServer(
             node,
@@ -45,6 +45,9 @@ class SegmentServer:
             handle_accepted_callback=self._on_accepted,
             cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
+            goal_service_qos_profile=qos.GOAL,
+            result_service_qos_profile=qos.GOAL,
+            cancel_service_qos_profile=qos.GOAL,
             result_timeout=RESULT_KEPT_S,
         )
 
@@ -53,19 +56,15 @@ class SegmentServer:
         self._server.destroy()
 
     def _on_goal(self, goal: Segment.Goal) -> GoalResponse:
-        try:
-            if not 0.0 <= goal.timeout_s < math.inf:
-                self._log.warning(
-                    f"goal rejected: timeout_s is {goal.timeout_s}; use 0 or more seconds"
-                )
-                return GoalResponse.REJECT
+        with self._guard("while looking at a goal"):
             refusal = self._queries.why_refused(goal.query)
+            if not 0.0 <= goal.timeout_s <= MAX_TIMEOUT_S:
+                reason = f"timeout_s: expected 0 to {MAX_TIMEOUT_S:g} s, got {goal.timeout_s:g}"
+                refusal = (SegmentationResult.INVALID_QUERY, reason)
             if refusal is None:
                 return GoalResponse.ACCEPT
             # ROS 2 actions carry no rejection reason; it is published on ~/result.
             self._queries.refuse(self._queries.new_job(goal.query), *refusal)
-        except Exception:
-            log_defect(self._log, "while looking at a goal")
         return GoalResponse.REJECT
 
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
@@ -95,8 +94,8 @@ class SegmentServer:
         handle.execute()
         try:
             self._queries.submit(job)
-        except Exception:
-            log_defect(self._log, "while taking a goal")
+        except Exception as error:
+            self._guard.report("while taking a goal", error)
             reason = "the node could not take the goal; its log has the traceback"
             self._queries.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
 

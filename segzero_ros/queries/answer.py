@@ -104,16 +104,15 @@ class Answer:
     wait_ms: float = 0.0
 
 
-def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float) -> Answer:
+def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, config: NodeConfig) -> Answer:
     """Ask the pipeline and write the job's trace meanwhile.
 
-    Never raises: whatever goes wrong becomes an answer with an error code. Scores that differ by
-    at most `margin` are near-equal.
+    Never raises: whatever goes wrong becomes an answer with an error code.
     """
     trace = job.trace
     try:
         trace.header = frame.header
-        rgb = frame.rgb()
+        rgb = frame.rgb(config.max_image_px)
         trace.add(ReasoningTrace.THINKING)
         left_s = job.seconds_left() if job.timeout_s else None
         events = pipeline.stream(rgb, job.query.text, cancel=job.cancel, timeout_s=left_s)
@@ -124,7 +123,7 @@ def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, margin: float
             frame=frame,
             rgb=rgb,
             result=result,
-            ambiguous=is_ambiguous(result, margin),
+            ambiguous=is_ambiguous(result, config.ambiguity_margin),
             poses=ObjectPoses.unmeasured(frame.header, len(result.segmentation)),
             thinking=result.reasoning.thinking,
             completion=result.reasoning.completion,

@@ -19,8 +19,8 @@ from segzero_core.prompt import clean_query
 from segzero_core.reasoner.circuit_breaker import ReasonerHealth
 from segzero_core.types import ModelIdentity, Segmentation
 from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer, why_unusable
+from segzero_ros.diagnostics.guard import Guard
 from segzero_ros.diagnostics.health import Health
-from segzero_ros.diagnostics.log_bridge import log_defect
 from segzero_ros.diagnostics.memory import release_memory
 from segzero_ros.diagnostics.status import StatusReporter
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
@@ -61,6 +61,7 @@ class QueryManager:
     status: StatusReporter
     health: Health
     log: RcutilsLogger
+    guard: Guard
     lifecycle_state: Callable[[], str]
     on_hang: Callable[[str], None]
 
@@ -78,7 +79,11 @@ class QueryManager:
         """Take a loaded model, with a thread and locks of its own."""
         self._pipeline, self.hang = pipeline, ""
         self._worker = Worker(
-            self._work, self._on_late, self._give_up, lambda: self.config().stop_grace_s
+            self._work,
+            self._on_late,
+            self._give_up,
+            lambda: self.config().stop_grace_s,
+            self.guard,
         )
 
     def accept(self) -> None:
@@ -213,21 +218,15 @@ class QueryManager:
 
     def refuse(self, job: Job, code: int, reason: str) -> None:
         """Give a query that is not worked on, or not any more, its result."""
-        answer = self._failure(job, code, reason, job.frame or self.images.latest)
-        self._conclude(job, answer, self.publishers.compose(answer))
+        frame = job.frame or self.images.latest
+        composed = self._composed(job, lambda: self._failure(job, code, reason, frame))
+        self._conclude(job, *composed)
 
     # In the model's thread.
 
     def _work(self, job: Job) -> None:
-        """Answer one query; it catches every exception, because one would end the thread."""
-        try:
-            answer = self._with_poses(job, self._answer(job))
-            messages = self.publishers.compose(answer)
-        except Exception as error:
-            log_defect(self.log, f"while answering query {job.query.id}")
-            reason = f"{type(error).__name__}: {error}; the node's log has the traceback"
-            answer = self._failure(job, SegmentationResult.INTERNAL_ERROR, reason)
-            messages = self.publishers.compose(answer)
+        """Answer one query."""
+        answer, messages = self._composed(job, lambda: self._with_poses(job, self._answer(job)))
         if isinstance(answer.error, OutOfMemoryError | MemoryError):
             release_memory()
         is_first = self._conclude(job, answer, messages)
@@ -250,7 +249,7 @@ class QueryManager:
         if frame is None or pipeline is None:
             return self._failure(job, SegmentationResult.INACTIVE, "the model is gone", frame)
         self.status.compare_and_set((Status.READY, ""), Status.BUSY, "answering", job.query.id)
-        return answer_query(pipeline, job, frame, config.ambiguity_margin)
+        return answer_query(pipeline, job, frame, config)
 
     def _with_poses(self, job: Job, answer: Answer) -> Answer:
         """Add poses, where a depth camera is there; whatever goes wrong, the masks stay."""
@@ -267,7 +266,7 @@ class QueryManager:
         except SegZeroError as error:
             reason = str(error)
         except Exception as error:  # a defect here must not cost the answer
-            log_defect(self.log, f"while measuring the objects of query {job.query.id}")
+            self.guard.report(f"while measuring the objects of query {job.query.id}", error)
             reason = f"{type(error).__name__}: {error}; see the node's log"
         if reason:
             self.log.warning(
@@ -301,7 +300,16 @@ class QueryManager:
             self.refuse(waiting, SegmentationResult.MODEL_FAILURE, hang)
         self.on_hang(hang)
 
-    # In any thread.
+    def _composed(self, job: Job, make: Callable[[], Answer]) -> tuple[Answer, dict[str, Any]]:
+        """Return an answer and its messages; whatever goes wrong becomes an INTERNAL_ERROR."""
+        try:
+            answer = make()
+            return answer, self.publishers.compose(answer)
+        except Exception as error:
+            self.guard.report(f"while answering query {job.query.id}", error)
+            reason = f"{type(error).__name__}: {error}; the node's log has the traceback"
+            answer = self._failure(job, SegmentationResult.INTERNAL_ERROR, reason)
+            return answer, self.publishers.compose(answer)
 
     def _failure(
         self, job: Job, code: int, reason: str, frame: CameraFrame | None = None
@@ -342,10 +350,8 @@ class QueryManager:
             ("giving a goal its result", lambda: job.on_result(msg)),
             ("beginning to track", functools.partial(self._track, job, answer)),
         ):
-            try:
+            with self.guard(f"while {what}"):
                 step()
-            except Exception:
-                log_defect(self.log, f"while {what}")
         job.finish()
         return True
 

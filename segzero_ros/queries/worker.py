@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from segzero_core.limits import MAX_TIMEOUT_S
+from segzero_ros.diagnostics.guard import Guard
 from segzero_ros.queries.job import FOREVER, Job
 
 REPLACE: Final = "replace"
@@ -35,11 +37,12 @@ class Worker:
     """Does one job at a time and keeps at most one waiting. All methods are thread-safe.
 
     Args:
-        work: Called in the model's thread with each job; it must not raise.
+        work: Called in the model's thread with each job.
         on_late: Called with a job that has to be answered now: its time was over while it waited,
             or it was stopped and the model has not come back yet.
         on_hang: Called once, with the job whose model did not stop; the worker does no more jobs.
         grace_s: Returns how long a model may take to stop [s].
+        guard: Keeps both threads alive.
 
     Attributes:
         running: The job that is being done.
@@ -50,6 +53,7 @@ class Worker:
     on_late: Callable[[Job], None]
     on_hang: Callable[[Job], None]
     grace_s: Callable[[], float]
+    guard: Guard
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -58,8 +62,13 @@ class Worker:
         self._stopping = False
         # Daemons: a model that cannot be interrupted must not keep the process alive.
         self._threads = [
-            threading.Thread(target=target, name=name, daemon=True)
-            for target, name in ((self._run, "segzero-model"), (self._watch, "segzero-watch"))
+            threading.Thread(
+                target=self.guard.loop,
+                args=(f"in the thread {name}", step),
+                name=name,
+                daemon=True,
+            )
+            for step, name in ((self._do_next, "segzero-model"), (self._watch, "segzero-watch"))
         ]
         for thread in self._threads:
             thread.start()
@@ -117,35 +126,36 @@ class Worker:
             return self.running is not None or self.pending is not None
         return when_busy == QUEUE and self.pending is not None
 
-    def _run(self) -> None:
-        while True:
+    def _do_next(self) -> bool:
+        """Wait for a job and do it; False when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self.pending is not None)
+            if self._stopping:
+                return False
+            job, self.pending = self.pending, None
+            self.running = job
+            self._changed.notify_all()
+        assert job is not None
+        try:
+            self.work(job)
+        finally:
+            del job  # its image must not stay until the next one comes
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self.pending is not None)
-                if self._stopping:
-                    return
-                job, self.pending = self.pending, None
-                self.running = job
+                self.running = None
                 self._changed.notify_all()
-            assert job is not None
-            try:
-                self.work(job)
-            finally:
-                del job  # its image must not stay until the next one comes
-                with self._changed:
-                    self.running = None
-                    self._changed.notify_all()
+        return True
 
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                if self._stopping:
-                    return
-                overdue, wait_s = self._overdue()
-                if overdue is None:
-                    self._changed.wait(None if wait_s == FOREVER else wait_s)
-                    continue
-            overdue()
-            del overdue
+    def _watch(self) -> bool:
+        """Do what is overdue, or wait for it; False when the thread is to end."""
+        with self._changed:
+            if self._stopping:
+                return False
+            overdue, wait_s = self._overdue()
+            if overdue is None:
+                self._changed.wait(None if wait_s == FOREVER else min(wait_s, MAX_TIMEOUT_S))
+                return True
+        overdue()
+        return True
 
     def _overdue(self) -> tuple[Callable[[], None] | None, float]:
         """Return what has to be done now, or how long to wait for it [s]."""

@@ -163,6 +163,10 @@ def test_a_node_whose_model_hangs_can_end_for_a_supervisor_to_start_it_anew(
             "image_transport:=theora", "'theora' is none of 'raw', 'compressed'", id="choice"
         ),
         pytest.param("model:=''", "model: it is empty", id="empty"),
+        pytest.param(
+            "qos_overrides./segzero/result.publisher.depth:=-1", "look at its qos", id="depth"
+        ),
+        pytest.param("qos_overrides./image.subscription.reliability:=x", "`x`", id="reliability"),
     ],
 )
 def test_a_wrong_parameter_ends_the_node_at_once_with_one_line(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -21,6 +23,7 @@ from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from tests.ros.scripted import SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
 
 OK = SegmentationResult.OK
+QUERIES_AT_ONCE = 200
 
 
 def still_answers(node: Any, client: Any) -> bool:
@@ -34,6 +37,62 @@ def test_a_query_without_a_image_is_reported_so(answering: Any) -> None:
     assert "no image has arrived" in result.error_msg
     assert result.header == Header()
     assert still_answers(node, client)
+
+
+def test_bytes_that_are_no_image_are_dropped_and_reported(answering: Any) -> None:
+    """Any peer can send them; they used to fail where the image was first looked at."""
+    node, client = answering
+    header = client.send_image(node, SIZE_WH)
+    diagnosed: list[Any] = []
+    client.node.create_subscription(DiagnosticArray, "/diagnostics", diagnosed.append, 10)
+    cut_off = serialize_message(Image(header=header, encoding="rgb8"))[:20]
+    client._images.publish(cut_off)
+
+    def dropped() -> bool:
+        cameras = [each.status[0] for each in diagnosed]
+        return any({"unreadable": "1"}.items() <= values(each).items() for each in cameras)
+
+    client.wait_until(dropped)
+    assert client.ask_and_wait("the mugs", OK).header == header
+
+
+def values(status: Any) -> dict[str, str]:
+    return {each.key: each.value for each in status.values}
+
+
+def test_a_second_node_of_this_name_is_reported(answering: Any, start_node: Any) -> None:
+    _, client = answering
+    diagnosed: list[Any] = []
+    client.node.create_subscription(DiagnosticArray, "/diagnostics", diagnosed.append, 10)
+    start_node(fake_segzero(TWO_OBJECTS))
+    client.wait_until(
+        lambda: any(
+            "nodes are called /segzero" in str(each.status[-1].values) for each in diagnosed
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", ["raw", "compressed"])
+def test_an_image_of_more_pixels_than_the_node_takes_is_refused(
+    start_node: Callable[..., Any], client: Any, kind: str
+) -> None:
+    node = start_node(fake_segzero(TWO_OBJECTS), max_image_px=100 * 100 - 1, image_transport=kind)
+    client.connect(image_topic="/image/compressed" if kind == "compressed" else "/image")
+    if kind == "compressed":
+        client.send_msg(client.compressed_image(SIZE_WH), node)
+    else:
+        client.send_image(node, SIZE_WH)
+    result = client.ask_and_wait("the mugs", SegmentationResult.INVALID_IMAGE)
+    assert "100x100 pixels, at most 9999 are allowed" in result.error_msg
+
+
+def test_each_of_many_queries_at_once_gets_a_result(answering: Any) -> None:
+    node, client = answering
+    client.send_image(node, SIZE_WH)
+    for number in range(QUERIES_AT_ONCE):
+        client.ask(f"mug {number}")
+    client.wait_until(lambda: len(client.heard.all("result")) == QUERIES_AT_ONCE)
+    assert len({each.query_id for each in client.heard.all("result")}) == QUERIES_AT_ONCE
 
 
 def test_an_old_image_is_not_asked_about(start_node: Callable[..., Any], client: Any) -> None:

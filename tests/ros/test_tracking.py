@@ -31,6 +31,8 @@ from segzero_core.tracking.tracker import Track, Tracks
 from segzero_core.types import ModelIdentity, RgbImage, Segmentation
 from segzero_ros import qos
 from segzero_ros.conversions.images import msg_from_array
+from segzero_ros.diagnostics.guard import Guard
+from segzero_ros.diagnostics.health import Health
 from segzero_ros.msg import SegmentationResult, Status, TrackArray
 from segzero_ros.tracking import TrackingWorker
 from tests.ros.scripted import NOTHING, SIZE_WH, TWO_OBJECTS, GatedReasoner
@@ -354,7 +356,7 @@ def test_the_state_that_is_reported_last_is_the_state() -> None:
         reported.append(state)
 
     worker = TrackingWorker(
-        ScriptedTracker, lambda _: None, lambda: True, lambda: 0.0, on_state, None
+        ScriptedTracker, lambda _: None, lambda: True, lambda: 0.0, on_state, Guard(None, Health())
     )
     beginning = threading.Thread(target=worker.begin, args=(None,), daemon=True)
     beginning.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,38 @@ def test_an_unreadable_image_is_refused(
 
     with pytest.raises(InputError, match=message):
         load_image(path)
+
+
+def test_formats_that_start_other_programs_are_not_read(tmp_path: Path) -> None:
+    """Pillow gives EPS to Ghostscript, whatever the file is called."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\n"
+    (tmp_path / "a.jpg").write_bytes(eps)
+    with pytest.raises(InputError, match="unknown image format"):
+        load_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp"])
+def test_the_promised_formats_are_read(tmp_path: Path, image: RgbImage, suffix: str) -> None:
+    save_image(tmp_path / f"a.{suffix}", image)
+    assert load_image(tmp_path / f"a.{suffix}").shape == image.shape
+
+
+def test_a_float_image_is_refused_for_it_has_no_black_and_white(tmp_path: Path) -> None:
+    Image.new("F", (3, 2), 0.5).save(tmp_path / "a.tiff")
+    with pytest.raises(InputError, match="no black and white"):
+        load_image(tmp_path / "a.tiff")
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no regular file"):
+        load_image(tmp_path / "a.png")
+
+
+def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    Image.new("1", (8_001, 10_000)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="at most 80000000 are allowed"):
+        load_image(tmp_path / "a.png")
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:

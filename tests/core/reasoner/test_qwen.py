@@ -28,6 +28,7 @@ from segzero_core import (
 )
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.reasoner.base import squash
+from segzero_core.reasoner.chat_template import ChatTemplate
 from tests.tiny_models import TINY_REPLY, save_tiny_reasoner
 
 
@@ -346,7 +347,7 @@ def test_code_of_a_model_folder_is_not_run(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     (folder / "reasoner" / "evil.py").write_text("raise SystemExit('code was run')")
 
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(ConfigError, match="auto_map names code"):
         load(folder)
 
 
@@ -359,12 +360,12 @@ def test_a_model_of_lower_case_words_is_asked_in_lower_case(
     description.write_text(json.dumps(values))
     reasoner = load(folder)
     seen: list[str] = []
-    template = reasoner._processor.apply_chat_template
+    render = ChatTemplate.render
 
-    def listen(messages: Any, **options: Any) -> Any:
-        seen.append(messages[0]["content"][1]["text"])
-        return template(messages, **options)
+    def listen(template: ChatTemplate, text: str) -> str:
+        seen.append(text)
+        return render(template, text)
 
-    monkeypatch.setattr(reasoner._processor, "apply_chat_template", listen)
+    monkeypatch.setattr(ChatTemplate, "render", listen)
     list(reasoner.stream(image, "The RED Mug"))
     assert asked in seen[0]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from segzero_core.errors import InputError
-from segzero_ros.camera.image_buffer import ImageBuffer, stamp_ns
+from segzero_ros.camera.image_buffer import ImageBuffer
+from segzero_ros.camera.serialized import check_whole, stamp_ns
 
 
 def serialized(stamp_s: float, kind: type = Image, **fields: object) -> bytes:
@@ -32,6 +33,30 @@ def test_the_stamp_is_read_from_the_bytes(stamp_s: float) -> None:
 def test_a_message_without_a_header_is_refused() -> None:
     with pytest.raises(InputError, match="too short"):
         stamp_ns(b"\0\1\0\0")
+
+
+@pytest.mark.parametrize("kind", [Image, CompressedImage])
+@pytest.mark.parametrize("frame_id", ["", "c", "ca", "cam", "camera", "kamera-ü"])
+@pytest.mark.parametrize("data", [b"", b"1", b"12345"])
+def test_what_can_be_deserialized_is_whole_and_nothing_else(
+    kind: type, frame_id: str, data: bytes
+) -> None:
+    msg = kind(data=data)
+    msg.header.frame_id = frame_id
+    whole = serialize_message(msg)
+    check_whole(whole, kind)
+    for length in range(len(whole) - len(data)):
+        with pytest.raises(InputError):
+            check_whole(whole[:length], kind)
+
+
+def test_a_damaged_image_is_refused_and_the_one_before_it_stays(buffer: ImageBuffer) -> None:
+    good = buffer.add_image(serialized(1.0, data=b"12"), Image)
+    broken = serialized(2.0, encoding="rgb8", data=b"12")
+    for damaged in (broken[:20], broken[:-1], broken.replace(b"rgb8", b"rg\xff8")):
+        with pytest.raises(InputError):
+            buffer.add_image(damaged, Image)
+    assert buffer.latest is good
 
 
 @pytest.mark.parametrize("order", ["first", "last"])

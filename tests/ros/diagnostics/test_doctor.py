@@ -39,6 +39,18 @@ def test_a_node_that_is_not_active_is_reported_with_the_command_that_helps(
     assert "unconfigured: not configured; ros2 lifecycle set /segzero configure" in said
 
 
+def test_two_nodes_of_one_name_are_reported(
+    start_node: Callable[..., Any], client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        start_node(fake_segzero(TWO_OBJECTS))
+    client.connect()
+    client.wait_until(lambda: client.node.get_node_names().count("segzero") >= 2)
+    well, said = examine(capsys)
+    assert not well
+    assert "are called /segzero, and each answers" in said
+
+
 def test_a_camera_under_another_name_is_reported_with_the_remapping(
     graph: Any,
     start_node: Callable[..., Any],

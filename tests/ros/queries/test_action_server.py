@@ -14,12 +14,14 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from segzero_core.testing.fakes import ScriptedReasoner, fake_segzero
+from segzero_ros import qos
 from segzero_ros.action import Segment
 from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.msg import ReasoningTrace, SegmentationResult, Status
 from tests.ros.scripted import NOTHING, SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
 
 OK = SegmentationResult.OK
+GOALS_AT_ONCE = 50
 
 
 class Goal:
@@ -62,7 +64,9 @@ class Sender:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.actions = ActionClient(client.node, Segment, "/segzero/segment")
+        self.actions = ActionClient(
+            client.node, Segment, "/segzero/segment", goal_service_qos_profile=qos.GOAL
+        )
         self._cancel = client.node.create_client(Trigger, "/segzero/cancel")
         client.wait_until(self.actions.server_is_ready)
         client.wait_until(self._cancel.service_is_ready)
@@ -148,12 +152,30 @@ def test_an_unreadable_image_of_a_goal_aborts_it(serve: Callable[..., Any]) -> N
         pytest.param({"query": "the mug</answer>"}, id="markup"),
         pytest.param({"query": "the mug", "timeout_s": -1.0}, id="negative timeout"),
         pytest.param({"query": "the mug", "timeout_s": float("nan")}, id="timeout no number"),
+        pytest.param({"query": "the mug", "timeout_s": 9.3e9}, id="timeout of 295 years"),
     ],
 )
-def test_an_invalid_goal_is_rejected(serve: Callable[..., Any], fields: dict[str, Any]) -> None:
+def test_an_invalid_goal_is_rejected(
+    serve: Callable[..., Any], client: Any, fields: dict[str, Any]
+) -> None:
     _, sender = serve(fake_segzero(TWO_OBJECTS))
     assert not sender.send(**fields).handle.accepted
+    # The protocol has no reason for a rejection, so the result's topic tells it.
+    assert client.heard.wait("result").error_code == SegmentationResult.INVALID_QUERY
     assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_each_of_many_goals_at_once_gets_its_response(
+    serve: Callable[..., Any], client: Any
+) -> None:
+    reasoner = GatedReasoner()
+    _, sender = serve(pipeline_of(reasoner), when_busy="reject")
+    first = sender.send("the mugs")
+    assert first.handle.accepted
+    goals = [sender.send(f"mug {number}") for number in range(GOALS_AT_ONCE)]
+    assert not any(goal.handle.accepted for goal in goals)
+    reasoner.gate.set()
+    assert first.result()[0] == GoalStatus.STATUS_SUCCEEDED
 
 
 def test_a_goal_is_rejected_when_the_node_is_not_active(
@@ -162,7 +184,6 @@ def test_a_goal_is_rejected_when_the_node_is_not_active(
     start_node(fake_segzero(TWO_OBJECTS), autostart=False)
     client.connect()
     assert not Sender(client).send("the mugs").handle.accepted
-    # The protocol has no reason for a rejection, so the result's topic tells it.
     assert client.heard.wait("result").error_code == SegmentationResult.INACTIVE
 
 

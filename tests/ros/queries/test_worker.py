@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from segzero_ros.diagnostics.guard import Guard
+from segzero_ros.diagnostics.health import Health
 from segzero_ros.msg import SegmentationResult
 from segzero_ros.queries.job import Job, Query
 from segzero_ros.queries.worker import QUEUE, REJECT, REPLACE, Refused, Worker
 
 TIMEOUT_S = 10.0
+GUARD = Guard(None, Health())
 
 
 def job(name: str, timeout_s: float = 0.0) -> Job:
@@ -29,7 +32,7 @@ class Bench:
         self.ended: list[str] = []
         self.late: list[str] = []
         self.hung: list[str] = []
-        self.worker = Worker(self.work, self.on_late, self.on_hang, lambda: grace_s)
+        self.worker = Worker(self.work, self.on_late, self.on_hang, lambda: grace_s, GUARD)
 
     def work(self, job: Job) -> None:
         self.note(self.begun, job.query.id)
