@@ -33,7 +33,7 @@ class LatestItemWorker(Generic[T]):
         self._changed = threading.Condition()
         self._next: T | None = None
         self._stopping = False
-        run = partial(guard.loop, f"in the thread {name}", self._step)
+        run = partial(guard.loop, name, self._step)
         self._thread = threading.Thread(target=run, name=name, daemon=True)
 
     def offer(self, item: T) -> None:

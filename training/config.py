@@ -29,12 +29,21 @@ from segzero_core.prompt import (
 )
 
 VLLM_MODES = ("off", "server", "colocate")
+_MANY = 1_000_000_000
 PROTOCOL_NAMES = ("paper", "reference", "segzero")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name}: {shown(value)} is none of {', '.join(allowed)}")
+
+
+def _within(config: Any, ranges: Mapping[str, tuple[float, float]], prefix: str = "") -> None:
+    """Check numbers of a configuration; NaN is in no range."""
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{prefix}{name}: expected {low:g} to {high:g}, got {value}")
 
 
 def _at_least(name: str, value: float, least: int) -> None:
@@ -49,6 +58,10 @@ class SftConfig:
     learning_rate: float = 1e-5  # peak rate of AdamW
     batch_size: int = 16  # samples per optimizer step, over all processes
     warmup_steps: int = 0  # steps in which the rate rises
+
+    def __post_init__(self) -> None:
+        ranges = {"learning_rate": (0, 1), "batch_size": (1, _MANY), "warmup_steps": (0, _MANY)}
+        _within(self, ranges, "sft.")
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,21 @@ class GrpoConfig:
         _one_of("grpo.vllm", self.vllm, VLLM_MODES)
         _at_least("grpo.prompts_per_step", self.prompts_per_step, 1)
         _at_least("grpo.completions_per_prompt", self.completions_per_prompt, 2)
+        _within(
+            self,
+            {
+                "learning_rate": (0, 1),
+                "kl_weight": (0, 100),
+                "entropy_weight": (0, 100),
+                "clip": (0, 1),
+                "clip_high": (0, 1),
+                "temperature": (0.01, 10),
+                "max_completion_tokens": (1, 100_000),
+                "mask_weight": (0, 100),
+                "vllm_memory": (0, 1),
+            },
+            "grpo.",
+        )
         if not self.parts or any(part not in ("box", "points") for part in self.parts):
             raise ConfigError(f"grpo.parts: expected box, points or both, got {self.parts}")
         if (self.vllm == "server") != bool(self.vllm_server):
@@ -150,6 +178,17 @@ class TrainConfig:
             "shuffle_buffer",
         ):
             _at_least(name, getattr(self, name), 0)
+        _within(
+            self,
+            {
+                "epochs": (0, _MANY),
+                "seed": (0, 2**32 - 1),
+                "weight_decay": (0, 1),
+                "beta_1": (0, 1),
+                "beta_2": (0, 1),
+                "max_grad_norm": (0, _MANY),
+            },
+        )
         if self.epochs <= 0:
             raise ConfigError(f"epochs: expected more than 0, got {self.epochs}")
 

@@ -87,7 +87,7 @@ class CameraFrame:
         return deserialize_message(serialized, CameraInfo) if serialized else None
 
     def rgb(self, max_px: int = MAX_IMAGE_PX) -> RgbImage:
-        """Convert to uint8 [H, W, 3]; an InputError where it cannot be read, or has more pixels."""
+        """Convert to uint8 [H, W, 3]; an InputError where that cannot be done."""
         msg = self.msg
         if isinstance(msg, CompressedImage):
             return rgb_from_compressed_msg(msg, max_px)

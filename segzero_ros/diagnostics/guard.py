@@ -48,11 +48,11 @@ class Guard:
         self._health.defect(f"{where}: {type(error).__name__}: {error}")
         log_defect(self._log, where)
 
-    def loop(self, where: str, step: Callable[[], bool]) -> None:
-        """Repeat a step until it returns False; one that fails is followed by the next."""
+    def loop(self, thread: str, step: Callable[[], bool]) -> None:
+        """Repeat a thread's step until it returns False; a failed one is followed by the next."""
         goes_on = True
         while goes_on:
-            with self(where):
+            with self(f"in the thread {thread}"):
                 goes_on = step()
                 continue
             time.sleep(PAUSE_S)

@@ -62,12 +62,7 @@ class Worker:
         self._stopping = False
         # Daemons: a model that cannot be interrupted must not keep the process alive.
         self._threads = [
-            threading.Thread(
-                target=self.guard.loop,
-                args=(f"in the thread {name}", step),
-                name=name,
-                daemon=True,
-            )
+            threading.Thread(target=self.guard.loop, args=(name, step), name=name, daemon=True)
             for step, name in ((self._do_next, "segzero-model"), (self._watch, "segzero-watch"))
         ]
         for thread in self._threads:

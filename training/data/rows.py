@@ -21,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from segzero_core.files import read_regular
+from segzero_core.images.files import UNREADABLE_IMAGE, open_image
+from segzero_core.limits import MAX_IMAGE_FILE_BYTES
 from segzero_core.types import RgbImage, SizeWH
 from training.arguments import option
 from training.data.errors import IMAGE_DAMAGED, IMAGE_MISSING, IMAGE_SIZE, SampleError
 from training.data.mask_prompts import CIRCLES, POINT_POLICIES, MaskPrompt, mask_to_prompt
 from training.data.parallel import map_in_order
-from training.data.sources.base import UNREADABLE_IMAGE, BadSample, Sample
+from training.data.sources.base import BadSample, Sample
 
 if TYPE_CHECKING:
     from segzero_core.segmenter.sam2 import LoadedSegmenter
@@ -122,8 +125,10 @@ def read_image(sample: Sample) -> tuple[bytes, RgbImage]:
         SampleError: The image is missing, damaged, or not of the size that it should have.
     """
     try:
-        content = sample.image if isinstance(sample.image, bytes) else sample.image.read_bytes()
-        with Image.open(BytesIO(content)) as image:
+        content = sample.image
+        if isinstance(content, Path):
+            content = read_regular(content, MAX_IMAGE_FILE_BYTES)
+        with open_image(content) as image:
             pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
         raise SampleError(IMAGE_MISSING, f"{sample.image!s}: there is no such image") from None

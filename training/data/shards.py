@@ -29,6 +29,7 @@ from datasets import Dataset, Features, Image, IterableDataset, List, Value, loa
 
 from segzero_core.errors import InputError
 from segzero_core.files import write_atomically
+from training.data.check_shard import check_shard
 from training.data.rows import Row
 from training.data.sources.base import BadSample
 
@@ -212,7 +213,6 @@ def load_prepared(
     folder: Path,
     *,
     streaming: bool = False,
-    verify: bool = False,
     cache_dir: Path | None = None,
 ) -> Dataset | IterableDataset:
     """Open prepared data.
@@ -220,22 +220,22 @@ def load_prepared(
     Args:
         folder: What `python -m training.data.prepare --out` was told.
         streaming: Read rows as they are needed, without a copy in the cache.
-        verify: Compare the hash of every shard, not only its size.
         cache_dir: Where the copy goes; the cache of `datasets` by default.
 
     Returns:
         Rows with the columns of `FEATURES`; the image comes decoded, unless the column is cast.
 
     Raises:
-        InputError: The folder is unfinished or damaged.
+        InputError: The folder is unfinished or damaged, or a row is not what this package writes.
     """
     manifest = read_manifest(folder)
     for shard in manifest.shards:
         path = folder / shard.name
-        if not path.is_file() or path.stat().st_size != shard.bytes:
+        if path.parent != folder or not path.is_file() or path.stat().st_size != shard.bytes:
             raise InputError(f"{path}: missing or cut off; prepare the data again")
-        if verify and _sha256(path) != shard.sha256:
+        if _sha256(path) != shard.sha256:
             raise InputError(f"{path}: damaged, its hash differs; prepare the data again")
+        check_shard(path, FEATURES.arrow_schema)
     return load_dataset(
         "parquet",
         data_files=[str(folder / shard.name) for shard in manifest.shards],

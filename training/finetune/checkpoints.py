@@ -7,10 +7,13 @@ with its size. A folder without it, from a killed process or a full disk, is nev
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +36,9 @@ from training.finetune.time_budget import TimeBudget
 COMPLETE = "complete.json"
 RUN_FILE = "segzero_run.json"
 METRICS = "metrics.jsonl"
+BEGUN = "checkpoints.txt"
+"""In a run's folder: the checkpoints that it has begun to write, and so may remove."""
+LOCK = "segzero-train.lock"
 _PREFIX = "checkpoint-"
 _LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
@@ -77,6 +83,15 @@ class RunRecorder(TrainerCallback):
 
     def __init__(self, provenance: Provenance, budget: TimeBudget) -> None:
         self._provenance, self._budget = provenance, budget
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note which checkpoint is about to be written."""
+        if control.should_save and state.is_world_process_zero:
+            _note_begun(Path(args.output_dir), f"{_PREFIX}{state.global_step}")
+
+    on_epoch_end = on_step_end
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -205,10 +220,17 @@ def last_complete(output: Path, provenance: Provenance) -> tuple[Path | None, li
         complete. Those are removed, so that no half-written folder is taken for a result.
 
     Raises:
-        CheckpointError: The run in the folder was another one.
+        CheckpointError: The run in the folder was another one, or another program's.
     """
     messages = []
     folders = [p for p in output.glob(f"{_PREFIX}*") if p.name.removeprefix(_PREFIX).isdigit()]
+    begun = _begun(output)
+    for folder in folders:
+        if folder.name not in begun and not (folder / RUN_FILE).is_file():
+            raise CheckpointError(
+                f"{folder} was not written by segzero-train, which would remove it in time; choose"
+                " another output, or move that folder away"
+            )
     for folder in sorted(folders, key=step_of, reverse=True):
         fault = find_fault(folder)
         if fault is None:
@@ -217,6 +239,44 @@ def last_complete(output: Path, provenance: Provenance) -> tuple[Path | None, li
         messages.append(f"{folder} is not complete ({fault}) and was removed")
         shutil.rmtree(folder)
     return None, messages
+
+
+def _begun(output: Path) -> set[str]:
+    try:
+        return set((output / BEGUN).read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return set()
+
+
+def _note_begun(output: Path, name: str) -> None:
+    if name not in _begun(output):
+        with (output / BEGUN).open("a", encoding="utf-8") as lines:
+            lines.write(f"{name}\n")
+
+
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Keep a run's folder to one process; launched together, the first of them has it.
+
+    Raises:
+        CheckpointError: Another training has it.
+    """
+    if int(os.environ.get("RANK", "0")):
+        yield
+        return
+    with (output / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise CheckpointError(
+                f"{output} is in use by process {file.read().strip() or '(unknown)'}; wait for it,"
+                " or choose another output"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def _check_same_run(folder: Path, provenance: Provenance) -> None:

@@ -52,6 +52,7 @@ from training.finetune.checkpoints import (
     git_revision,
     is_full_disk,
     last_complete,
+    only_run,
     step_of,
 )
 from training.finetune.conversations import (
@@ -84,7 +85,8 @@ def train(method: str, config: TrainConfig) -> Path:
         InputError: The data is missing, unfinished or damaged.
         ModelLoadError: The model to begin from cannot be loaded.
         RewardError: A reward failed; names sample and term.
-        CheckpointError: A checkpoint could not be written, or belongs to another run.
+        CheckpointError: A checkpoint could not be written, or belongs to another run, or the
+            output is in use.
     """
     for name in ("model", "data", "output"):
         if not getattr(config, name):
@@ -94,6 +96,18 @@ def train(method: str, config: TrainConfig) -> Path:
     provenance = _provenance(method, config, files, description)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
+    with only_run(output):
+        return _train(method, config, files, description, provenance)
+
+
+def _train(
+    method: str,
+    config: TrainConfig,
+    files: ModelFiles,
+    description: ModelDescription,
+    provenance: Provenance,
+) -> Path:
+    output = Path(config.output)
     checkpoint, messages = last_complete(output, provenance)
     for message in messages:
         print(f"segzero-train: {message}", file=sys.stderr)

@@ -152,9 +152,9 @@ def load_scene(
         ValueError: `scene.json` is not a scene.
     """
     scene = Scene.from_json((folder / "scene.json").read_text(encoding="utf-8"))
-    color = np.asarray(Image.open(folder / "color.png").convert("RGB"))
-    depth = np.asarray(Image.open(folder / "depth.png")).astype(np.uint16)
-    instances = np.asarray(Image.open(folder / "instances.png")).astype(np.uint16)
+    color = np.asarray(Image.open(folder / "color.png", formats=["PNG"]).convert("RGB"))
+    depth = np.asarray(Image.open(folder / "depth.png", formats=["PNG"])).astype(np.uint16)
+    instances = np.asarray(Image.open(folder / "instances.png", formats=["PNG"])).astype(np.uint16)
     return scene, color, depth, instances
 
 

@@ -15,9 +15,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from PIL import Image
-
 from segzero_core.errors import InputError
+from segzero_core.files import read_regular
+from segzero_core.images.files import UNREADABLE_IMAGE, open_image
+from segzero_core.limits import MAX_ANNOTATION_BYTES
 from segzero_core.prompt import clean_query
 from segzero_core.types import SizeWH
 from training.arguments import option, positive
@@ -29,9 +30,6 @@ ALL: Final = "all"
 JOINED: Final = "joined"
 SENTENCE_POLICIES: Final = (FIRST, ALL, JOINED)
 """The first sentence of an annotation | each one as a sample of its own | all in one query."""
-
-UNREADABLE_IMAGE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises about a damaged image."""
 
 # Most copies lack a few images. More of them means that a download broke off.
 MAX_MISSING_IMAGES = 0.02
@@ -246,7 +244,7 @@ def read_annotations(path: Path) -> bytes:
         InputError: It is missing or cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_ANNOTATION_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; see docs/data.md") from None
     except OSError as error:
@@ -277,7 +275,7 @@ def read_header(path: Path) -> ImageHeader:
         SampleError: The file is missing, or no image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             orientation = image.getexif().get(_ORIENTATION_TAG, 1)
             upright_wh = image.size[::-1] if orientation in _SIDEWAYS else image.size
             return ImageHeader(image.size, upright_wh, orientation == 1)
@@ -294,7 +292,7 @@ def as_stored(path: Path) -> bytes:
         SampleError: The file is no whole image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             stored = BytesIO()
             image.convert("RGB").save(stored, "PNG")
     except UNREADABLE_IMAGE as error:

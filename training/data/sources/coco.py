@@ -156,7 +156,8 @@ def _image_ids(instances: Instances, split: str) -> list[int]:
 
 
 def _file_name(instances: Instances, image_id: int) -> str:
-    return str(instances.images[image_id].get("file_name"))
+    name = str(instances.images[image_id].get("file_name"))
+    return name.encode("utf-8", "backslashreplace").decode()  # it may hold half a character
 
 
 def _asked(

@@ -41,7 +41,14 @@ class Instances:
             raise SampleError(
                 PATH_OUTSIDE, f"the image {shown(name)} is not inside the images folder"
             )
-        return self.folder / name, (width, height)
+        path = self.folder / name
+        try:  # a link may lead elsewhere
+            is_inside = path.resolve().is_relative_to(self.folder.resolve())
+        except (OSError, RuntimeError, UnicodeError) as error:  # a ring of links, half a character
+            raise SampleError(ANNOTATION_DAMAGED, f"the image {shown(name)}: {error}") from error
+        if not is_inside:
+            raise SampleError(PATH_OUTSIDE, f"the image {shown(name)} is a link out of its folder")
+        return path, (width, height)
 
     def mask(self, annotation_id: int, image_id: int, size_wh: SizeWH) -> Rle:
         """Read an annotation's mask.

@@ -95,7 +95,7 @@ def open_refcoco(options: SourceOptions) -> Source:
     def make(record: Record) -> Sample:
         return _sample(record, *record.content, instances, split)
 
-    parts = [file.read_bytes(), (options.root / dataset / "instances.json").read_bytes()]
+    parts = map(base.read_annotations, (file, options.root / dataset / "instances.json"))
     return Source(name, records, make, base.fingerprint(parts))
 
 

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final
 
+from segzero_core.checkpoints.isolation import IsolatedError, run_isolated
 from segzero_core.errors import InputError
 from training.data.sources.base import read_annotations
 
-MAX_BYTES = 1 << 30
-"""The largest file of the RefCOCO family is a twentieth of this."""
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Knows dict, list, tuple, set, text, bytes, numbers, booleans and None.
-
-    Everything else in a pickle begins with a name that is looked up here.
-    """
-
-    def find_class(self, module_name: str, global_name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
+MAX_BYTES: Final = 1 << 29
+"""The largest file of the RefCOCO family is a tenth of this."""
+_SCRIPT: Final = Path(__file__).with_name("read_pickle.py")
+_CPU_S: Final = 300
+_MEMORY_BYTES: Final = 6 << 30
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle of plain values; Python 2's texts become str.
+    """Read a pickle of plain values; Python 2's texts become str, and tuples lists.
+
+    In a process of its own: a pickle of a few bytes can crash its reader, or take all memory.
 
     Raises:
         InputError: The file is missing, cut off, too large, no pickle, or asks for anything but
@@ -35,10 +29,9 @@ def read_plain_pickle(path: Path) -> Any:
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: {len(content)} bytes, at most {MAX_BYTES} are read")
     try:
-        return _PlainUnpickler(BytesIO(content), encoding="latin1").load()
-    except pickle.UnpicklingError as error:
+        return run_isolated(_SCRIPT, content, _CPU_S, _MEMORY_BYTES)
+    except IsolatedError as error:
         raise InputError(
-            f"{path}: {error}; a pickle is read only if it holds nothing but plain values"
+            f"{path}: {error}; a pickle is read only if it is whole, and holds nothing but plain"
+            " values"
         ) from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{path}: no pickle, or half of one: {error}") from error

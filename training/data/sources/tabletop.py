@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segzero_core.errors import InputError
+from segzero_core.images.files import UNREADABLE_IMAGE, open_image
 from segzero_core.types import SizeWH
 from training.data.errors import (
     ANNOTATION_DAMAGED,
@@ -72,11 +72,11 @@ def _records(folders: Sequence[Path], split: str) -> Iterator[Record | BadSample
 def _read_instances(folder: Path) -> Instances:
     """Return uint16 [H, W]: 0 is background, else an object's id."""
     try:
-        with Image.open(folder / "instances.png") as image:
+        with open_image(folder / "instances.png") as image:
             return np.asarray(image).astype(np.uint16)
     except FileNotFoundError as error:
         raise SampleError(IMAGE_MISSING, f"{folder}/instances.png is missing") from error
-    except base.UNREADABLE_IMAGE as error:
+    except UNREADABLE_IMAGE as error:
         raise SampleError(IMAGE_DAMAGED, f"{folder}/instances.png: {error}") from error
 
 
