@@ -231,8 +231,7 @@ class SegZeroNode(ManagedNode):
 
     def _look_for_twins(self, own: str) -> None:
         """Report other nodes of this name, which answer every query a second time."""
-        nodes = self.get_node_names_and_namespaces()
-        count = sum(f"{space.rstrip('/')}/{name}" == own for name, space in nodes)
+        count = self.count_publishers(f"{own}/status")
         if count > 1:
             advice = (
                 f"{count} nodes are called {own} (one that was killed counts for 20 s more);"

@@ -69,8 +69,7 @@ class GraphDoctor:
         yield from self._twins()  # by now the graph is known
 
     def _twins(self) -> Iterator[Finding]:
-        nodes = self._node.get_node_names_and_namespaces()
-        count = sum(f"{space.rstrip('/')}/{name}" == self._target for name, space in nodes)
+        count = self._node.count_publishers(f"{self._target}/status")
         if count > 1:
             advice = f"{count} are called {self._target}, and each answers; end all but one"
             yield Finding(Mark.FAILED, "node", advice)
