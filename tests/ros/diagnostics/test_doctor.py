@@ -45,7 +45,7 @@ def test_two_nodes_of_one_name_are_reported(
     for _ in range(2):
         start_node(fake_segzero(TWO_OBJECTS))
     client.connect()
-    client.wait_until(lambda: client.node.get_node_names().count("segzero") >= 2)
+    client.wait_until(lambda: client.node.count_publishers("/segzero/status") == 2)
     well, said = examine(capsys)
     assert not well
     assert "are called /segzero, and each answers" in said
