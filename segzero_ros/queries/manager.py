@@ -17,6 +17,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from segzero_core.errors import InputError, OutOfMemoryError, SegZeroError
 from segzero_core.prompt import clean_query
 from segzero_core.reasoner.circuit_breaker import ReasonerHealth
+from segzero_core.reasoner.server_reply import ServerError
 from segzero_core.types import ModelIdentity, Segmentation
 from segzero_ros.camera.image_buffer import CameraFrame, ImageBuffer, why_unusable
 from segzero_ros.diagnostics.guard import Guard
@@ -333,7 +334,8 @@ class QueryManager:
         msg, failed = messages["result"], answer.code != SegmentationResult.OK
         if answer.result is not None:
             self.status.identity = answer.result.model
-        if answer.code == SegmentationResult.MODEL_FAILURE and answer.error is not None:
+        is_defect = answer.error is not None and not isinstance(answer.error, ServerError)
+        if answer.code == SegmentationResult.MODEL_FAILURE and is_defect:
             trace = "".join(traceback.format_exception(answer.error))
             self.log.error(f"query {job.query.id}: {trace}")
         elif failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -66,7 +67,8 @@ class Connection:
 class FaultServer:
     """Answers each request by the next script; the last script serves all that follow."""
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._scripts = list(scripts)
         self.connections: list[Connection] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -74,7 +76,8 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -97,6 +100,8 @@ class FaultServer:
 
     def _serve(self, client: socket.socket) -> None:
         try:
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
             connection = _read(client)
             self.connections.append(connection)
             script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]

@@ -6,9 +6,14 @@ import base64
 import io
 import logging
 import re
+import shutil
+import ssl
+import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +73,17 @@ def start(image: RgbImage) -> Iterator[Callable[..., tuple[FaultServer, RemoteRe
     for server, reasoner in opened:
         reasoner.close()
         server.__exit__(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def key_is_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """Every test of this file has a key, which must not stand in any log."""
+    monkeypatch.setenv(API_KEY_VARIABLE, KEY)
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert KEY not in caplog.text
 
 
 def whole(reasoner: RemoteReasoner, image: RgbImage, query: str = "the mug") -> str:
@@ -193,6 +209,8 @@ def redirect(connection: Connection) -> None:
         pytest.param(error_page(404, "no such model"), "does not serve 'm'", id="404"),
         pytest.param(error_page(400, "image too large"), "answered 400: .*too large", id="400"),
         pytest.param(error_page(500, "boom"), "answered 500", id="500"),
+        pytest.param(error_page(500, f"Bearer {KEY}"), r"answered 500: .*\[key\]", id="echo"),
+        pytest.param(raw(f"data: {KEY}\n\n".encode()), "server", id="garbage that echoes"),
         pytest.param(redirect, "redirects are not followed", id="redirect"),
         pytest.param(raw(b"<html>", "text/html"), "in place of a stream", id="content type"),
         pytest.param(raw(b"data: {garbage\n\n"), "server", id="garbage"),
@@ -215,6 +233,7 @@ def test_a_fault_of_the_server_is_one_error_in_time(
     with pytest.raises(ServerError, match=words) as caught:
         whole(reasoner, image)
     assert "\n" not in str(caught.value)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
     assert time.monotonic() - started < 15.0
 
 
@@ -315,12 +334,31 @@ def test_replies_run_beside_each_other(start: Any, image: RgbImage) -> None:
     assert replies == [REPLY] * 4
 
 
-def test_the_key_is_sent_and_reported_nowhere(
-    start: Any, image: RgbImage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_certificate_that_does_not_fit_is_refused_before_the_key_is_sent(
+    image: RgbImage, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(API_KEY_VARIABLE, KEY)
-    caplog.set_level(logging.DEBUG)
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-subj", "/CN=elsewhere", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with FaultServer(says(REPLY), tls=context) as server:
+        address = ServerAddress.parse(f"{server.url}#m")
+        assert address.url.startswith("https://")
+        reasoner = RemoteReasoner(address, DESCRIPTION, QUICK)
 
+        with pytest.raises(ServerError, match=r"(?i)certificate"):
+            whole(reasoner, image)
+        assert server.connections == []
+        reasoner.close()
+
+
+def test_the_key_is_sent_and_reported_nowhere(
+    start: Any, image: RgbImage, caplog: pytest.LogCaptureFixture
+) -> None:
     def echo(connection: Connection) -> None:
         connection.json(401, {"error": {"message": f"bad {connection.headers['authorization']}"}})
 
