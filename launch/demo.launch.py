@@ -30,7 +30,9 @@ def generate_launch_description() -> LaunchDescription:
         }.items(),
     )
     camera = ExecuteProcess(
-        cmd=["ros2", "bag", "play", "--loop", LaunchConfiguration("clip")], output="screen"
+        cmd=["ros2", "bag", "play", "--loop", LaunchConfiguration("clip")],
+        additional_env={"RMW_FASTRTPS_PUBLICATION_MODE": "SYNCHRONOUS"},
+        output="screen",
     )
     return LaunchDescription(
         [

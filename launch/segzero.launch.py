@@ -7,11 +7,12 @@ No default of a parameter is repeated here: what is not given is left to the par
 the node.
 """
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -26,6 +27,7 @@ TOPICS = {
 }
 
 RESPAWN_DELAY_S = 2.0
+DDS_PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 # Parameters that are also launch arguments, and whether they are switches.
 PARAMETERS = {"model": False, "backend": False, "grammar": True, "autostart": True}
@@ -55,6 +57,16 @@ def segzero_node(context: LaunchContext) -> list[Node]:
             emulate_tty=True,
         )
     ]
+
+
+def dds_profile() -> list[SetEnvironmentVariable]:
+    """Let images fit into Fast DDS' shared memory, unless a profile was chosen already.
+
+    It counts for whatever is started after it, a camera in the same launch included.
+    """
+    if os.environ.get(DDS_PROFILE):
+        return []
+    return [SetEnvironmentVariable(DDS_PROFILE, str(SHARE / "config" / "fastdds.xml"))]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -91,4 +103,6 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, default, description in arguments
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=segzero_node), rviz])
+    return LaunchDescription(
+        [*declared, *dds_profile(), OpaqueFunction(function=segzero_node), rviz]
+    )

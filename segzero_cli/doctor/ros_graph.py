@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
-
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from segzero_cli.doctor.findings import Finding, Mark, absent, failed, ok
 from segzero_core.errors import ConfigError
@@ -16,7 +14,9 @@ try:
     from diagnostic_msgs.msg import DiagnosticArray
     from lifecycle_msgs.srv import GetState
     from rclpy.node import Node
-    from rclpy.qos import QoSProfile
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from rclpy.serialization import deserialize_message
+    from rclpy.topic_endpoint_info import TopicEndpointInfo
     from sensor_msgs.msg import CompressedImage, Image
 
     from segzero_core.images.encodings import ENCODINGS
@@ -31,8 +31,24 @@ except ModuleNotFoundError as missing:
 
 
 OLD_STAMP_S: Final = 5.0
+IMAGES_COUNTED: Final = 60
+MAX_LOST_SHARE: Final = 0.05
+CURE: Final = (
+    "FASTRTPS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share segzero_ros)/config/fastdds.xml"
+    " RMW_FASTRTPS_PUBLICATION_MODE=SYNCHRONOUS"
+)
 DIAGNOSTICS_WAIT_S: Final = 2.5
 """At least two of the diagnostics' seconds, however little patience there is."""
+
+
+def lost_share(numbers: Sequence[int | None]) -> float:
+    """Return the share of a publisher's messages that did not arrive.
+
+    Args:
+        numbers: Of those that did, as the publisher counts; None where the middleware does not.
+    """
+    known = {number for number in numbers if number is not None}
+    return 1 - len(known) / (max(known) - min(known) + 1) if known else 0.0
 
 
 class GraphDoctor:
@@ -91,7 +107,7 @@ class GraphDoctor:
         return failed("state", detail + advice)
 
     def _image(self, topic: str) -> Iterator[Finding]:
-        """Examine the node's image topic, up to its first image."""
+        """Examine the node's image topic, up to its first images."""
         kind: Any = CompressedImage if topic.endswith("/compressed") else Image
         wanted = f"sensor_msgs/msg/{kind.__name__}"
         if not self._wait(lambda: self._node.count_publishers(topic)):
@@ -111,12 +127,26 @@ class GraphDoctor:
             yield failed("image", f"{text}; set image_transport")
             return
         yield from self._not_received(topic)
-        self._listen(kind, topic, qos.LATEST_IMAGE)
-        if self._wait(lambda: topic in self._heard):
-            yield self._first_image(topic, self._heard[topic])
-        else:
+        numbers: list[int | None] = []
+
+        def count(serialized: bytes, info: dict[str, Any]) -> None:
+            numbers.append(info["publication_sequence_number"])
+            if topic not in self._heard:
+                self._heard[topic] = deserialize_message(serialized, kind)
+
+        profile = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._node.create_subscription(kind, topic, count, profile, raw=True)
+        if not self._wait(lambda: topic in self._heard):
             reason = f"no image came within {self._patience_s:g} s"
             yield failed("image", f"{topic} has a publisher, but {reason}")
+            return
+        yield self._first_image(topic, self._heard[topic])
+        self._wait(lambda: len(numbers) > IMAGES_COUNTED)
+        if len(publishers) == 1 and (share := lost_share(numbers)) > MAX_LOST_SHARE:
+            text = (
+                f"{share:.0%} of the images of {topic} do not arrive; start the camera with {CURE}"
+            )
+            yield failed("loss", f"{text}; from another machine send compressed (docs/ros.md)")
 
     def _first_image(self, topic: str, msg: Any) -> Finding:
         text = f"{topic}, frame {msg.header.frame_id!r}"

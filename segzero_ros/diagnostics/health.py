@@ -59,6 +59,7 @@ class Health:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._arrivals: deque[float] = deque(maxlen=RATE_WINDOW)
+        self._images = 0
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._results: Counter[str] = Counter()
         self._mismatches: dict[str, str] = {}
@@ -73,6 +74,7 @@ class Health:
         """Count an image."""
         with self._lock:
             self._arrivals.append(frame.arrived_s)
+            self._images += 1
             self._without_stamp += frame.stamp_ns == 0
 
     def result_published(self, msg: SegmentationResult) -> None:
@@ -179,6 +181,7 @@ class Health:
             level, text = DiagnosticStatus.WARN, "images have no stamp: depth is not paired"
         values = {
             "topic": topic,
+            "images": self._images,
             "rate_hz": f"{rate_hz:.2f}",
             "age_s": "" if age_s is None else f"{age_s:.3f}",
             "without_stamp": self._without_stamp,

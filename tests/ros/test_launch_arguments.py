@@ -36,7 +36,11 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     stand_ins = {
         "ament_index_python.packages": {"get_package_share_directory": lambda _: "/share"},
         "launch": {"LaunchContext": dict, "LaunchDescription": list},
-        "launch.actions": {"DeclareLaunchArgument": record, "OpaqueFunction": record},
+        "launch.actions": {
+            "DeclareLaunchArgument": record,
+            "OpaqueFunction": record,
+            "SetEnvironmentVariable": lambda *pair: SimpleNamespace(positional=(), pair=pair),
+        },
         "launch.conditions": {"IfCondition": record},
         "launch.substitutions": {"LaunchConfiguration": Argument},
         "launch_ros.actions": {"Node": record},
@@ -76,3 +80,14 @@ def test_a_node_that_is_respawned_ends_when_its_model_hangs(launch_file: dict[st
     node = node_of(launch_file, respawn="true")
     assert node.respawn
     assert {"exit_on_hang": True} in node.parameters
+
+
+def test_images_fit_into_shared_memory_unless_a_profile_was_chosen(
+    launch_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "FASTRTPS_DEFAULT_PROFILES_FILE"
+    monkeypatch.delenv(name, raising=False)
+    (action,) = launch_file["dds_profile"]()
+    assert action.pair == (name, "/share/config/fastdds.xml")
+    monkeypatch.setenv(name, "my.xml")
+    assert launch_file["dds_profile"]() == []

@@ -9,7 +9,8 @@ import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from segzero_cli.doctor.ros_graph import run
+from segzero_cli.doctor import ros_graph
+from segzero_cli.doctor.ros_graph import lost_share, run
 from segzero_core.testing.fakes import fake_segzero
 from tests.ros.scripted import SIZE_WH, TWO_OBJECTS
 
@@ -79,6 +80,30 @@ def test_a_healthy_graph_passes_and_tells_what_was_asked(
     assert "100x100 rgb8" in said or "64x48 rgb8" in said
     assert "1 ok" in said
     assert "clocks that differ" in said  # the stamps of the test are of 1970
+
+
+@pytest.mark.parametrize(
+    ("numbers", "share"),
+    [([], 0.0), ([None, None], 0.0), ([7], 0.0), ([7, 8, 9, 10], 0.0), ([1, 3, 4, 8], 0.5)],
+    ids=str,
+)
+def test_what_is_lost_is_counted_by_the_publishers_numbers(
+    numbers: list[int | None], share: float
+) -> None:
+    assert lost_share(numbers) == share
+
+
+def test_images_that_are_lost_are_reported_with_the_cure(
+    answering: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ros_graph, "MAX_LOST_SHARE", -1.0)  # none is too many
+    _, client = answering
+    timer = client.node.create_timer(0.05, client.publish_image)
+    well, said = examine(capsys)
+    client.node.destroy_timer(timer)
+    assert not well
+    assert "% of the images of /image do not arrive; start the camera with" in said
+    assert "config/fastdds.xml" in said
 
 
 def test_a_publisher_of_queries_that_cannot_be_heard_is_reported(
