@@ -81,6 +81,7 @@ def test_diagnostics_tell_latency_backend_and_the_last_error(
     assert 0 < float(model["latency_p50_ms"]) <= float(model["latency_p95_ms"])
     assert model["last_error"].startswith("query 2: ")
     assert float(values(reported, "camera")["age_s"]) >= 0
+    assert int(values(reported, "camera")["images"]) >= 1
 
 
 class FailingEncoder:
