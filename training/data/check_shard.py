@@ -56,7 +56,8 @@ def _check(row: dict[str, Any]) -> None:
             raise InputError(f"a size of {size[0]}x{size[1]}")
     try:
         with open_image(content) as image:
-            if {*image.size} != {width, height}:  # it may lie on its side
+            # It may lie on its side, or be squashed to what the model sees (`--picture png`).
+            if {*image.size} not in ({width, height}, {*row["seen_size_wh"]}):
                 raise InputError(f"its image is {image.size}, its masks are {(width, height)}")
     except UNREADABLE_IMAGE as error:
         raise InputError(f"its image: {error}") from error
