@@ -3,11 +3,12 @@
 #   make grasp [QUERY="the red mug"] [SEED=1600000] [GRASP_ARGS="--film F.gif"]  lift it in simulation
 #   make libero-setup                  add LIBERO's world to the environment (1 GB)
 #   make test [PYTEST_ARGS="-k name"]  run the tests
+#   make fuzz [FUZZ_SECONDS=60]        feed every reader with damaged input, for so long each
 #   make check                         format, lint, types, structure, words and the fast tests
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libero-setup demo grasp check test fast-tests lint layers words house format study clean
+.PHONY: help setup libero-setup demo grasp check test fuzz audit fast-tests lint layers words house format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -38,6 +39,16 @@ grasp: setup
 
 test: setup
 	@$(IN_ENV) python -m pytest -m "not gpu" -n logical --maxprocesses 4 --dist loadgroup $$PYTEST_ARGS
+
+# Each target for so many seconds.
+fuzz: setup
+	@$(IN_ENV) python -m tests.fuzz --seconds $${FUZZ_SECONDS:-60}
+
+# Known holes of the pinned versions; needs a network. The ROS wheels are not on PyPI and are left out.
+audit:
+	@python3 -m venv build/audit && build/audit/bin/pip install -q pip-audit
+	@grep -v '^ros-\|^#' constraints.txt > build/audit/pins.txt
+	@build/audit/bin/pip-audit --no-deps --disable-pip -r build/audit/pins.txt
 
 lint: setup
 	@$(IN_ENV) ruff check .
