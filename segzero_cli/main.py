@@ -6,6 +6,7 @@ input or model, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -47,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.tolerate_any_text()
     prefer_own_packages()
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except SegZeroError as error:
         console.print_error(str(error))
         return EXIT_ERROR
@@ -56,8 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output, such as `head`, has ended.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        console.print_error(f"the output cannot be written: {error.strerror}; make room")
+        return EXIT_ERROR
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, or the interpreter's end would fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:
