@@ -34,6 +34,8 @@ from segzero_ros.diagnostics.health import CODES
 from segzero_ros.ros_domain import isolated_environment
 
 MAX_GROWTH_MB: Final = 20.0
+JUDGED_MINUTES: Final = 5.0
+"""A shorter run has not seen every state of the node, so its memory is shown and not judged."""
 SAMPLES: Final = 30
 """Measurements of memory, a second apart, whose medians are compared."""
 PARAMETERS: Final[dict[str, tuple[Any, ...]]] = {
@@ -239,7 +241,8 @@ def misses(figures: dict[str, Any]) -> list[str]:
         name for name in ("without_result", "with_several", "goals_without_end") if figures[name]
     ]
     wrong += [name for name in ("threads", "file_handles") if figures[name][1] > figures[name][0]]
-    return wrong + ["growth_mb"] * (figures["growth_mb"] >= MAX_GROWTH_MB)
+    grown = figures["growth_mb"] >= MAX_GROWTH_MB and figures["minutes"] >= JUDGED_MINUTES
+    return wrong + ["growth_mb"] * grown
 
 
 def main() -> int:
