@@ -28,7 +28,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.figures import conclude, new_parser
-from benchmarks.ros_processes import (
+from benchmarks.ros.processes import (
     CAMERA_ENVIRONMENT,
     SIZE_WH,
     TIMEOUT_S,

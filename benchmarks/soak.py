@@ -29,7 +29,7 @@ from typing import Any, Final, TypeAlias
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
-from benchmarks.ros_processes import CAMERA_ENVIRONMENT, TIMEOUT_S, Client, camera_main, node_main
+from benchmarks.ros.processes import CAMERA_ENVIRONMENT, TIMEOUT_S, Client, camera_main, node_main
 from segzero_ros.diagnostics.health import CODES
 from segzero_ros.ros_domain import isolated_environment
 

@@ -23,7 +23,7 @@ REPLY: Final = (
     '<answer>[{"bbox_2d": [20, 20, 60, 70], "point_2d": [40, 45]}]</answer>'
 )
 CAMERA_ENVIRONMENT: Final = {
-    "FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).parents[1] / "config" / "fastdds.xml"),
+    "FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).parents[2] / "config" / "fastdds.xml"),
     "RMW_FASTRTPS_PUBLICATION_MODE": "SYNCHRONOUS",
 }
 """What lets every image arrive; see docs/ros.md."""
