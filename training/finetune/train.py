@@ -119,8 +119,8 @@ def _train(
 
     make = _grpo_trainer if method == "grpo" else _sft_trainer
     trainer = make(config, files, description)
+    trainer.add_callback(budget)  # first: it may ask for a checkpoint, which the recorder notes
     trainer.add_callback(RunRecorder(provenance, budget))
-    trainer.add_callback(budget)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model(str(output / FINAL))
