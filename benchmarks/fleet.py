@@ -116,7 +116,7 @@ def simulate(
     service: Service, robots: int, gpus: int, *, every_s: float = EVERY_S, seconds: float = 300.0
 ) -> dict[str, float]:
     """Return answers a second, and percentiles of the latency [s], of a fleet."""
-    rng = random.Random(7)
+    rng, places = random.Random(7), random.Random(8)
     machines = [Gpu(service) for _ in range(gpus)]
     # The least loaded of a few random ones is nearly as good as the least loaded of all.
     few = min(gpus, 8)
@@ -128,7 +128,7 @@ def simulate(
         chosen = homes.get(robot) if hit else None
         if chosen is None:
             hit = False
-            candidates = rng.sample(machines, few)
+            candidates = places.sample(machines, few)
             for each in candidates:
                 each.run_until(now_s)
             chosen = min(candidates, key=lambda each: each.load)
