@@ -30,7 +30,13 @@ RESPAWN_DELAY_S = 2.0
 DDS_PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 # Parameters that are also launch arguments, and whether they are switches.
-PARAMETERS = {"model": False, "backend": False, "grammar": True, "autostart": True}
+PARAMETERS = {
+    "model": False,
+    "fallback_model": False,
+    "backend": False,
+    "grammar": True,
+    "autostart": True,
+}
 
 
 def segzero_node(context: LaunchContext) -> list[Node]:
@@ -79,6 +85,7 @@ def generate_launch_description() -> LaunchDescription:
     )
     arguments = [
         ("model", "", "Named model, folder or Hub id; empty: as in the parameter file."),
+        ("fallback_model", "", "Answers when the model is down; empty: as in the file."),
         ("backend", "", "What runs the image encoder; empty: as in the parameter file."),
         (
             "grammar",

@@ -67,10 +67,18 @@ def test_only_given_arguments_become_parameters_and_each_is_one_of_the_node(
     launch_file: dict[str, Any],
 ) -> None:
     assert len(node_of(launch_file).parameters) == 1  # the parameter file
-    given = {"model": "other", "backend": "torch", "grammar": "true", "autostart": "false"}
+    server = "http://h:8000/v1#org/model"
+    given = {
+        "model": server,
+        "fallback_model": "other",
+        "backend": "torch",
+        "grammar": "true",
+        "autostart": "false",
+    }
     _, *parameters = node_of(launch_file, **given).parameters
     settings = {name: value for each in parameters for name, value in each.items()}
-    assert settings == {"model": "other", "backend": "torch", "grammar": True, "autostart": False}
+    switches = {"grammar": True, "autostart": False}
+    assert settings == {**given, **switches}
     config = NodeConfig(**settings)
     assert dataclasses.asdict(config).items() >= settings.items()
 

