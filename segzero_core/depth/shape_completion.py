@@ -5,6 +5,9 @@ not in the middle. The shape is therefore completed before it is measured. Below
 to the support plane. Behind, it is assumed to be symmetric: the points are mirrored at vertical
 planes through the middle of the top, and mirrored points are kept where the camera could not have
 seen them. If too many mirrored points would be visible to the camera, that symmetry is rejected.
+
+A depth camera bends and tilts the faces of a tall box by some degrees. Such a box is measured as if
+it stood upright, and its points lean again afterwards, as the camera saw them.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ _MAX_SPACING_M: Final = 0.006
 """Largest distance of points across the view; large objects get more points for it."""
 _DENSE_POINTS: Final = 4000
 _BACK_PX: Final = 3
-"""The slope of the surface at its outline is taken over so many pixels,"""
+"""The slope of the surface at its outline is taken over at least so many pixels,"""
 _MAX_SLOPE: Final = 2.5
 """and limited to this."""
 _TOP_SHARE, _TOP_M = 0.05, 0.003
@@ -49,6 +52,14 @@ _MIRRORS: Final = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [-1.0, -1.0, 1.0
 """Mirrors at the vertical planes along and across the object, and at both: half a turn."""
 _TRIM_SHARE: Final = 0.002
 """Share of points beyond each side of the box, which are noise."""
+_TALL: Final = 1.5
+"""An object may lean if it is so many times as high as its narrower side,"""
+_FLAT_SHARE, _FACE_SHARE = 0.75, 0.03
+"""and this share of its points are at faces of the box, within this share of its height."""
+_LEANS: Final = np.arange(-16.0, 17.0) * 0.005
+"""Leans that are tried: the tangents of up to 4.6 degrees."""
+_LEAN_GAIN, _LEAN_TRIM = 0.96, 0.01
+"""An object leans if that makes it narrower by this factor, without this share of its points."""
 _COARSE_STEP: Final = math.pi / 90
 _COARSE_ANGLES: Final = np.arange(45.0) * _COARSE_STEP
 _FINE_ANGLES: Final = np.arange(-16.0, 17.0) * (_COARSE_STEP / 16)
@@ -141,11 +152,19 @@ def complete_shape(
     upper = flat[:2].compress(flat[2] > (1 - _UPPER_SHARE) * top, axis=1)
     turn = _longer_side(upper if upper.shape[1] >= _MIN_UPPER else flat[:2])
     axes, flat = turn @ axes, turn @ flat
-    whole = np.concatenate((flat, _mirrored(flat, origin, axes, top)), axis=1)
+    lean = _lean(flat, top)
+    flat = flat - lean * flat[2]
+    # Without its lean, the middle of a box with flat sides is that of all its points.
+    middle_from = 0.0 if lean.any() else top - max(_TOP_M, _TOP_SHARE * top)
+    leaning = axes.copy()
+    leaning[2] += (lean * axes).sum(axis=0)
+    whole = np.concatenate((flat, _mirrored(flat, origin, leaning, middle_from)), axis=1)
     turn = _longer_side(whole[:2])
-    axes, whole = turn @ axes, turn @ whole
+    axes, whole, lean = turn @ axes, turn @ whole, turn @ lean
     low, high = _extent(whole)
     low[2], high[2] = 0.0 if support is not None else min(0.0, low[2]), top
+    middle = lean[:, 0] * (low[2] + top) / 2
+    low, high, whole = low + middle, high + middle, whole + lean * whole[2]
     dense = cloud.points_m[:: max(1, len(cloud) // _DENSE_POINTS)]
     surface = axes.astype(np.float32) @ (dense - origin.astype(np.float32)).T
     return CompletedShape(whole.T, surface.T, origin, axes, low, high, support is not None)
@@ -176,12 +195,14 @@ def _surface(cloud: ObjectCloud) -> Floats:
     apart = max(1, min(round(math.sqrt(len(cloud) / _SEEN_POINTS)), _most_apart(cloud)))
     thin = numbers[::apart, ::apart].ravel()
     thin = thin.compress(thin > 0)
-    here, back = _outline(numbers)
+    # Over more pixels where there are more, because depth cameras round the edges of an object.
+    back_px = max(_BACK_PX, apart)
+    here, back = _outline(numbers, back_px)
     points = cloud.points_m.T.take(np.concatenate((thin, here, back)) - 1, axis=1)
     surface, here_m, back_m = np.split(
         points.astype(np.float64), (len(thin), len(thin) + len(here)), axis=1
     )
-    ends = _extended(here_m, back_m, cloud.eroded_px + 0.5)
+    ends = _extended(here_m, back_m, back_px, cloud.eroded_px + 0.5)
     return np.concatenate((surface, ends), axis=1)
 
 
@@ -194,14 +215,17 @@ def _most_apart(cloud: ObjectCloud) -> int:
     return int(_MAX_SPACING_M / max(float(footprint), 1e-4))
 
 
-def _outline(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the points at both ends of rows and columns, and those `_BACK_PX` before each."""
+def _outline(
+    numbers: NDArray[np.int32], back_px: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the points at both ends of rows and columns, and those `back_px` before each."""
     ends, backs = [], []
     turned = numbers.T.copy()
     for grid in (numbers, numbers[::-1], turned, turned[::-1]):
-        here, back = grid[_BACK_PX:], grid[:-_BACK_PX]
+        here, back = grid[back_px:], grid[:-back_px]
         end = (here > 0) & (back > 0)
         end[:-1] &= here[1:] == 0
+        end[:-2] &= here[2:] == 0  # one missing pixel is a hole
         places = np.flatnonzero(end)
         ends.append(here.reshape(-1).take(places))
         backs.append(back.reshape(-1).take(places))
@@ -209,13 +233,13 @@ def _outline(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.
     return np.concatenate(ends)[::step], np.concatenate(backs)[::step]
 
 
-def _extended(here: Floats, back: Floats, missing_px: float) -> Floats:
-    """Extend the surface by so many pixels in the direction from `back` to `here`, [3, N]."""
+def _extended(here: Floats, back: Floats, back_px: int, missing_px: float) -> Floats:
+    """Extend the surface by `missing_px` in the direction from `back` to `here`, [3, N]."""
     ray, ray_back = here[:2] / here[2], back[:2] / back[2]
-    pixel = (ray - ray_back) / _BACK_PX
+    pixel = (ray - ray_back) / back_px
     # The slope is steep at a round rim, and meaningless where another surface begins.
     most = _MAX_SLOPE * np.sqrt(pixel[0] * pixel[0] + pixel[1] * pixel[1]) * here[2]
-    deeper = np.minimum(np.maximum((here[2] - back[2]) / _BACK_PX, -most), most)
+    deeper = np.minimum(np.maximum((here[2] - back[2]) / back_px, -most), most)
     z = here[2] + missing_px * deeper
     return np.concatenate(((ray + missing_px * pixel) * z, z[None]))
 
@@ -248,18 +272,43 @@ def _rectangles(flat: Floats, angles: Floats) -> Floats:
     return np.asarray(spread.max(axis=2) - spread.min(axis=2), np.float64)
 
 
-def _extent(points: Floats) -> tuple[Floats, Floats]:
-    """Return the corners of the box around points [3, N], without a few outliers per side."""
-    skipped = int(_TRIM_SHARE * points.shape[1])
+def _extent(points: Floats, trimmed: float = _TRIM_SHARE) -> tuple[Floats, Floats]:
+    """Return lowest and highest of each row of [K, N], without a few outliers at each end."""
+    skipped = int(trimmed * points.shape[1])
     last = points.shape[1] - 1 - skipped
     ordered = np.partition(points, (skipped, last), axis=1)
     return ordered[:, skipped].copy(), ordered[:, last].copy()
 
 
-def _mirrored(flat: Floats, origin: Floats, axes: Floats, top: float) -> Floats:
-    """Return [3, M]: mirrored points behind the visible side, for the symmetries that hold."""
-    upper = flat[:2].compress(flat[2] > top - max(_TOP_M, _TOP_SHARE * top), axis=1)
-    low, high = _extent(upper)
+def _lean(flat: Floats, top: float) -> Floats:
+    """Return float64 [3, 1]: how far a tall box leans in x and y for its height; mostly zeros."""
+    upright, lean = flat.copy(), np.zeros((3, 1))
+    if top < _TALL * np.ptp(flat[:2], axis=1).min():
+        return lean
+    for axis in (0, 1):
+        low, high = _extent(flat[axis] - _LEANS[:, None] * flat[2], _LEAN_TRIM)
+        widths = high - low
+        best = int(widths.argmin())
+        if widths[best] < _LEAN_GAIN * widths[len(_LEANS) // 2]:
+            lean[axis] = _LEANS[best]
+            upright[axis] -= _LEANS[best] * flat[2]
+    low, high = _extent(upright, _LEAN_TRIM)
+    low[2] = -np.inf  # the face below is never seen
+    apart = np.minimum(upright - low[:, None], high[:, None] - upright).min(axis=0)
+    flat_sided = np.count_nonzero(apart < _FACE_SHARE * top) > _FLAT_SHARE * len(apart)
+    return lean if flat_sided else np.zeros((3, 1))
+
+
+def _mirrored(flat: Floats, origin: Floats, axes: Floats, middle_from: float) -> Floats:
+    """Return [3, M]: mirrored points behind the visible side, for the symmetries that hold.
+
+    Args:
+        flat: [3, N], visible points in the frame.
+        origin: [3], of the frame in the camera frame.
+        axes: [3, 3]; the rows are the frame's axes in the camera frame, of which z may lean.
+        middle_from: Points above this height show where the object's middle is [m].
+    """
+    low, high = _extent(flat[:2].compress(flat[2] > middle_from, axis=1))
     # A mirrored point is the point times -1 or 1, plus a move.
     moves = (1 - _MIRRORS) * [*(low + high) / 2, 0.0]
     depth = _DepthBuffer(axes.T @ flat + origin[:, None])

@@ -11,6 +11,7 @@ from segzero_core.config import GraspConfig
 from segzero_core.depth import (
     CameraModel,
     ObjectCloud,
+    SupportPlane,
     border_pixels,
     depth_in_meters,
     find_support_plane,
@@ -236,6 +237,24 @@ def test_a_brick_is_boxed_whole_from_one_side(elevation_deg: float, yaw: float) 
     assert axes[2, 2] == pytest.approx(1, abs=1e-3)
     assert abs(axes[:2, 0] @ [np.cos(yaw), np.sin(yaw)]) > 0.998
     assert np.linalg.det(box.rotation) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("yaw", [0.4, 1.2, 2.0])
+@pytest.mark.parametrize("lean", [(0.0, 0.05), (0.05, 0.0), (0.03, -0.04)])
+def test_a_tall_box_that_leans_over_its_support_keeps_its_size(
+    lean: tuple[float, float], yaw: float
+) -> None:
+    brick = Brick((0.0, 0.0), (0.09, 0.04, 0.17), yaw)
+    view = see([brick])
+    cloud = object_cloud(view.mask(), view.depth_m, view.camera)
+    normal = np.array([*lean, 1.0]) @ view.rotation
+    normal /= np.linalg.norm(normal)
+    plane = SupportPlane(normal, float(-view.position_m @ view.rotation @ normal))
+    box = oriented_box(cloud, plane)
+    assert box.size_m == pytest.approx(brick.size_m, rel=0.13)
+    assert view.to_world(box.center_m) == pytest.approx(brick.center_m, abs=0.005)
+    assert box.rotation[:, 2] == pytest.approx(normal)
+    assert (box.corners_m() @ normal).min() == pytest.approx(plane.offset_m)
 
 
 @pytest.mark.parametrize("elevation_deg", [35.0, 50.0, 70.0])
