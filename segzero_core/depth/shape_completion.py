@@ -6,8 +6,8 @@ to the support plane. Behind, it is assumed to be symmetric: the points are mirr
 planes through the middle of the top, and mirrored points are kept where the camera could not have
 seen them. If too many mirrored points would be visible to the camera, that symmetry is rejected.
 
-A depth camera bends and tilts the faces of a tall box by some degrees. Such a box is measured as if
-it stood upright, and its points lean again afterwards, as the camera saw them.
+A depth camera tilts the faces of a tall box by some degrees. Such a box is measured as if it stood
+upright, and its points lean again afterwards, as the camera saw them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _FLAT_SHARE, _FACE_SHARE = 0.75, 0.03
 _LEANS: Final = np.arange(-16.0, 17.0) * 0.005
 """Leans that are tried: the tangents of up to 4.6 degrees."""
 _LEAN_GAIN, _LEAN_TRIM = 0.96, 0.01
-"""An object leans if that makes it narrower by this factor, without this share of its points."""
+"""An object leans if upright its footprint is less than this, without this share of its points."""
 _COARSE_STEP: Final = math.pi / 90
 _COARSE_ANGLES: Final = np.arange(45.0) * _COARSE_STEP
 _FINE_ANGLES: Final = np.arange(-16.0, 17.0) * (_COARSE_STEP / 16)
@@ -282,21 +282,21 @@ def _extent(points: Floats, trimmed: float = _TRIM_SHARE) -> tuple[Floats, Float
 
 def _lean(flat: Floats, top: float) -> Floats:
     """Return float64 [3, 1]: how far a tall box leans in x and y for its height; mostly zeros."""
-    upright, lean = flat.copy(), np.zeros((3, 1))
+    none = np.zeros((3, 1))
     if top < _TALL * np.ptp(flat[:2], axis=1).min():
-        return lean
-    for axis in (0, 1):
-        low, high = _extent(flat[axis] - _LEANS[:, None] * flat[2], _LEAN_TRIM)
-        widths = high - low
-        best = int(widths.argmin())
-        if widths[best] < _LEAN_GAIN * widths[len(_LEANS) // 2]:
-            lean[axis] = _LEANS[best]
-            upright[axis] -= _LEANS[best] * flat[2]
+        return none
+    moved = flat[:2, None] - _LEANS[:, None] * flat[2]
+    low, high = _extent(moved.reshape(-1, flat.shape[1]), _LEAN_TRIM)
+    widths = (high - low).reshape(2, -1)
+    if widths.min(axis=1).prod() > _LEAN_GAIN * widths[:, len(_LEANS) // 2].prod():
+        return none
+    best = widths.argmin(axis=1)
+    upright = np.concatenate((moved[(0, 1), best], flat[2:]))
     low, high = _extent(upright, _LEAN_TRIM)
     low[2] = -np.inf  # the face below is never seen
     apart = np.minimum(upright - low[:, None], high[:, None] - upright).min(axis=0)
     flat_sided = np.count_nonzero(apart < _FACE_SHARE * top) > _FLAT_SHARE * len(apart)
-    return lean if flat_sided else np.zeros((3, 1))
+    return np.array([*_LEANS[best], 0.0])[:, None] if flat_sided else none
 
 
 def _mirrored(flat: Floats, origin: Floats, axes: Floats, middle_from: float) -> Floats:

@@ -1,7 +1,7 @@
 """Sizes and grasps of seven objects that a RealSense camera saw; skipped without the images.
 
-`SEGZERO_REAL_RGBD` names their folder, by default one beside the checkout. Each object has a folder
-with `depth.png` (16UC1), `mask.png` and `scene.json` (K). They are from the demo data of
+`SEGZERO_REAL_RGBD` names their folder, by default one beside the checkout. Each object has a
+folder with `depth.png` (16UC1), `mask.png` and `scene.json` (K). They are from the demo data of
 github.com/NVlabs/6dof-graspnet.
 """
 
@@ -40,7 +40,8 @@ def measured(name: str) -> Measurement:
     k = json.loads((FOLDER / name / "scene.json").read_text())["K"]
     depth = cv2.imread(str(FOLDER / name / "depth.png"), cv2.IMREAD_UNCHANGED)
     mask = cv2.imread(str(FOLDER / name / "mask.png"), cv2.IMREAD_GRAYSCALE)
-    assert depth is not None and mask is not None
+    assert depth is not None
+    assert mask is not None
     camera = CameraModel(k, (), (depth.shape[1], depth.shape[0]))
     return measure_object(mask > 0, depth_in_meters(depth, "16UC1"), camera, grasping=PANDA)
 
@@ -58,7 +59,8 @@ def test_a_real_object_has_grasps_from_above_that_fit_it(name: str) -> None:
     seen = found.cloud.points_m @ found.box.rotation
     for grasp in found.grasps:
         place = grasp.position_m @ found.box.rotation
-        assert (place > seen.min(axis=0)).all() and (place < seen.max(axis=0)).all()
+        assert (place > seen.min(axis=0)).all()
+        assert (place < seen.max(axis=0)).all()
         assert 0.005 < grasp.width_m <= PANDA.gripper_opening_m
         assert grasp.rotation[:, 2] @ found.support.normal == pytest.approx(-1)
         assert grasp.position_m @ found.support.normal > found.support.offset_m
