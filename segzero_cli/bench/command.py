@@ -34,7 +34,9 @@ def build_parser() -> Parser:
         epilog="Keep the machine quiet meanwhile. Targets of --check: the first query 2 times"
         " faster, a second one about the same image 3 times, completions identical, masks alike.",
     )
-    parser.add_argument("--model", default="tabletop", help="tabletop (default), folder, Hub id")
+    parser.add_argument(
+        "--model", default="tabletop", help="tabletop (default), folder, Hub id or server"
+    )
     parser.add_device_argument()
     parser.add_argument("--backend", default="auto", help="of the image encoder")
     parser.add_argument("--decode", default="auto", help="auto, eager, drafts, graph or compiled")
@@ -94,14 +96,18 @@ def measure(
     from segzero_core.cpu_threads import in_own_thread
     from segzero_core.loading import choose_device
     from segzero_core.pipeline import SegZero
+    from segzero_core.reasoner.server_address import ServerAddress, is_server_address
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
+    # A model on a server is compared with the same one in the plain flow here.
+    on_server = is_server_address(arguments.model)
+    local = ServerAddress.parse(arguments.model).described_as if on_server else arguments.model
     if device == "cpu" and arguments.backend in ("auto", "onnxruntime"):
-        in_own_thread(partial(_export_if_needed, arguments.model))
+        in_own_thread(partial(_export_if_needed, local))
     dtype = "float32" if device == "cpu" else "bfloat16"
-    plain = in_own_thread(partial(PlainFlow, arguments.model, device, dtype))
+    plain = in_own_thread(partial(PlainFlow, local, device, dtype))
     model = SegZero.load(
         arguments.model, device=device, backend=arguments.backend, decode=arguments.decode
     )
