@@ -1,5 +1,5 @@
 # Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
-#   make demo [QUERY="the red mug"]    ask the running node about a recorded clip
+#   make demo [QUERY="the red mug"] [MODEL=libero]    ask the running node about a recorded clip
 #   make grasp [QUERY="the red mug"] [SEED=1600000] [GRASP_ARGS="--film F.gif"]  lift it in simulation
 #   make libero-setup                  add LIBERO's world to the environment (1 GB)
 #   make test [PYTEST_ARGS="-k name"]  run the tests
@@ -12,6 +12,7 @@ SHELL := /bin/bash
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
+export MODEL
 export SEED
 export GRASP_ARGS
 export PYTEST_ARGS
@@ -32,7 +33,7 @@ libero-setup: setup
 	@$(IN_ENV) python scripts/libero_setup.py
 
 demo: setup
-	@$(IN_ENV) python -m segzero_cli demo
+	@$(IN_ENV) python -m segzero_cli demo $${MODEL:+--model "$$MODEL"}
 
 grasp: setup
 	@$(IN_ENV) python -m examples.grasp_cell $$GRASP_ARGS

@@ -18,11 +18,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from segzero_core.checkpoints.registry import BUNDLED
 from segzero_core.types import RgbImage
 from worlds.common.scene import Query, Scene
 
 CLIP: Final = Path("demo/clip.mcap")
-"""Where the recorded clip lies in a checkout."""
+"""Where the recorded clip of the table lies in a checkout."""
 TOPICS: Final = {
     "color": "/camera/color/image_raw",
     "depth": "/camera/depth/image_raw",
@@ -34,6 +35,12 @@ FRAME_ID: Final = "camera_color_optical_frame"
 SHOT_PERIOD_S: Final = 2.0
 FIRST_STAMP_S: Final = 1_700_000_000
 """Arbitrary but fixed, so that the same scenes give the same file."""
+
+
+def clip_of(model: str | None) -> Path:
+    """The clip of a bundled model's own world; the table's for any other model."""
+    own = CLIP.with_name(f"{model}.mcap") if model in BUNDLED else CLIP
+    return own if own.exists() else CLIP
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segzero_cli.arguments import Parser
-from segzero_cli.demo.clip import CLIP, TOPICS, Shot, read_clip
+from segzero_cli.demo.clip import TOPICS, Shot, clip_of, read_clip
 from segzero_core.errors import ConfigError, SegZeroError, printable
 from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.images.files import save_image
@@ -287,10 +287,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("query", nargs="?", help="ask this instead of the clip's six queries")
+    parser.add_argument("query", nargs="?", help="ask this instead of the clip's own queries")
     parser.add_argument("--model", help="instead of the bundled one")
     parser.add_argument(
-        "--clip", type=Path, default=CLIP, help="recorded by segzero_cli.demo.record"
+        "--clip", type=Path, help="recorded by segzero_cli.demo.record (default: the model's)"
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
     arguments = parser.parse_args(argv)
@@ -302,7 +302,8 @@ def main(argv: list[str] | None = None) -> int:
             # As Ctrl-C: the node must not outlive the demo.
             signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
-    right = run(arguments.clip, query, arguments.out, lambda: node_command(arguments.model))
+    clip = arguments.clip or clip_of(arguments.model)
+    right = run(clip, query, arguments.out, lambda: node_command(arguments.model))
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     print(f"{time.monotonic() - began:.0f} s, peak memory of the node {peak_gb:.1f} GB")
     return 0 if right else 1

@@ -1,26 +1,32 @@
 """Record the demo's clip: `python -m segzero_cli.demo.record [--seed S] [--out demo/clip.mcap]`.
 
-Renders test scenes (seeds that training never saw) and chooses one for each kind of query. With
-`--model` it chooses the first scenes whose queries that model answers well enough for the demo:
-the clip shows what the model can do; `segzero evaluate` measures how often it does.
+Renders test scenes of the table (seeds that training never saw), or reads the rendered folders of
+`--scenes`, and chooses one scene for each kind of query. With `--model` it chooses the first
+scenes whose queries that model answers well enough for the demo: the clip shows what the model
+can do; `segzero evaluate` measures how often it does. LIBERO's clip:
+
+    python -m segzero_cli.demo.record --scenes SUITE_FOLDER ... --model libero \
+        --kinds instruction object place none --out demo/libero.mcap
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
 from segzero_cli.demo.clip import CLIP, Shot, write_clip
 from segzero_core.geometry import MATCH_IOU, mask_iou
+from worlds.common.scene import load_scene
 
 KINDS: Final = ("name", "attribute", "relation", "function", "many", "none")
 FIRST_SEED: Final = 1_500_000
 MAX_SCENES: Final = 200
-MAX_BYTES: Final = 6_000_000
-MAX_QUERY_CHARS: Final = 60
+MAX_BYTES: Final = 4_000_000
+MAX_QUERY_CHARS: Final = 76
 """Of a query that fits into one line of a terminal."""
 
 
@@ -36,19 +42,31 @@ def render_shots(seed: int) -> Iterator[list[Shot]]:
             yield [Shot(scene, query, *pixels) for query in scene.queries]
 
 
-def choose(scenes: Iterator[list[Shot]], accept: Callable[[Shot], bool]) -> dict[str, Shot]:
+def read_shots(folders: Sequence[Path]) -> Iterator[list[Shot]]:
+    """Read rendered scenes, one of each folder in turn; each once for every query about it."""
+    rows = [sorted(path.parent for path in folder.glob("*/scene.json")) for folder in folders]
+    for scenes in zip_longest(*rows):
+        for scene_folder in filter(None, scenes):
+            scene, *pixels = load_scene(scene_folder)
+            yield [Shot(scene, query, *pixels) for query in scene.queries]
+
+
+def choose(
+    scenes: Iterator[list[Shot]], accept: Callable[[Shot], bool], kinds: Sequence[str] = KINDS
+) -> dict[str, Shot]:
     """Choose a scene for each kind of query, each scene once; a RuntimeError if none is left."""
     chosen: dict[str, Shot] = {}
     for shots in scenes:
         for shot in shots:
-            if shot.question.kind not in chosen and accept(shot):
-                chosen[shot.question.kind] = shot
-                print(f"{shot.question.kind}: {shot.question.text!r}, seed {shot.scene.seed}")
+            kind = shot.question.kind
+            if kind in kinds and kind not in chosen and accept(shot):
+                chosen[kind] = shot
+                print(f"{kind}: {shot.question.text!r}, seed {shot.scene.seed}")
                 break
-        if set(chosen) == set(KINDS):
-            return {kind: chosen[kind] for kind in KINDS}
-    missing = ", ".join(kind for kind in KINDS if kind not in chosen)
-    raise RuntimeError(f"no scene among {MAX_SCENES} has an accepted query for: {missing}")
+        if set(chosen) == set(kinds):
+            return {kind: chosen[kind] for kind in kinds}
+    missing = ", ".join(kind for kind in kinds if kind not in chosen)
+    raise RuntimeError(f"no scene has an accepted query for: {missing}")
 
 
 def judge(model: str) -> Callable[[Shot], bool]:
@@ -71,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m segzero_cli.demo.record", description=__doc__)
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="seed of the first scene")
+    parser.add_argument("--scenes", type=Path, nargs="+", help="rendered folders to take instead")
+    parser.add_argument("--kinds", nargs="+", default=KINDS, help="kinds of query, in order")
     parser.add_argument("--out", type=Path, default=CLIP)
     parser.add_argument("--model", help="choose only queries that this model answers")
     arguments = parser.parse_args(argv)
@@ -79,7 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     def accept(shot: Shot) -> bool:
         return len(shot.question.text) <= MAX_QUERY_CHARS and answers(shot)
 
-    shots = choose(render_shots(arguments.seed), accept)
+    source = read_shots(arguments.scenes) if arguments.scenes else render_shots(arguments.seed)
+    shots = choose(source, accept, arguments.kinds)
     write_clip(arguments.out, shots.values())
     size = arguments.out.stat().st_size
     print(f"{arguments.out}: {len(shots)} shots, {size / 1e6:.2f} MB")
