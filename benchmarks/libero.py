@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
@@ -39,7 +40,6 @@ from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.orders import parse_order
 from segzero_core.checkpoints.cache import cache_folder
 from segzero_core.geometry import mask_iou
-from training.evaluation.libero import wilson
 from worlds.libero.benchmark.suites import BenchmarkError, Task, open_suite
 from worlds.libero.package import LiberoMissingError
 from worlds.libero.robot.cell import Cell
@@ -217,6 +217,7 @@ def run(tasks: Sequence[Task], states: int, model: str, log: Path, processes: in
 def summary(episodes: Sequence[Episode], suite: str) -> dict[str, Any]:
     """Success with its interval, per task and in all, causes, steps and seconds."""
     right = [e for e in episodes if e.succeeded]
+    interval = binomtest(len(right), len(episodes)).proportion_ci(method="wilson")
     family = next((name for name in POLICY_HORIZONS if f"_{name}" in suite), "")
     horizon = POLICY_HORIZONS.get(family, HORIZON)
     tasks = sorted({e.task for e in episodes})
@@ -225,7 +226,7 @@ def summary(episodes: Sequence[Episode], suite: str) -> dict[str, Any]:
         "episodes": len(episodes),
         "succeeded": len(right),
         "share": len(right) / len(episodes),
-        "interval": wilson(len(right), len(episodes)),
+        "interval": (interval.low, interval.high),
         "within_policy_horizon": sum(e.steps <= horizon for e in right) / len(episodes),
         "tasks": {
             str(task): sum(e.succeeded for e in episodes if e.task == task)

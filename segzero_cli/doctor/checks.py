@@ -61,9 +61,8 @@ def check_torch() -> Finding:
     return ok("torch", f"{torch.__version__}, {device}")
 
 
-def check_bundle() -> Finding:
-    """Check that the bundled model is there and that its bytes are as listed."""
-    (name,) = BUNDLED
+def check_bundle(name: str) -> Finding:
+    """Check that a bundled model is there and that its bytes are as listed."""
     try:
         files = find_model(name)
         weights = sorted(files.reasoner.glob("*.safetensors"))
@@ -169,7 +168,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     partial(check_module, "transformers", "transformers"),
     partial(check_module, "safetensors.torch", "safetensors"),
     partial(check_module, "sam2.modeling.sam2_base", "sam2"),
-    check_bundle,
+    *(partial(check_bundle, name) for name in BUNDLED),
     check_onnxruntime,
     partial(check_tensorrt, "tensorrt"),
     partial(check_tensorrt, "tensorrt-rtx"),

@@ -1,6 +1,6 @@
 """Finds a model's folder by name, path or Hub id.
 
-A name is `tabletop` (comes with the package), a local folder, or a Hub id. Folders hold the
+A name is `tabletop` or `libero` (both come with the package), a local folder, or a Hub id. Folders hold the
 formats in which the models are published, so a download and a folder go through the same code.
 """
 
@@ -20,7 +20,7 @@ from segzero_core.errors import ConfigError, ModelLoadError, shown
 from segzero_core.files import read_regular
 from segzero_core.limits import MAX_JSON_BYTES
 
-BUNDLED: Final = ("tabletop",)
+BUNDLED: Final = ("tabletop", "libero")
 """Models that come with the package."""
 
 REASONER_FILES: Final = ("*.json", "*.safetensors", "*.txt", "*.jinja")

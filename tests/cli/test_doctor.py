@@ -51,7 +51,7 @@ def bundle(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_bundle_is_named_by_the_hash_of_its_results(bundle: Path) -> None:
     from segzero_core import SegZero
 
-    finding = checks.check_bundle()
+    finding = checks.check_bundle("tabletop")
 
     assert finding.mark is Mark.OK
     assert finding.text.startswith(SegZero.load("tabletop", device="cpu").identity.weights_hash)
@@ -63,19 +63,19 @@ def test_a_missing_bundle_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         "segzero_core.checkpoints.registry._bundled_places", lambda name: iter([Path("/no")])
     )
 
-    finding = checks.check_bundle()
+    finding = checks.check_bundle("tabletop")
 
     assert finding.mark is Mark.FAILED
     assert "Install the package again" in finding.text
 
 
 def test_a_damaged_bundle_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def damaged(paths: object) -> str:
+    def damaged(folder: object) -> str:
         raise ModelLoadError("model.safetensors is damaged")
 
-    monkeypatch.setattr(checks, "weights_hash", damaged)
+    monkeypatch.setattr(checks, "reasoner_hash", damaged)
 
-    assert checks.check_bundle().mark is Mark.FAILED
+    assert checks.check_bundle("tabletop").mark is Mark.FAILED
 
 
 def test_a_renderer_that_crashes_is_only_absent(monkeypatch: pytest.MonkeyPatch) -> None:

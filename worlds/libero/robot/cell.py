@@ -133,7 +133,7 @@ class Cell:
     def true_mask(self, name: str, camera: str) -> NDArray[np.bool_]:
         """The visible pixels of an object or a fixture, bool [H, W]; for `--truth` alone."""
         objects = self._stage.objects
-        seen = self._drawing.instances(self._pose(camera), objects)
+        seen = self._drawing.instances(self._pose(camera), [obj.geoms for obj in objects])
         own = [i + 1 for i, obj in enumerate(objects) if f"{name}_".startswith(f"{obj.name}_")]
         return np.isin(seen, own)
 
