@@ -48,7 +48,6 @@ EXTRAS = {
     "train": [
         "accelerate>=1.5,<2",
         "datasets>=4,<6",
-        "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "pycocotools>=2.0.8,<3",
         "scipy>=1.13,<2",
@@ -131,6 +130,7 @@ setup(
     },
     install_requires=[
         "huggingface_hub>=0.30,<3",
+        "jinja2>=3.1,<4",
         "numpy>=1.26,<3",
         "opencv-python-headless>=4.9,<6",
         "pillow>=10,<14",
