@@ -1,7 +1,8 @@
 """Finds a model's folder by name, path or Hub id.
 
-A name is `tabletop` or `libero` (both come with the package), a local folder, or a Hub id. Folders hold the
-formats in which the models are published, so a download and a folder go through the same code.
+A name is `tabletop` or `libero` (both come with the package), a local folder, or a Hub id. Folders
+hold the formats in which the models are published, so a download and a folder go through the same
+code.
 """
 
 from __future__ import annotations
