@@ -376,7 +376,7 @@ def test_a_configuration_names_the_size_to_follow_in(tiny_model: Path, tmp_path:
     [
         pytest.param("segzero: yes please\n", "expected a section", id="no section"),
         pytest.param("segzero:\n  memory: maybe\n", "neither trained", id="memory"),
-        pytest.param("segzero:\n  tracking_side: wide\n", "no size in pixels", id="side"),
+        pytest.param("segzero:\n  tracking_side: wide\n", "expected 64 to 4096 px", id="side"),
         pytest.param("segzero:\n  careful: often\n", "neither true nor", id="careful"),
         pytest.param("segzero:\n  trained: true\n", "unknown fields", id="unknown"),
     ],

@@ -15,7 +15,7 @@ from tests.training.conftest import write_prepared
 from training import cli
 from training.config import load_config
 from training.finetune import grpo
-from training.finetune.checkpoints import COMPLETE, METRICS, RUN_FILE
+from training.finetune.checkpoints import BEGUN, COMPLETE, METRICS, RUN_FILE
 from training.finetune.conversations import load_conversations, sft_columns, write_answer
 from training.finetune.time_budget import PROCESSOR, WALL
 from training.finetune.train import until_the_end
@@ -54,7 +54,9 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_metrics(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(method, prepared, whole) == 0
     assert run(method, prepared, cut, "max_steps=1") == 0
-    (cut / "checkpoint-2").mkdir()  # what a killed process leaves
+    with (cut / BEGUN).open("a", encoding="utf-8") as file:  # what a killed process leaves
+        file.write("checkpoint-2\n")
+    (cut / "checkpoint-2").mkdir()
     (cut / "checkpoint-2" / "model.safetensors").write_bytes(b"half")
     assert run(method, prepared, cut) == 0
     assert [row["step"] for row in rows(whole)] == [1, 2]

@@ -161,7 +161,7 @@ def test_without_a_renderer_one_line_tells_what_to_install(
     def fail(*_: int) -> None:
         raise OSError("no OSMesa")
 
-    monkeypatch.setattr("worlds.libero.simulation.drawing.mujoco.GLContext", fail)
+    monkeypatch.setattr("worlds.common.renderer.mujoco.GLContext", fail)
 
     assert render(["--seed", str(SEED), "--count", "1", "--out", str(tmp_path)]) == 2
     assert "no off-screen renderer (no OSMesa)" in capsys.readouterr().err
