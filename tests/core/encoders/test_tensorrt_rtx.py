@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import EnumType
 from pathlib import Path
@@ -162,6 +163,14 @@ def stop(*_: object) -> None:
 
 def fail(*_: object) -> None:
     raise BrokenPipeError("nobody reads")
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("progress", "raised"), [(stop, KeyboardInterrupt), (fail, OSError)])
