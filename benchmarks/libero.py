@@ -112,7 +112,8 @@ class ModelEyes:
             result = self._model.segment(image.color, text)
         except SegZeroError as error:
             return Sight(np.zeros((0, *image.depth_m.shape), bool), error=str(error))
-        return Sight(result.masks, ambiguous=is_ambiguous(result), thinking=result.thinking)
+        masks, thinking = result.segmentation.masks, result.reasoning.thinking
+        return Sight(masks, ambiguous=is_ambiguous(result), thinking=thinking)
 
 
 class Judge:
