@@ -82,7 +82,10 @@ class Episode:
 
 
 class TrueEyes:
-    """Answers with the simulator's masks: first of the object, then of the place."""
+    """Answers with the simulator's masks of the object and of the place.
+
+    A task whose file names no place gets none, and so fails.
+    """
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
@@ -90,11 +93,11 @@ class TrueEyes:
 
     def find(self, text: str, image: Image) -> Sight:
         """See `Eyes`."""
-        del image
         interest = self._cell.task.of_interest
-        number = 0 if text in self._items else len(interest) - 1
-        mask = self._cell.true_mask(interest[number], "agentview")
-        return Sight(mask[None] if mask.any() else np.zeros((0, *mask.shape), bool))
+        names = interest[:1] if text in self._items else interest[1:2]
+        masks = [self._cell.true_mask(name, "agentview") for name in names]
+        seen = [mask for mask in masks if mask.any()]
+        return Sight(np.array(seen) if seen else np.zeros((0, *image.depth_m.shape), bool))
 
 
 class ModelEyes:
@@ -273,11 +276,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for omission in omitted:
         print(f"left out: task {omission.task}: {omission.reason}", file=sys.stderr)
     folder = args.work or cache_folder("libero") / "episodes"
-    log = folder / f"{args.suite}-{model.replace('/', '_')}.jsonl"
+    # Other weights begin anew; episodes of an older client are kept until `--work` is another.
+    who = TRUTH if args.truth else _model(args.model).identity.weights_hash
+    log = folder / f"{args.suite}-{who}.jsonl"
     run(tasks, args.states, model, log, args.processes)
     figures = summary([e for e in read_log(log) if e.state < args.states], args.suite)
     print(report(figures))
     target = TARGETS[args.truth].get(args.suite.removesuffix("_swap"), 0.0)
+    print(f"target {target:.2f}" if target else "no target is set for this suite")
     return conclude(args, figures, missed=figures["share"] < target)
 
 

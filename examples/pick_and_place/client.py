@@ -1,4 +1,4 @@
-"""Carries out an instruction: looks, picks, looks again, places, looks a last time.
+"""Carries out an instruction: looks, picks, looks whether the object left its place, puts it.
 
     outcome = Client(robot, eyes).carry_out("put the bowl on the plate")
 
@@ -119,8 +119,7 @@ class Client:
         try:
             return measured(sight.masks[0], image, self._gripper)
         except InputError:
-            seen = replace(_NOTHING, mask=sight.masks[0])
-        return seen
+            return replace(_NOTHING, mask=sight.masks[0])
 
     def _find_place(self, text: str, image: Image) -> Seen | Outcome:
         """Ask for a place; its visible surface will do."""

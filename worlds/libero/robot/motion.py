@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from worlds.common.simulator import mujoco
-from worlds.libero.robot.cell import CLOSED, OPEN, STEP_M, STEP_RAD, Cell, Floats
+from worlds.libero.robot.cell import STEP_M, STEP_RAD, Cell, Floats
 
 _NEAR_M, _NEAR_RAD = 0.004, 0.04
 _GAIN: Final = 2.0
-"""Share of the remaining way that the controller is given as its next target."""
+"""The next target lies so many times as far as the goal, or the last centimeters take long."""
 _PATIENCE: Final = 14
 """Steps without progress after which a motion counts as blocked."""
 _PROGRESS_M: Final = 0.0015
@@ -84,6 +84,3 @@ def rotation_vector(matrix: Floats) -> Floats:
 def _limited(vector: Floats, length: float) -> Floats:
     norm = float(np.linalg.norm(vector))
     return vector if norm <= length else vector * (length / norm)
-
-
-__all__ = ["CLOSED", "OPEN", "Motion", "move_to", "rotation_vector", "set_fingers"]
