@@ -41,25 +41,15 @@ MOST_GPUS: Final = 4096
 
 @dataclass(frozen=True)
 class Service:
-    """How fast one GPU is.
+    """How fast one GPU is."""
 
-    Attributes:
-        prefill_ms: To read a prompt with a new image [ms].
-        prefix_ms: To read a prompt whose image is kept [ms].
-        step_ms: One token of one reply [ms].
-        step_more_ms: What every further reply of the batch adds to that [ms].
-        tokens: Tokens of a reply, on average; they vary by a third of that (gamma).
-        hit_rate: Share of the questions about an image that was asked about before.
-        max_batch: Most replies at a time; further ones wait.
-    """
-
-    prefill_ms: float = 60.0
-    prefix_ms: float = 12.0
-    step_ms: float = 7.0
-    step_more_ms: float = 0.15
-    tokens: float = 100.0
-    hit_rate: float = 0.5
-    max_batch: int = 64
+    prefill_ms: float = 60.0  # to read a prompt with a new image [ms]
+    prefix_ms: float = 12.0  # to read a prompt whose image is kept [ms]
+    step_ms: float = 7.0  # one token of one reply [ms]
+    step_more_ms: float = 0.15  # what every further reply of the batch adds to that [ms]
+    tokens: float = 100.0  # tokens of a reply, on average; they vary by a third of that (gamma)
+    hit_rate: float = 0.5  # share of the questions about an image that was asked about before
+    max_batch: int = 64  # most replies at a time; further ones wait
 
 
 class Gpu:

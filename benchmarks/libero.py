@@ -58,27 +58,16 @@ TRUTH: Final = "truth"
 
 @dataclass(frozen=True)
 class Episode:
-    """One try of a task.
+    """One try of a task."""
 
-    Attributes:
-        suite: The suite.
-        task: Number of the task.
-        state: Number of the initial state.
-        succeeded: The benchmark's own check, at the end.
-        cause: Why it failed; empty where it succeeded.
-        about: The noun phrase that it failed on, as far as the client knows.
-        steps: Controller's steps, twenty a second.
-        seconds: Of wall clock.
-    """
-
-    suite: str
-    task: int
-    state: int
-    succeeded: bool
-    cause: str
-    about: str
-    steps: int
-    seconds: float
+    suite: str  # the suite
+    task: int  # number of the task
+    state: int  # number of the initial state
+    succeeded: bool  # the benchmark's own check, at the end
+    cause: str  # why it failed; empty where it succeeded
+    about: str  # the noun phrase that it failed on, as far as the client knows
+    steps: int  # controller's steps, twenty a second
+    seconds: float  # of wall clock
 
 
 class TrueEyes:

@@ -40,19 +40,13 @@ _APPROACH: Final = 2
 
 @dataclass(frozen=True, eq=False)
 class GraspPose:
-    """Where the gripper closes: origin between the tips, z the approach, x the closing axis.
+    """Where the gripper closes: origin between the tips, z the approach, x the closing axis."""
 
-    Attributes:
-        position_m: float64 [3], in the frame of the moment (camera, then base) [m].
-        rotation: float64 [3, 3], columns are the gripper's axes in that frame.
-        width_m: How far to open first [m].
-        score: 0 to 1.
-    """
-
+    # float64 [3], in the frame of the moment (camera, then base) [m].
     position_m: NDArray[np.float64]
-    rotation: NDArray[np.float64]
-    width_m: float
-    score: float
+    rotation: NDArray[np.float64]  # float64 [3, 3], columns are the gripper's axes in that frame
+    width_m: float  # how far to open first [m]
+    score: float  # 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +59,11 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a result says to a gripper.
+    """What a result says to a gripper."""
 
-    Attributes:
-        error: Why there is no answer; empty if there is one.
-        ambiguous: One thing was asked for and near-equal ones were found.
-        objects: In the answer's order.
-    """
-
-    error: str
-    ambiguous: bool
-    objects: tuple[Found, ...]
+    error: str  # why there is no answer; empty if there is one
+    ambiguous: bool  # one thing was asked for and near-equal ones were found
+    objects: tuple[Found, ...]  # in the answer's order
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,19 +111,13 @@ class Step(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What to do about an answer.
+    """What to do about an answer."""
 
-    Attributes:
-        step: FAILED, NOTHING, ASK, NO_GRASP or GRASP.
-        grasps: For GRASP: of one object, best first, in the frame of the answer.
-        index: For GRASP: which object of the answer.
-        detail: More, for people.
-    """
-
-    step: Step
+    step: Step  # FAILED, NOTHING, ASK, NO_GRASP or GRASP
+    # For GRASP: of one object, best first, in the frame of the answer.
     grasps: tuple[GraspPose, ...] = ()
-    index: int = -1
-    detail: str = ""
+    index: int = -1  # for GRASP: which object of the answer
+    detail: str = ""  # more, for people
 
 
 def decide(answer: Answer) -> Decision:

@@ -39,19 +39,12 @@ the completions.
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a setting may be.
+    """What a setting may be."""
 
-    Attributes:
-        minimum: Smallest allowed number.
-        maximum: Largest allowed number.
-        choices: The allowed values; empty allows all.
-        read_only: The setting cannot change once its owner runs.
-    """
-
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    read_only: bool = True
+    minimum: float | None = None  # smallest allowed number
+    maximum: float | None = None  # largest allowed number
+    choices: tuple[str, ...] = ()  # the allowed values; empty allows all
+    read_only: bool = True  # the setting cannot change once its owner runs
 
 
 def setting(default: Any, description: str, bounds: Bounds | None = None) -> Any:

@@ -30,14 +30,11 @@ class PromptFound:
     """An object of the answer is complete.
 
     An index that comes again replaces the earlier object: the model began a new answer.
-
-    Attributes:
-        index: Place of the object in the answer, from 0.
-        prompt: Its box and points. From the pipeline, in pixels of the input image; from the
-            `StreamReader`, in the coordinates written in the text.
     """
 
-    index: int
+    index: int  # place of the object in the answer, from 0
+    # Its box and points. From the pipeline, in pixels of the input image; from the `StreamReader`,
+    # in the coordinates written in the text.
     prompt: ObjectPrompt
 
 
@@ -46,18 +43,12 @@ class MaskReady:
     """The mask of one object is there, often while the reply still goes on.
 
     As with `PromptFound`, an index that comes again replaces the earlier mask.
-
-    Attributes:
-        index: Place of the object in the answer, from 0.
-        prompt: What it was made from, in pixels of the input image.
-        mask: bool [H, W], read-only.
-        score: The predicted IoU, in [0, 1].
     """
 
-    index: int
-    prompt: ObjectPrompt
-    mask: NDArray[np.bool_]
-    score: float
+    index: int  # place of the object in the answer, from 0
+    prompt: ObjectPrompt  # what it was made from, in pixels of the input image
+    mask: NDArray[np.bool_]  # bool [H, W], read-only
+    score: float  # the predicted IoU, in [0, 1]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

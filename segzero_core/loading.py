@@ -92,17 +92,11 @@ def load_parts(
 
 @dataclass(frozen=True, slots=True)
 class LoadedReasoner:
-    """A reasoner, ready to be asked.
+    """A reasoner, ready to be asked."""
 
-    Attributes:
-        name: What it was called by.
-        reasoner: Answers.
-        digest: Hash of its files; of its address where it is on a server, which shows none.
-    """
-
-    name: str
-    reasoner: Reasoner
-    digest: str
+    name: str  # what it was called by
+    reasoner: Reasoner  # Answers
+    digest: str  # hash of its files; of its address where it is on a server, which shows none
 
 
 def load_reasoner(

@@ -33,19 +33,13 @@ class SegZero:
     Made by `SegZero.load`, or by hand from any implementations of the protocols. Safe to call
     from several threads if its parts are, as those that `load` makes: questions share the models
     and wait for one another.
-
-    Attributes:
-        reasoner: Thinks and answers with boxes and points.
-        encoder: Encodes the image in a second thread while the reasoner thinks.
-        segmenter: Turns prompts into masks, each as soon as its box is complete.
-        identity: Which weights these are.
-        fallbacks: Asked in their order when the reasoner is down or too slow.
     """
 
-    reasoner: Reasoner
-    encoder: ImageEncoder
-    segmenter: Segmenter
-    identity: ModelIdentity
+    reasoner: Reasoner  # thinks and answers with boxes and points
+    encoder: ImageEncoder  # encodes the image in a second thread while the reasoner thinks
+    segmenter: Segmenter  # turns prompts into masks, each as soon as its box is complete
+    identity: ModelIdentity  # which weights these are
+    # Asked in their order when the reasoner is down or too slow.
     fallbacks: tuple[NamedReasoner, ...] = ()
     _chain: ReasonerChain = field(init=False, repr=False)
 

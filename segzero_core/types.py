@@ -142,17 +142,11 @@ class ObjectPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What the reasoner said.
+    """What the reasoner said."""
 
-    Attributes:
-        thinking: The text between `<think>` and `</think>`; empty where there is none.
-        prompts: The objects of the answer; none means that nothing matched.
-        completion: The whole reply, as it came.
-    """
-
-    thinking: str
-    prompts: tuple[ObjectPrompt, ...]
-    completion: str
+    thinking: str  # the text between `<think>` and `</think>`; empty where there is none
+    prompts: tuple[ObjectPrompt, ...]  # the objects of the answer; none means that nothing matched
+    completion: str  # the whole reply, as it came
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", tuple(self.prompts))
@@ -163,14 +157,10 @@ class Segmentation:
     """One mask per object, in the order of the prompts. No mask at all is a valid result.
 
     Takes ownership of its arrays: they become read-only.
-
-    Attributes:
-        masks: bool [N, H, W], in pixels of the input image.
-        scores: float32 [N], the predicted IoU of each mask, in [0, 1].
     """
 
-    masks: NDArray[np.bool_]
-    scores: NDArray[np.float32]
+    masks: NDArray[np.bool_]  # bool [N, H, W], in pixels of the input image
+    scores: NDArray[np.float32]  # float32 [N], the predicted IoU of each mask, in [0, 1]
 
     def __post_init__(self) -> None:
         masks, scores = self.masks, self.scores
@@ -221,24 +211,15 @@ class Timings:
     """Where the time of one answer went.
 
     The encoder works while the reasoner thinks, so the parts do not add up to the total.
-
-    Attributes:
-        first_token_ms: From the question to the first chunk of text [ms].
-        reasoner_ms: From the question to the end of the reply [ms].
-        encoder_ms: The image encoder's own working time [ms].
-        decoder_ms: The mask decoder's own working time [ms].
-        total_ms: From the question to the result [ms].
-        tokens: Chunks of text that the reasoner gave; for a local model, tokens.
-        first_mask_ms: From the question to the first mask [ms]; 0 where there is none.
     """
 
-    first_token_ms: float
-    reasoner_ms: float
-    encoder_ms: float
-    decoder_ms: float
-    total_ms: float
-    tokens: int
-    first_mask_ms: float = 0.0
+    first_token_ms: float  # from the question to the first chunk of text [ms]
+    reasoner_ms: float  # from the question to the end of the reply [ms]
+    encoder_ms: float  # the image encoder's own working time [ms]
+    decoder_ms: float  # the mask decoder's own working time [ms]
+    total_ms: float  # from the question to the result [ms]
+    tokens: int  # chunks of text that the reasoner gave; for a local model, tokens
+    first_mask_ms: float = 0.0  # from the question to the first mask [ms]; 0 where there is none
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -248,41 +229,26 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which weights answered.
+    """Which weights answered."""
 
-    Attributes:
-        name: The name, folder or Hub id the model was loaded by.
-        weights_hash: First 16 hexadecimal digits of the SHA-256 over all files that change its
-            answers: weights, configurations, tokenizer, templates.
-        encoder_backend: What ran the image encoder, such as `torch`.
-        encoder_reason: Why that one, in one line for a person.
-    """
-
-    name: str
+    name: str  # the name, folder or Hub id the model was loaded by
+    # First 16 hexadecimal digits of the SHA-256 over all files that change its answers: weights,
+    # configurations, tokenizer, templates.
     weights_hash: str
-    encoder_backend: str
-    encoder_reason: str = ""
+    encoder_backend: str  # what ran the image encoder, such as `torch`
+    encoder_reason: str = ""  # why that one, in one line for a person
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Result:
-    """The answer to one query about one image.
+    """The answer to one query about one image."""
 
-    Attributes:
-        query: The query as the reasoner was asked it.
-        reasoning: Thinking and prompts; boxes and points are in pixels of the input image.
-        segmentation: One mask per prompt.
-        timings: Where the time went.
-        model: Which weights answered.
-        size_wh: Width and height of the input image [px].
-    """
-
-    query: str
-    reasoning: Reasoning
-    segmentation: Segmentation
-    timings: Timings
-    model: ModelIdentity
-    size_wh: SizeWH
+    query: str  # the query as the reasoner was asked it
+    reasoning: Reasoning  # thinking and prompts; boxes and points are in pixels of the input image
+    segmentation: Segmentation  # one mask per prompt
+    timings: Timings  # where the time went
+    model: ModelIdentity  # which weights answered
+    size_wh: SizeWH  # width and height of the input image [px]
 
     def __post_init__(self) -> None:
         if self.segmentation.size_wh != self.size_wh:

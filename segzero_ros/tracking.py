@@ -29,19 +29,14 @@ NOTHING: Final = "nothing is followed"
 
 @dataclass(eq=False)
 class TrackingWorker:
-    """Owns the tracker and its thread. All methods are thread-safe; only `stop` waits.
+    """Owns the tracker and its thread. All methods are thread-safe; only `stop` waits."""
 
-    Attributes:
-        new_tracker: Makes a tracker of the loaded model; called in the thread.
-        may_work: Says whether somebody subscribes and no query runs or waits.
-        period_s: Returns the shortest time between two images that are worked on [s].
-        on_state: Called with a line for people whenever `state` has changed, one call at a time.
-    """
-
-    new_tracker: Callable[[], Tracker]
+    new_tracker: Callable[[], Tracker]  # makes a tracker of the loaded model; called in the thread
     publish: Callable[[TrackArray], None]
-    may_work: Callable[[], bool]
+    may_work: Callable[[], bool]  # says whether somebody subscribes and no query runs or waits
+    # Returns the shortest time between two images that are worked on [s].
     period_s: Callable[[], float]
+    # Called with a line for people whenever `state` has changed, one call at a time.
     on_state: Callable[[str], None]
     guard: Guard
 

@@ -53,15 +53,10 @@ _RETREAT_M: Final = np.array([-0.10, 0.0, LIFT_M])
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What is in the hand.
+    """What is in the hand."""
 
-    Attributes:
-        offset_xy_m: The object's middle minus the hand's, at the grasp.
-        height_m: The hand's height over the object's lowest point.
-    """
-
-    offset_xy_m: Floats
-    height_m: float
+    offset_xy_m: Floats  # the object's middle minus the hand's, at the grasp
+    height_m: float  # the hand's height over the object's lowest point
 
 
 class Client:

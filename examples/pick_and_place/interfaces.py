@@ -50,21 +50,13 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An RGB-D image with its camera.
+    """An RGB-D image with its camera."""
 
-    Attributes:
-        color: uint8 [H, W, 3] RGB.
-        depth_m: float32 [H, W], NaN where unknown.
-        camera: Its intrinsics.
-        rotation: float64 [3, 3], from the optical frame to the base frame.
-        position_m: float64 [3], the camera in the base frame.
-    """
-
-    color: NDArray[np.uint8]
-    depth_m: NDArray[np.float32]
-    camera: CameraModel
-    rotation: Floats
-    position_m: Floats
+    color: NDArray[np.uint8]  # uint8 [H, W, 3] RGB
+    depth_m: NDArray[np.float32]  # float32 [H, W], NaN where unknown
+    camera: CameraModel  # its intrinsics
+    rotation: Floats  # float64 [3, 3], from the optical frame to the base frame
+    position_m: Floats  # float64 [3], the camera in the base frame
 
     def in_base(self, points_m: Floats) -> Floats:
         """Points [N, 3] of the camera's frame in the base frame."""
@@ -73,19 +65,12 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What is said about an image.
+    """What is said about an image."""
 
-    Attributes:
-        masks: bool [N, H, W], best first.
-        error: Why there is no answer; empty if there is one.
-        ambiguous: Several near-equal objects were found where one was asked for.
-        thinking: The trace.
-    """
-
-    masks: NDArray[np.bool_]
-    error: str = ""
-    ambiguous: bool = False
-    thinking: str = ""
+    masks: NDArray[np.bool_]  # bool [N, H, W], best first
+    error: str = ""  # why there is no answer; empty if there is one
+    ambiguous: bool = False  # several near-equal objects were found where one was asked for
+    thinking: str = ""  # the trace
 
 
 class Eyes(Protocol):

@@ -34,20 +34,13 @@ _SIDES: Final = {"front": (1, 0), "behind": (-1, 0), "left": (0, -1), "right": (
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """An object in the base frame.
+    """An object in the base frame."""
 
-    Attributes:
-        mask: bool [H, W], of the image.
-        points_m: float64 [N, 3], its visible surface.
-        center_m: float64 [3], middle of its box.
-        bottom_m: Height of its lowest point.
-        grasps: Position [3] and rotation [3, 3] of the hand, best first.
-    """
-
-    mask: NDArray[np.bool_]
-    points_m: Floats
-    center_m: Floats
-    bottom_m: float
+    mask: NDArray[np.bool_]  # bool [H, W], of the image
+    points_m: Floats  # float64 [N, 3], its visible surface
+    center_m: Floats  # float64 [3], middle of its box
+    bottom_m: float  # height of its lowest point
+    # Position [3] and rotation [3, 3] of the hand, best first.
     grasps: tuple[tuple[Floats, Floats], ...]
 
 

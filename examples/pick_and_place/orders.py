@@ -49,19 +49,12 @@ _SIDES: Final = {"front": "front", "left side": "left", "right side": "right", "
 
 @dataclass(frozen=True)
 class Step:
-    """one step.
+    """one step."""
 
-    Attributes:
-        skill: "move", "pick", or a key of `WORK`.
-        item: The noun phrase of what is moved or worked.
-        relation: For "move": a key of `RELATIONS`.
-        place: For "move": the noun phrase of where it goes.
-    """
-
-    skill: str
-    item: str
-    relation: str = ""
-    place: str = ""
+    skill: str  # "move", "pick", or a key of `WORK`
+    item: str  # the noun phrase of what is moved or worked
+    relation: str = ""  # for "move": a key of `RELATIONS`
+    place: str = ""  # for "move": the noun phrase of where it goes
 
 
 def parse_order(instruction: str) -> tuple[Step, ...]:

@@ -18,23 +18,14 @@ _READERS: Final = {IMAGE: rgb_from_msg, COMPRESSED: rgb_from_compressed_msg}
 
 @dataclass(frozen=True, eq=False)
 class BagImage:
-    """One image of a topic.
+    """One image of a topic."""
 
-    Attributes:
-        number: Index among all messages of the topic, from 0.
-        recorded_ns: When it was recorded [ns].
-        stamp_ns: Stamp of its header [ns]; 0 where the message cannot be decoded.
-        frame_id: Frame of its header.
-        pixels: uint8 [H, W, 3], RGB; None where it cannot be read.
-        error: Why it cannot be read; empty where it can.
-    """
-
-    number: int
-    recorded_ns: int
-    stamp_ns: int = 0
-    frame_id: str = ""
-    pixels: RgbImage | None = None
-    error: str = ""
+    number: int  # index among all messages of the topic, from 0
+    recorded_ns: int  # when it was recorded [ns]
+    stamp_ns: int = 0  # stamp of its header [ns]; 0 where the message cannot be decoded
+    frame_id: str = ""  # frame of its header
+    pixels: RgbImage | None = None  # uint8 [H, W, 3], RGB; None where it cannot be read
+    error: str = ""  # why it cannot be read; empty where it can
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,20 +27,14 @@ _TAIL_TOKENS: Final = 10
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Answer and times of one query.
+    """Answer and times of one query."""
 
-    Attributes:
-        completion: The reasoner's whole text.
-        masks: bool [N, H, W].
-        ms: Milliseconds by stage, counted from the query on; encoder and decoder: their own
-            working times.
-        tokens: Number of tokens of the completion.
-    """
-
-    completion: str
-    masks: NDArray[np.bool_]
+    completion: str  # the reasoner's whole text
+    masks: NDArray[np.bool_]  # bool [N, H, W]
+    # Milliseconds by stage, counted from the query on; encoder and decoder: their own working
+    # times.
     ms: dict[str, float]
-    tokens: int
+    tokens: int  # number of tokens of the completion
 
     @property
     def tokens_per_s(self) -> float:

@@ -26,27 +26,17 @@ SCENES: Final = Path(__file__).parent / "scenes"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question and what came of it.
+    """One question and what came of it."""
 
-    Attributes:
-        query: The question.
-        truth: The object's box [px of the image]; None: it is not there.
-        said: The boxes as they were written; None where there is no usable answer.
-        error: Why there is none.
-        chunks: Of the reply; tokens, where the model is local.
-        first_ms: To the first of them.
-        total_ms: To the end of the reply.
-        image_wh: Width and height of the image.
-    """
-
-    query: str
-    truth: Box | None
+    query: str  # the question
+    truth: Box | None  # the object's box [px of the image]; None: it is not there
+    # The boxes as they were written; None where there is no usable answer.
     said: tuple[Box, ...] | None
-    error: str
-    chunks: int
-    first_ms: float
-    total_ms: float
-    image_wh: tuple[int, int]
+    error: str  # why there is none
+    chunks: int  # of the reply; tokens, where the model is local
+    first_ms: float  # to the first of them
+    total_ms: float  # to the end of the reply
+    image_wh: tuple[int, int]  # width and height of the image
 
 
 def main(argv: Sequence[str]) -> int:

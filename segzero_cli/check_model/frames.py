@@ -21,17 +21,11 @@ _SCALE_GAIN: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was said about one object that is there.
+    """What was said about one object that is there."""
 
-    Attributes:
-        said: The boxes as they were written.
-        true: The object's box [px of the image].
-        image_wh: Width and height of the image [px].
-    """
-
-    said: tuple[Box, ...]
-    true: Box
-    image_wh: SizeWH
+    said: tuple[Box, ...]  # the boxes as they were written
+    true: Box  # the object's box [px of the image]
+    image_wh: SizeWH  # width and height of the image [px]
 
     def best(self, frame_wh: SizeWH | None, *, swapped: bool = False) -> tuple[Box, float]:
         """Return the box [px of the image] that fits best if read in a frame, and its IoU.

@@ -45,23 +45,16 @@ def clip_of(model: str | None) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One image of the clip, its truth, and the query that the demo asks about it.
+    """One image of the clip, its truth, and the query that the demo asks about it."""
 
-    Attributes:
-        scene: Objects, camera and queries.
-        question: One of the scene's queries.
-        color: uint8 [H, W, 3] RGB.
-        depth_mm: uint16 [H, W], 0 where unknown.
-        instances: uint16 [H, W], the id of the object at each pixel, 0 for the background.
-        serialized: The recorded messages of the camera in CDR, by their key in `TOPICS`; empty
-            for a shot that was rendered.
-    """
-
-    scene: Scene
-    question: Query
-    color: RgbImage
-    depth_mm: NDArray[np.uint16]
+    scene: Scene  # objects, camera and queries
+    question: Query  # one of the scene's queries
+    color: RgbImage  # uint8 [H, W, 3] RGB
+    depth_mm: NDArray[np.uint16]  # uint16 [H, W], 0 where unknown
+    # uint16 [H, W], the id of the object at each pixel, 0 for the background.
     instances: NDArray[np.uint16]
+    # The recorded messages of the camera in CDR, by their key in `TOPICS`; empty for a shot that
+    # was rendered.
     serialized: dict[str, bytes] = field(default_factory=dict)
 
     def truth(self) -> NDArray[np.bool_]:

@@ -48,32 +48,20 @@ _EXAMPLE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """How to ask a reasoner, and how to read its numbers.
+    """How to ask a reasoner, and how to read its numbers."""
 
-    Attributes:
-        name: What results call the model.
-        prompt_template: The template asked with unless the caller chooses another.
-        templates: The templates the model was trained with.
-        seen_size_wh: The image is resized to this width and height before the model sees it.
-        coordinates: `absolute` or `normalized_1000`.
-        segmenter: The segmenter that goes with it: a Hub id, or a folder relative to the
-            reasoner's.
-        max_new_tokens: Longest reply.
-        lowercase_query: The query is put into lower case, for a model whose words are.
-        strip_query: These characters are taken from both ends of the query.
-        opens_thinking: The model's chat template opens `<think>` itself, so that a server's reply
-            begins within it. A local model shows it by itself.
-    """
-
-    name: str
-    prompt_template: str
-    templates: tuple[str, ...]
-    seen_size_wh: SizeWH
-    coordinates: str
+    name: str  # what results call the model
+    prompt_template: str  # the template asked with unless the caller chooses another
+    templates: tuple[str, ...]  # the templates the model was trained with
+    seen_size_wh: SizeWH  # the image is resized to this width and height before the model sees it
+    coordinates: str  # `absolute` or `normalized_1000`
+    # The segmenter that goes with it: a Hub id, or a folder relative to the reasoner's.
     segmenter: str
-    max_new_tokens: int
-    lowercase_query: bool = False
-    strip_query: str = ""
+    max_new_tokens: int  # longest reply
+    lowercase_query: bool = False  # the query is put into lower case, for a model whose words are
+    strip_query: str = ""  # these characters are taken from both ends of the query
+    # The model's chat template opens `<think>` itself, so that a server's reply begins within it.
+    # A local model shows it by itself.
     opens_thinking: bool = False
 
     def __post_init__(self) -> None:

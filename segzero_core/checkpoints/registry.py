@@ -33,19 +33,12 @@ _HUB_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where a model lies and how it is asked.
+    """Where a model lies and how it is asked."""
 
-    Attributes:
-        name: What the model was called by.
-        reasoner: Folder with the reasoner's weights, configuration and processor.
-        description: How the reasoner is asked.
-        segmenter: Folder or Hub id of the segmenter that goes with it.
-    """
-
-    name: str
-    reasoner: Path
-    description: ModelDescription
-    segmenter: str
+    name: str  # what the model was called by
+    reasoner: Path  # folder with the reasoner's weights, configuration and processor
+    description: ModelDescription  # how the reasoner is asked
+    segmenter: str  # folder or Hub id of the segmenter that goes with it
 
 
 def find_model(model: str) -> ModelFiles:

@@ -38,17 +38,11 @@ _MAX_SIDE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Sam2Files:
-    """The two files of one SAM 2.
+    """The two files of one SAM 2."""
 
-    Attributes:
-        name: The folder or Hub id it was called by.
-        config: The configuration, in sam2's own form.
-        weights: A `.safetensors` file, or a `.pt` file with `{"model": state_dict}`.
-    """
-
-    name: str
-    config: Path
-    weights: Path
+    name: str  # the folder or Hub id it was called by
+    config: Path  # the configuration, in sam2's own form
+    weights: Path  # a `.safetensors` file, or a `.pt` file with `{"model": state_dict}`
 
 
 def find_sam2(name: str) -> Sam2Files:
@@ -138,17 +132,12 @@ def at_side(model: nn.Module, side: int) -> nn.Module:
 
 @dataclass(frozen=True, slots=True)
 class TrackingFacts:
-    """What a configuration file says about following objects, in its section `segzero:`.
+    """What a configuration file says about following objects, in its section `segzero:`."""
 
-    Attributes:
-        memory: `trained`, `untrained`, or empty where it says nothing, as published ones do.
-        side: Side of the images to follow objects in [px]; 0: the model's own.
-        careful: What memory finds is drawn and checked again; see `ObjectMemory`.
-    """
-
+    # `trained`, `untrained`, or empty where it says nothing, as published ones do.
     memory: str = ""
-    side: int = 0
-    careful: bool = False
+    side: int = 0  # side of the images to follow objects in [px]; 0: the model's own
+    careful: bool = False  # what memory finds is drawn and checked again; see `ObjectMemory`
 
     def __post_init__(self) -> None:
         if self.memory not in ("", "trained", "untrained"):

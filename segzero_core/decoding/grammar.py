@@ -21,18 +21,13 @@ _SPACES: Final = ("", " ", "\n", "  ", " \n", "\n ", "\n\n")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a reply is.
+    """How far a reply is."""
 
-    Attributes:
-        part: Index of the grammar's part that is being written.
-        done: The beginning of that part: of a fixed text, of a number, or the last characters of
-            the thinking.
-        numbers: The last two numbers of the answer.
-    """
-
-    part: int = 0
+    part: int = 0  # index of the grammar's part that is being written
+    # The beginning of that part: of a fixed text, of a number, or the last characters of the
+    # thinking.
     done: str = ""
-    numbers: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()  # the last two numbers of the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +39,18 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An integer from 0 to a limit, with at most one space before it.
+    """An integer from 0 to a limit, with at most one space before it."""
 
-    Attributes:
-        limit: The largest.
-        differs: It must not equal the number before the last one: a box has an area.
-    """
-
-    limit: int
-    differs: bool = False
+    limit: int  # the largest
+    differs: bool = False  # it must not equal the number before the last one: a box has an area
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several fixed texts, none of which begins with another.
+    """One of several fixed texts, none of which begins with another."""
 
-    Attributes:
-        targets: The text, and the index of the part that follows it. The first one leads to the
-            end of the reply on the shortest way.
-    """
-
+    # The text, and the index of the part that follows it. The first one leads to the end of the
+    # reply on the shortest way.
     targets: dict[str, int]
 
     def possible(self, done: str, *, hurry: bool) -> list[str]:

@@ -12,22 +12,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """The state of a model that has read a prompt; a reply begins here.
+    """The state of a model that has read a prompt; a reply begins here."""
 
-    Attributes:
-        scores: float32 [V], the logits of the first token of the reply.
-        position: Rotary position of that token.
-        column: Its column in the KV cache.
-        seen: bool [V], the tokens of the prompt, to which those of the reply are added; None
-            without a repetition penalty.
-        penalty: The repetition penalty; 1 has no effect.
-    """
-
-    scores: Tensor
-    position: int
-    column: int
+    scores: Tensor  # float32 [V], the logits of the first token of the reply
+    position: int  # rotary position of that token
+    column: int  # its column in the KV cache
+    # bool [V], the tokens of the prompt, to which those of the reply are added; None without a
+    # repetition penalty.
     seen: Tensor | None = None
-    penalty: float = 1.0
+    penalty: float = 1.0  # the repetition penalty; 1 has no effect
 
     def penalized(self, scores: Tensor) -> Tensor:
         """Return logits in which the tokens seen so far are less likely.

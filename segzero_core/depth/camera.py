@@ -61,19 +61,14 @@ def unit_vector(up: NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
-    """Intrinsic calibration of a camera.
+    """Intrinsic calibration of a camera."""
 
-    Attributes:
-        k: float64 [3, 3]: fx, fy, cx, cy [px] and the skew, as in CameraInfo.
-        distortion: Coefficients in the order of CameraInfo; empty or all zero means none.
-        size_wh: Width and height of the camera's images [px].
-        distortion_model: plumb_bob, rational_polynomial or equidistant. Empty chooses
-            rational_polynomial for 8 coefficients, else plumb_bob.
-    """
-
-    k: Floats
+    k: Floats  # float64 [3, 3]: fx, fy, cx, cy [px] and the skew, as in CameraInfo
+    # Coefficients in the order of CameraInfo; empty or all zero means none.
     distortion: tuple[float, ...]
-    size_wh: SizeWH
+    size_wh: SizeWH  # width and height of the camera's images [px]
+    # plumb_bob, rational_polynomial or equidistant. Empty chooses rational_polynomial for 8
+    # coefficients, else plumb_bob.
     distortion_model: str = ""
 
     def __post_init__(self) -> None:

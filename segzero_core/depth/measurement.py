@@ -44,19 +44,13 @@ _MIN_NEIGHBORS: Final = 4
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One object in 3D, in the camera's optical frame.
+    """One object in 3D, in the camera's optical frame."""
 
-    Attributes:
-        cloud: The visible surface.
-        support: The plane that the object stands on; None if none was found around it.
-        box: Around the whole object.
-        grasps: Best first; empty if the gripper cannot take the object.
-    """
-
-    cloud: ObjectCloud
+    cloud: ObjectCloud  # the visible surface
+    # The plane that the object stands on; None if none was found around it.
     support: SupportPlane | None
-    box: OrientedBox
-    grasps: tuple[Grasp, ...]
+    box: OrientedBox  # around the whole object
+    grasps: tuple[Grasp, ...]  # best first; empty if the gripper cannot take the object
 
 
 def depth_in_meters(depth: NDArray[Any], encoding: str) -> NDArray[np.float32]:

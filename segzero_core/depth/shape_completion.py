@@ -77,25 +77,17 @@ class CompletedShape:
     """Visible and completed points of an object, in a frame on its support plane with z up.
 
     The point arrays are transposed views, so each coordinate is contiguous, which is faster.
-
-    Attributes:
-        points: float64 [M, 3], visible and completed points [m].
-        surface: float32 [N, 3], visible points, denser than `points` [m].
-        origin_m: float64 [3], origin of the frame in the camera frame [m].
-        axes: float64 [3, 3]; the rows are the frame's axes in the camera frame, x along the
-            longer side of the footprint.
-        low: float64 [3], lowest corner of the box around the points.
-        high: float64 [3], highest corner.
-        stands: Whether z = 0 is the support plane, and not just the lowest visible point.
     """
 
-    points: Floats
-    surface: NDArray[np.float32]
-    origin_m: Floats
+    points: Floats  # float64 [M, 3], visible and completed points [m]
+    surface: NDArray[np.float32]  # float32 [N, 3], visible points, denser than `points` [m]
+    origin_m: Floats  # float64 [3], origin of the frame in the camera frame [m]
+    # float64 [3, 3]; the rows are the frame's axes in the camera frame, x along the longer side of
+    # the footprint.
     axes: Floats
-    low: Floats
-    high: Floats
-    stands: bool
+    low: Floats  # float64 [3], lowest corner of the box around the points
+    high: Floats  # float64 [3], highest corner
+    stands: bool  # whether z = 0 is the support plane, and not just the lowest visible point
 
     def box(self) -> OrientedBox:
         """Return the box around the points, in the camera frame."""

@@ -18,17 +18,11 @@ from segzero_core.errors import InputError, ShapeError
 
 @dataclass(frozen=True, eq=False)
 class ObjectCloud:
-    """Point cloud of the visible surface of one object.
+    """Point cloud of the visible surface of one object."""
 
-    Attributes:
-        points_m: float32 [N, 3] in the camera's optical frame [m].
-        pixels_xy: int [N, 2], column and row of each point.
-        eroded_px: Width of the rim that was removed from the mask [px]; a box around the object
-            adds it again.
-    """
-
-    points_m: NDArray[np.float32]
-    pixels_xy: NDArray[np.int32]
+    points_m: NDArray[np.float32]  # float32 [N, 3] in the camera's optical frame [m]
+    pixels_xy: NDArray[np.int32]  # int [N, 2], column and row of each point
+    # Width of the rim that was removed from the mask [px]; a box around the object adds it again.
     eroded_px: int = 0
 
     def __post_init__(self) -> None:
@@ -51,15 +45,10 @@ class ObjectCloud:
 
 @dataclass(frozen=True, eq=False)
 class SupportPlane:
-    """Plane that an object stands on: the points p with normal · p = offset_m.
+    """Plane that an object stands on: the points p with normal · p = offset_m."""
 
-    Attributes:
-        normal: float64 [3], unit length, pointing to the side of the object and the camera.
-        offset_m: Offset of the plane along its normal [m].
-    """
-
-    normal: Floats
-    offset_m: float
+    normal: Floats  # float64 [3], unit length, pointing to the side of the object and the camera
+    offset_m: float  # offset of the plane along its normal [m]
 
     def __post_init__(self) -> None:
         normal = frozen_array("plane normal", self.normal, (3,))
@@ -71,18 +60,13 @@ class SupportPlane:
 
 @dataclass(frozen=True, eq=False)
 class OrientedBox:
-    """Oriented bounding box of a whole object, including an estimate of its hidden side.
+    """Oriented bounding box of a whole object, including an estimate of its hidden side."""
 
-    Attributes:
-        center_m: float64 [3], center of the box and position of the object [m].
-        rotation: float64 [3, 3]; the columns are the box's axes in the camera frame: z is up, away
-            from the support plane, x is along the longer horizontal side; right-handed.
-        size_m: float64 [3], full extents along the axes [m].
-    """
-
-    center_m: Floats
+    center_m: Floats  # float64 [3], center of the box and position of the object [m]
+    # float64 [3, 3]; the columns are the box's axes in the camera frame: z is up, away from the
+    # support plane, x is along the longer horizontal side; right-handed.
     rotation: Floats
-    size_m: Floats
+    size_m: Floats  # float64 [3], full extents along the axes [m]
 
     def __post_init__(self) -> None:
         for name, shape in (("center_m", (3,)), ("rotation", (3, 3)), ("size_m", (3,))):
@@ -101,18 +85,12 @@ class Grasp:
     In the gripper's frame z is the approach, x the closing axis, and the origin lies midway
     between the two fingertips. A grasp that is rotated by 180 degrees about z is the same grasp;
     only one of the two is listed.
-
-    Attributes:
-        position_m: float64 [3], origin of the gripper's frame in the camera frame [m].
-        rotation: float64 [3, 3]; the columns are the gripper's axes in the camera frame.
-        width_m: Opening before the grasp: the object between the fingers plus clearance [m].
-        score: 0 to 1; higher is better.
     """
 
-    position_m: Floats
-    rotation: Floats
-    width_m: float
-    score: float
+    position_m: Floats  # float64 [3], origin of the gripper's frame in the camera frame [m]
+    rotation: Floats  # float64 [3, 3]; the columns are the gripper's axes in the camera frame
+    width_m: float  # opening before the grasp: the object between the fingers plus clearance [m]
+    score: float  # 0 to 1; higher is better
 
     def __post_init__(self) -> None:
         for name, shape in (("position_m", (3,)), ("rotation", (3, 3))):

@@ -26,16 +26,13 @@ class Embedding:
     """Features of an image, read-only.
 
     SAM 2's "no memory" vector is not added yet, so that a tracker can use the features too.
-
-    Attributes:
-        image_embed: float [1, C, h, w], the coarsest features, at 1/16 of the encoder's input.
-        high_res_feats: The two finer maps, finest first, after the decoder's projections.
-        size_wh: Width and height of the image [px].
     """
 
+    # float [1, C, h, w], the coarsest features, at 1/16 of the encoder's input.
     image_embed: Features
+    # The two finer maps, finest first, after the decoder's projections.
     high_res_feats: tuple[Features, ...]
-    size_wh: SizeWH
+    size_wh: SizeWH  # width and height of the image [px]
 
 
 class ImageEncoder(Protocol):

@@ -30,17 +30,11 @@ MAX_RELATIVE_ERROR: Final = {"fp32": 1e-3, "fp16": 2e-2}
 
 @dataclass(frozen=True, slots=True)
 class FeatureError:
-    """Deviation of one output from torch's.
+    """Deviation of one output from torch's."""
 
-    Attributes:
-        name: Of the output.
-        largest: Largest absolute difference.
-        relative: The same, divided by the largest absolute value of torch's output.
-    """
-
-    name: str
-    largest: float
-    relative: float
+    name: str  # of the output
+    largest: float  # largest absolute difference
+    relative: float  # the same, divided by the largest absolute value of torch's output
 
 
 class EncoderGraph(nn.Module):

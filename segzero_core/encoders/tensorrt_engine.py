@@ -42,27 +42,16 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """Everything that an engine depends on.
+    """Everything that an engine depends on."""
 
-    Attributes:
-        weights_hash: Of the segmenter's weights.
-        onnx_hash: SHA-256 of the graph.
-        tensorrt: Its version.
-        gpu: The GPU's name, or the kind of GPUs that one engine of TensorRT-RTX serves.
-        compute_capability: Such as `9.0`, or `8.6+`.
-        precision: Of the graph.
-        shape: Of its input.
-        machine: The CPU's architecture.
-    """
-
-    weights_hash: str
-    onnx_hash: str
-    tensorrt: str
-    gpu: str
-    compute_capability: str
-    precision: str
-    shape: str
-    machine: str
+    weights_hash: str  # of the segmenter's weights
+    onnx_hash: str  # SHA-256 of the graph
+    tensorrt: str  # its version
+    gpu: str  # the GPU's name, or the kind of GPUs that one engine of TensorRT-RTX serves
+    compute_capability: str  # such as `9.0`, or `8.6+`
+    precision: str  # of the graph
+    shape: str  # of its input
+    machine: str  # the CPU's architecture
 
     @property
     def path(self) -> Path:

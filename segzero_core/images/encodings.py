@@ -38,17 +38,11 @@ class CompressedMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Layout of a pixel.
+    """Layout of a pixel."""
 
-    Attributes:
-        dtype: Type of a channel.
-        channels: Number of channels.
-        rgb_order: Indices of red, green and blue; empty for a single channel.
-    """
-
-    dtype: str
-    channels: int
-    rgb_order: tuple[int, ...] = ()
+    dtype: str  # type of a channel
+    channels: int  # number of channels
+    rgb_order: tuple[int, ...] = ()  # indices of red, green and blue; empty for a single channel
 
     @property
     def bytes_per_pixel(self) -> int:

@@ -29,20 +29,14 @@ KV_CACHE_STEP: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where new tokens are written in the KV cache, and which columns they attend to.
+    """Where new tokens are written in the KV cache, and which columns they attend to."""
 
-    Attributes:
-        written: The columns they are written to; int64 [1] where a captured graph must read them.
-        length: They attend to the columns below this one, as far as `bias` lets them.
-        bias: Added to the attention's scores, [1, length] or [L, length]; None: no column is
-            masked.
-        causal: The tokens begin the cache, and each attends to those up to itself.
-    """
-
+    # The columns they are written to; int64 [1] where a captured graph must read them.
     written: slice | Tensor
-    length: int
+    length: int  # they attend to the columns below this one, as far as `bias` lets them
+    # Added to the attention's scores, [1, length] or [L, length]; None: no column is masked.
     bias: Tensor | None = None
-    causal: bool = False
+    causal: bool = False  # the tokens begin the cache, and each attends to those up to itself
 
 
 def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) -> Tensor:

@@ -23,17 +23,11 @@ from segzero_core.types import SizeWH
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of one shape, whose patches are neighboring rows.
+    """Windows of one shape, whose patches are neighboring rows."""
 
-    Attributes:
-        start: Row of the first patch.
-        count: How many windows.
-        length: Patches of each.
-    """
-
-    start: int
-    count: int
-    length: int
+    start: int  # row of the first patch
+    count: int  # how many windows
+    length: int  # patches of each
 
 
 class VisionEncoder:

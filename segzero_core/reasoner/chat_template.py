@@ -26,15 +26,10 @@ _MEMORY_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """What stands around the text of a question, the image's place included.
+    """What stands around the text of a question, the image's place included."""
 
-    Attributes:
-        before: Up to the text.
-        behind: From there to where the model goes on.
-    """
-
-    before: str
-    behind: str
+    before: str  # up to the text
+    behind: str  # from there to where the model goes on
 
     def render(self, text: str) -> str:
         """Return the conversation that asks about an image with a text."""

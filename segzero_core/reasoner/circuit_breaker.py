@@ -28,23 +28,14 @@ class BreakerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReasonerHealth:
-    """How a reasoner has been doing, for diagnostics.
+    """How a reasoner has been doing, for diagnostics."""
 
-    Attributes:
-        name: What the reasoner is called.
-        state: Of its circuit breaker.
-        answered: Queries that it answered.
-        failed: Queries that it failed to answer.
-        median_s: Median time to the end of its latest replies [s]; 0 before the first.
-        last_error: Its last failure in one line; empty where there was none.
-    """
-
-    name: str
-    state: BreakerState
-    answered: int
-    failed: int
-    median_s: float
-    last_error: str
+    name: str  # what the reasoner is called
+    state: BreakerState  # of its circuit breaker
+    answered: int  # queries that it answered
+    failed: int  # queries that it failed to answer
+    median_s: float  # median time to the end of its latest replies [s]; 0 before the first
+    last_error: str  # its last failure in one line; empty where there was none
 
 
 class CircuitBreaker:

@@ -34,15 +34,10 @@ Ask: TypeAlias = Callable[
 
 @dataclass(frozen=True, slots=True)
 class NamedReasoner:
-    """A reasoner and what results call it.
+    """A reasoner and what results call it."""
 
-    Attributes:
-        identity: Its name and weights, and the encoder that goes with it.
-        reasoner: Answers.
-    """
-
-    identity: ModelIdentity
-    reasoner: Reasoner
+    identity: ModelIdentity  # its name and weights, and the encoder that goes with it
+    reasoner: Reasoner  # Answers
 
 
 class ReasonerChain:

@@ -17,17 +17,11 @@ _PROCESSOR_FILES: Final = ("processor_config.json", "preprocessor_config.json")
 
 @dataclass(frozen=True, slots=True)
 class ImageTokens:
-    """The rule by which a processor resizes an image and cuts it into tokens.
+    """The rule by which a processor resizes an image and cuts it into tokens."""
 
-    Attributes:
-        factor: Sides are rounded to multiples of this [px]; each square of it is one token.
-        min_px: A smaller image is enlarged to this many pixels.
-        max_px: A larger one is reduced to it.
-    """
-
-    factor: int
-    min_px: int
-    max_px: int
+    factor: int  # sides are rounded to multiples of this [px]; each square of it is one token
+    min_px: int  # a smaller image is enlarged to this many pixels
+    max_px: int  # a larger one is reduced to it
 
     def count(self, size_wh: SizeWH) -> int:
         """Return the tokens of an image.

@@ -17,18 +17,13 @@ _EXAMPLE: Final = "http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct"
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a reasoner is served, and how it is asked.
+    """Where a reasoner is served, and how it is asked."""
 
-    Attributes:
-        url: Base URL of the OpenAI protocol, such as `http://localhost:8000/v1`.
-        served_name: What the server calls the model.
-        described_as: A name whose description tells how the model is asked: a published Hub id,
-            a bundled model, or a folder with a `segzero.json`. The served name, unless the server
-            gives the model a name of its own.
-    """
-
-    url: str
-    served_name: str
+    url: str  # base URL of the OpenAI protocol, such as `http://localhost:8000/v1`
+    served_name: str  # what the server calls the model
+    # A name whose description tells how the model is asked: a published Hub id, a bundled model,
+    # or a folder with a `segzero.json`. The served name, unless the server gives the model a name
+    # of its own.
     described_as: str
 
     @classmethod

@@ -25,23 +25,14 @@ _FIRST_DELAY_S: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """How long a server may take, and how much it may say.
+    """How long a server may take, and how much it may say."""
 
-    Attributes:
-        connect_s: Until the connection stands [s].
-        first_token_s: From the request to the first text [s].
-        stall_s: Between two pieces of text [s].
-        total_s: From the query to the end of the reply, retries included [s].
-        reply_chars: Longest reply; a longer one is an error.
-        retries: How often a request is repeated when nothing has come yet.
-    """
-
-    connect_s: float = 5.0
-    first_token_s: float = 60.0
-    stall_s: float = 20.0
-    total_s: float = 120.0
-    reply_chars: int = 100_000
-    retries: int = 2
+    connect_s: float = 5.0  # until the connection stands [s]
+    first_token_s: float = 60.0  # from the request to the first text [s]
+    stall_s: float = 20.0  # between two pieces of text [s]
+    total_s: float = 120.0  # from the query to the end of the reply, retries included [s]
+    reply_chars: int = 100_000  # longest reply; a longer one is an error
+    retries: int = 2  # how often a request is repeated when nothing has come yet
 
     def __post_init__(self) -> None:
         for name in ("connect_s", "first_token_s", "stall_s", "total_s"):

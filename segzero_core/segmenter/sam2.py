@@ -149,19 +149,12 @@ def _prompt_points(
 
 @dataclass(frozen=True, slots=True)
 class LoadedSegmenter:
-    """A SAM 2 in two halves, which share one model.
+    """A SAM 2 in two halves, which share one model."""
 
-    Attributes:
-        encoder: The image encoder, the slow half.
-        segmenter: The mask decoder, the fast half.
-        name: The folder or Hub id.
-        weights_hash: See `ModelIdentity`; of the segmenter's files alone.
-    """
-
-    encoder: TorchImageEncoder
-    segmenter: Sam2Segmenter
-    name: str
-    weights_hash: str
+    encoder: TorchImageEncoder  # the image encoder, the slow half
+    segmenter: Sam2Segmenter  # the mask decoder, the fast half
+    name: str  # the folder or Hub id
+    weights_hash: str  # see `ModelIdentity`; of the segmenter's files alone
 
     @property
     def model(self) -> nn.Module:

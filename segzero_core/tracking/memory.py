@@ -49,15 +49,11 @@ def track_step_inputs(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Observation:
-    """One object in one frame.
+    """One object in one frame."""
 
-    Attributes:
-        mask: bool [H, W], in pixels of the frame; empty if the object is not visible.
-        score: Predicted IoU of the mask, in [0, 1]; 0 if the object is not visible.
-    """
-
+    # bool [H, W], in pixels of the frame; empty if the object is not visible.
     mask: NDArray[np.bool_]
-    score: float
+    score: float  # predicted IoU of the mask, in [0, 1]; 0 if the object is not visible
 
 
 class ObjectMemory:

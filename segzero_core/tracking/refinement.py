@@ -80,19 +80,12 @@ def with_recording_decoder(model: nn.Module) -> tuple[Any, RecordingMaskDecoder]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Detection:
-    """A mask that may show the object.
+    """A mask that may show the object."""
 
-    Attributes:
-        logits: Of the mask, float [1, 1, h, w].
-        predicted_iou: A float tensor without dimensions.
-        agreement: IoU of the mask with the cells that look like the object, in [0, 1].
-        cells: bool [h, w], where the logits are above zero.
-    """
-
-    logits: torch.Tensor
-    predicted_iou: torch.Tensor
-    agreement: float
-    cells: Cells
+    logits: torch.Tensor  # of the mask, float [1, 1, h, w]
+    predicted_iou: torch.Tensor  # a float tensor without dimensions
+    agreement: float  # IoU of the mask with the cells that look like the object, in [0, 1]
+    cells: Cells  # bool [h, w], where the logits are above zero
 
     @property
     def reliable(self) -> bool:
@@ -186,17 +179,11 @@ def appearance_iou(cells: Cells, matching: Cells) -> float:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Component:
-    """A connected component of memory's mask.
+    """A connected component of memory's mask."""
 
-    Attributes:
-        cells: bool [h, w].
-        box_xyxy: Its extent, half-open.
-        peak_xy: The cell that memory is surest of.
-    """
-
-    cells: Cells
-    box_xyxy: tuple[int, int, int, int]
-    peak_xy: tuple[int, int]
+    cells: Cells  # bool [h, w]
+    box_xyxy: tuple[int, int, int, int]  # its extent, half-open
+    peak_xy: tuple[int, int]  # the cell that memory is surest of
 
 
 def split_components(memory: NDArray[np.float32], matching: Cells) -> list[Component]:

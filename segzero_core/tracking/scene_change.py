@@ -34,15 +34,11 @@ class View(Enum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ColorHistogram:
-    """Blurred color histogram of an image.
+    """Blurred color histogram of an image."""
 
-    Attributes:
-        shares: float64 [8, 8, 8], share of the pixels for each level of red, green and blue.
-        size_wh: Width and height of the image [px].
-    """
-
+    # float64 [8, 8, 8], share of the pixels for each level of red, green and blue.
     shares: NDArray[np.float64]
-    size_wh: SizeWH
+    size_wh: SizeWH  # width and height of the image [px]
 
 
 def color_histogram(image: RgbImage) -> ColorHistogram | None:

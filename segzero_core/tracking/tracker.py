@@ -40,21 +40,14 @@ from segzero_core.types import Box, RgbImage, Segmentation, SizeWH, check_rgb_im
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Track:
-    """One followed object in one frame.
+    """One followed object in one frame."""
 
-    Attributes:
-        id: Number of the object in the answer, from 1.
-        label: The query that the object answers.
-        mask: bool [H, W], in pixels of the frame; empty if the object is lost. Read-only.
-        box: Extent of the mask, half-open [px]; None if the object is lost.
-        score: Predicted IoU of the mask, in [0, 1]; 0 if the object is lost.
-    """
-
-    id: int
-    label: str
+    id: int  # number of the object in the answer, from 1
+    label: str  # the query that the object answers
+    # bool [H, W], in pixels of the frame; empty if the object is lost. Read-only.
     mask: NDArray[np.bool_]
-    box: Box | None
-    score: float
+    box: Box | None  # extent of the mask, half-open [px]; None if the object is lost
+    score: float  # predicted IoU of the mask, in [0, 1]; 0 if the object is lost
 
     def __post_init__(self) -> None:
         self.mask.setflags(write=False)
@@ -67,18 +60,13 @@ class Track:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tracks:
-    """The followed objects in one frame.
+    """The followed objects in one frame."""
 
-    Attributes:
-        tracks: In the order of the answer.
-        view: How the frame relates to those before it. Unless it is `SAME`, all objects are lost
-            without a search, and the memory is unchanged.
-        size_wh: Width and height of the frame [px].
-    """
-
-    tracks: tuple[Track, ...]
+    tracks: tuple[Track, ...]  # in the order of the answer
+    # How the frame relates to those before it. Unless it is `SAME`, all objects are lost without a
+    # search, and the memory is unchanged.
     view: View
-    size_wh: SizeWH
+    size_wh: SizeWH  # width and height of the frame [px]
 
 
 class Tracker(Protocol):

@@ -37,24 +37,18 @@ class CameraFrame:
     """An image of the camera or of a goal, with the depth and camera_info of the same moment.
 
     Depth and camera_info may arrive later than the image, also while the model works on it.
-
-    Attributes:
-        serialized: The bytes of the message, or the message itself where it came in a goal.
-        kind: Its type.
-        arrived_s: When, on the monotonic clock [s]. Not the stamp: a bag's is years old, and
-            two machines' clocks differ.
-        stamp_ns: Of the camera [ns]; 0 where the camera gives none.
-        serialized_depth: The bytes of the paired depth image.
-        serialized_info: The bytes of the paired camera_info.
-        apart_ns: How far from the image in time the two are, by their attributes' names [ns].
     """
 
+    # The bytes of the message, or the message itself where it came in a goal.
     serialized: bytes | Image | CompressedImage
-    kind: type[Image] | type[CompressedImage] = Image
+    kind: type[Image] | type[CompressedImage] = Image  # its type
+    # When, on the monotonic clock [s]. Not the stamp: a bag's is years old, and two machines'
+    # clocks differ.
     arrived_s: float = field(default_factory=time.monotonic)
-    stamp_ns: int = 0
-    serialized_depth: bytes | None = None
-    serialized_info: bytes | None = None
+    stamp_ns: int = 0  # of the camera [ns]; 0 where the camera gives none
+    serialized_depth: bytes | None = None  # the bytes of the paired depth image
+    serialized_info: bytes | None = None  # the bytes of the paired camera_info
+    # How far from the image in time the two are, by their attributes' names [ns].
     apart_ns: dict[str, int] = field(default_factory=dict)
 
     @cached_property

@@ -69,39 +69,22 @@ def load_pipeline(config: NodeConfig) -> Pipeline:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Answer:
-    """What came of a query.
+    """What came of a query."""
 
-    Attributes:
-        query: The question.
-        identity: Of the model that answered, or would have.
-        code: A constant of SegmentationResult.
-        reason: Of a failure: what was wrong, what was found, what to do.
-        frame: The image answered about, where there is one.
-        rgb: Its pixels, uint8 [H, W, 3].
-        result: The core's answer, where there is one.
-        ambiguous: One object was asked for, and near-equal ones were found.
-        thinking: What the model thought aloud.
-        completion: The model's whole text.
-        error: What was raised, where something was.
-        poses: The objects in space; None of a failure.
-        pose_reason: Why they, or some of them, could not.
-        wait_ms: From the query's arrival until work on it began.
-    """
-
-    query: Query
-    identity: ModelIdentity
-    code: int = SegmentationResult.OK
-    reason: str = ""
-    frame: CameraFrame | None = None
-    rgb: RgbImage | None = None
-    result: Result | None = None
-    ambiguous: bool = False
-    thinking: str = ""
-    completion: str = ""
-    error: Exception | None = None
-    poses: ObjectPoses | None = None
-    pose_reason: str = ""
-    wait_ms: float = 0.0
+    query: Query  # the question
+    identity: ModelIdentity  # of the model that answered, or would have
+    code: int = SegmentationResult.OK  # a constant of SegmentationResult
+    reason: str = ""  # of a failure: what was wrong, what was found, what to do
+    frame: CameraFrame | None = None  # the image answered about, where there is one
+    rgb: RgbImage | None = None  # its pixels, uint8 [H, W, 3]
+    result: Result | None = None  # the core's answer, where there is one
+    ambiguous: bool = False  # one object was asked for, and near-equal ones were found
+    thinking: str = ""  # what the model thought aloud
+    completion: str = ""  # the model's whole text
+    error: Exception | None = None  # what was raised, where something was
+    poses: ObjectPoses | None = None  # the objects in space; None of a failure
+    pose_reason: str = ""  # why they, or some of them, could not
+    wait_ms: float = 0.0  # from the query's arrival until work on it began
 
 
 def answer_query(pipeline: Pipeline, job: Job, frame: CameraFrame, config: NodeConfig) -> Answer:

@@ -13,19 +13,13 @@ from segzero_ros.spatial.transforms import CameraPose
 
 @dataclass(frozen=True, eq=False)
 class ObjectPoses:
-    """The measured objects of an answer.
+    """The measured objects of an answer."""
 
-    Attributes:
-        header: The image's stamp, and the frame that `transform` leads to.
-        transform: From the camera's optical frame to that one.
-        objects: One for each object of the answer; None where it could not be measured.
-        reasons: Why not, one for each of those.
-    """
-
-    header: Header
-    transform: CameraPose
+    header: Header  # the image's stamp, and the frame that `transform` leads to
+    transform: CameraPose  # from the camera's optical frame to that one
+    # One for each object of the answer; None where it could not be measured.
     objects: tuple[Measurement | None, ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # why not, one for each of those
 
     @classmethod
     def unmeasured(cls, header: Header, count: int) -> ObjectPoses:

@@ -25,15 +25,10 @@ class TransformError(SegZeroError):
 
 @dataclass(frozen=True, eq=False)
 class CameraPose:
-    """The camera's pose in a target frame: p_target = rotation · p_camera + position_m.
+    """The camera's pose in a target frame: p_target = rotation · p_camera + position_m."""
 
-    Attributes:
-        rotation: float64 [3, 3].
-        position_m: float64 [3].
-    """
-
-    rotation: NDArray[np.float64]
-    position_m: NDArray[np.float64]
+    rotation: NDArray[np.float64]  # float64 [3, 3]
+    position_m: NDArray[np.float64]  # float64 [3]
 
     def apply(self, points_m: NDArray[Any]) -> NDArray[np.float64]:
         """Return float64 [N, 3]: points of the camera frame in the target frame [m]."""

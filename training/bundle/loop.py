@@ -177,31 +177,22 @@ def exported_score(out: Path, run_id: str) -> float:
 
 @dataclass(frozen=True)
 class Loop:
-    """A training from its first step, or its last checkpoint, to the end of the planned time.
+    """A training from its first step, or its last checkpoint, to the end of the planned time."""
 
-    Attributes:
-        run: The model with its optimizer, as it begins.
-        settings: How long, and how fast.
-        work: Folder of checkpoint and log.
-        out: Folder of the exported weights.
-        step: Takes one step at a share of the time; returns what the log says beside the metrics.
-        validate: Measures the averaged weights; `score` is what is to be maximized. None: every
-            export replaces the one before.
-        export: Writes the averaged weights to `out`, with metadata in the weights file.
-        begin: Prepares a fresh run, whose weights are then exported at once; returns what the
-            log says.
-        clock: Measures the time [s].
-    """
-
-    run: Run
-    settings: LoopSettings
-    work: Path
-    out: Path
+    run: Run  # the model with its optimizer, as it begins
+    settings: LoopSettings  # how long, and how fast
+    work: Path  # folder of checkpoint and log
+    out: Path  # folder of the exported weights
+    # Takes one step at a share of the time; returns what the log says beside the metrics.
     step: Callable[[float], dict[str, Any]]
+    # Measures the averaged weights; `score` is what is to be maximized. None: every export
+    # replaces the one before.
     validate: Callable[[], dict[str, float]] | None
+    # Writes the averaged weights to `out`, with metadata in the weights file.
     export: Callable[[Metadata], None]
+    # Prepares a fresh run, whose weights are then exported at once; returns what the log says.
     begin: Callable[[], dict[str, Any]] | None = None
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.monotonic  # measures the time [s]
 
     def __call__(self) -> Run:
         """Train; see the class."""

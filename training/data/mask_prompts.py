@@ -25,14 +25,11 @@ POINT_POLICIES: Final = (CIRCLES, REFERENCE)
 
 
 class MaskPrompt(NamedTuple):
-    """Box and points of one mask, in pixels of the mask's image; unpacks as `box, points`.
+    """Box and points of one mask, in pixels of the mask's image; unpacks as `box, points`."""
 
-    Attributes:
-        box_xyxy: Half-open corners: x_max and y_max are one past the last pixel [px].
-        points: Pixel centers inside the mask, that of the largest inscribed circle first [px].
-    """
-
+    # Half-open corners: x_max and y_max are one past the last pixel [px].
     box_xyxy: tuple[int, int, int, int]
+    # Pixel centers inside the mask, that of the largest inscribed circle first [px].
     points: tuple[tuple[float, float], ...]
 
     def to_object(self, max_points: int | None = None) -> ObjectPrompt:

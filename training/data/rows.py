@@ -154,14 +154,10 @@ def squash(pixels: RgbImage, size_wh: SizeWH, image: str) -> bytes:
 
 
 class SeenPrompt(NamedTuple):
-    """Box and two points of an object, in pixels of the seen image.
+    """Box and two points of an object, in pixels of the seen image."""
 
-    Attributes:
-        box_xyxy: Half-open, whole pixels.
-        points: Two; the first again where the mask has no second circle.
-    """
-
-    box_xyxy: tuple[float, float, float, float]
+    box_xyxy: tuple[float, float, float, float]  # Half-open, whole pixels
+    # Two; the first again where the mask has no second circle.
     points: tuple[tuple[float, float], ...]
 
 

@@ -92,21 +92,15 @@ class Resampler:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """What a second model gains over a first one on the same cases.
+    """What a second model gains over a first one on the same cases."""
 
-    Attributes:
-        difference: Second minus first.
-        interval: 95 % interval of it; None with fewer than two images.
-        p_value: Two-sided, of the sign-flip test: how often a difference as large comes about
-            when, image by image, it is chance which model is which.
-        n: Number of cases.
-        pictures: Number of images they are about.
-    """
-
-    difference: float
-    interval: Interval | None
+    difference: float  # second minus first
+    interval: Interval | None  # 95 % interval of it; None with fewer than two images
+    # Two-sided, of the sign-flip test: how often a difference as large comes about when, image by
+    # image, it is chance which model is which.
     p_value: float
-    n: int
+    n: int  # number of cases
+    # Number of images they are about.
     pictures: int  # the key of `--json`
 
 

@@ -59,16 +59,12 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class TrueAnswer:
-    """The right answer to one case.
+    """The right answer to one case."""
 
-    Attributes:
-        mask: bool [H, W], the union of the objects that are meant.
-        boxes: Those of these objects, in pixels of the image; none where nothing fits.
-        ignore: bool [H, W], pixels that count nowhere; None where all of them count.
-    """
-
-    mask: NDArray[np.bool_]
+    mask: NDArray[np.bool_]  # bool [H, W], the union of the objects that are meant
+    # Those of these objects, in pixels of the image; none where nothing fits.
     boxes: tuple[Box, ...]
+    # bool [H, W], pixels that count nowhere; None where all of them count.
     ignore: NDArray[np.bool_] | None = None
 
     def under(self, policy: str) -> TrueAnswer:
@@ -95,14 +91,10 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class ImageCases:
-    """All cases about one image.
+    """All cases about one image."""
 
-    Attributes:
-        cases: At least one.
-        read: Reads image and masks; raises InputError where they are damaged.
-    """
-
-    cases: tuple[Case, ...]
+    cases: tuple[Case, ...]  # at least one
+    # Reads image and masks; raises InputError where they are damaged.
     read: Callable[[], View] = field(repr=False)
 
 

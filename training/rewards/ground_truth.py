@@ -23,24 +23,18 @@ Xy = tuple[float, float]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GroundTruth:
-    """The ground truth of one completion. No objects means that nothing fits.
+    """The ground truth of one completion. No objects means that nothing fits."""
 
-    Attributes:
-        boxes_xyxy: One half-open box an object, a `Box` or four numbers; kept as numbers [px].
-        points: The points of each object, `Point`s or pairs; the center of its largest inscribed
-            circle first [px]. One is enough for the multi-object form, which has one a box.
-        seen_size_wh: Width and height of the image the model saw, the frame of both [px].
-        form: The form of answer asked for, `single_object` or `multi_object`.
-        masks: bool [N, H, W], the objects in the input image, where a term needs them.
-        image_id: Names the input image, where a term needs it.
-    """
-
+    # One half-open box an object, a `Box` or four numbers; kept as numbers [px].
     boxes_xyxy: tuple[XyXy, ...]
+    # The points of each object, `Point`s or pairs; the center of its largest inscribed circle
+    # first [px]. One is enough for the multi-object form, which has one a box.
     points: tuple[tuple[Xy, ...], ...]
-    seen_size_wh: SizeWH
-    form: str = MULTI_OBJECT
+    seen_size_wh: SizeWH  # width and height of the image the model saw, the frame of both [px]
+    form: str = MULTI_OBJECT  # the form of answer asked for, `single_object` or `multi_object`
+    # bool [N, H, W], the objects in the input image, where a term needs them.
     masks: NDArray[np.bool_] | None = None
-    image_id: str = ""
+    image_id: str = ""  # names the input image, where a term needs it
 
     def __post_init__(self) -> None:
         if self.form not in POINTS_OF_FORM:

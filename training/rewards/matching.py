@@ -39,23 +39,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class MatchRule:
-    """How much a pair of a predicted and a true object counts.
+    """How much a pair of a predicted and a true object counts."""
 
-    Attributes:
-        accuracy: `hard` gives 0 or 1 by the thresholds; `soft` the IoU itself, and 1 - distance /
-            side of the image.
-        parts: What the matching maximizes: `box` for IoU and L1 of the boxes, `points` for these.
-        points_within: Whose box the points must lie in: the one of the same `answer`, or that of
-            the `truth` (its mask, where there is one).
-        point_distance: `l1`, or `euclidean`.
-        border_px: Added to the sides of boxes: 1 where x_max is the last pixel, not the one after.
-            In the single-object form, boxes that only touch do not overlap all the same.
-    """
-
+    # `hard` gives 0 or 1 by the thresholds; `soft` the IoU itself, and 1 - distance / side of the
+    # image.
     accuracy: Literal["hard", "soft"] = "hard"
+    # What the matching maximizes: `box` for IoU and L1 of the boxes, `points` for these.
     parts: tuple[str, ...] = ("box", "points")
+    # Whose box the points must lie in: the one of the same `answer`, or that of the `truth` (its
+    # mask, where there is one).
     points_within: Literal["answer", "truth"] = "truth"
-    point_distance: Literal["l1", "euclidean"] = "l1"
+    point_distance: Literal["l1", "euclidean"] = "l1"  # `l1`, or `euclidean`
+    # Added to the sides of boxes: 1 where x_max is the last pixel, not the one after. In the
+    # single-object form, boxes that only touch do not overlap all the same.
     border_px: int = 0
 
 

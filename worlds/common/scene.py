@@ -27,75 +27,47 @@ def split_of_seed(seed: int) -> Split:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object in an image.
+    """One object in an image."""
 
-    Attributes:
-        id: Value of its pixels in the instances image, from 1.
-        kind: For instance "mug".
-        color: For instance "red".
-        box_xyxy: Extent of the visible pixels, half-open [px].
-        area_px: Number of visible pixels.
-        visible_fraction: Visible pixels over the pixels it would have if it stood there alone.
-        position_m: Center of the body in the world frame [m].
-        quaternion_xyzw: Orientation of the body in the world frame.
-        size_m: Extent along the body's own axes [m].
-    """
-
-    id: int
-    kind: str
-    color: str
-    box_xyxy: tuple[int, int, int, int]
-    area_px: int
-    visible_fraction: float
-    position_m: tuple[float, float, float]
+    id: int  # value of its pixels in the instances image, from 1
+    kind: str  # for instance "mug"
+    color: str  # for instance "red"
+    box_xyxy: tuple[int, int, int, int]  # extent of the visible pixels, half-open [px]
+    area_px: int  # number of visible pixels
+    visible_fraction: float  # visible pixels over the pixels it would have if it stood there alone
+    position_m: tuple[float, float, float]  # center of the body in the world frame [m]
+    # Orientation of the body in the world frame.
     quaternion_xyzw: tuple[float, float, float, float]
-    size_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]  # extent along the body's own axes [m]
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question about the image.
+    """A question about the image."""
 
-    Attributes:
-        kind: name, attribute, relation, function, many or none.
-        text: What the person says.
-        ids: The objects that are meant; empty where nothing fits.
-        split: "test" where the phrasing is one that training never sees.
-        topic: How the question picks its objects, for the writer of the training texts.
-        anchors: The objects that it compares the meant ones with.
-        candidates: The objects that it chooses from, the meant ones among them.
-    """
-
-    kind: str
-    text: str
-    ids: tuple[int, ...]
-    split: str = "train"
+    kind: str  # name, attribute, relation, function, many or none
+    text: str  # what the person says
+    ids: tuple[int, ...]  # the objects that are meant; empty where nothing fits
+    split: str = "train"  # "test" where the phrasing is one that training never sees
+    # How the question picks its objects, for the writer of the training texts.
     topic: tuple[str, ...] = ()
-    anchors: tuple[int, ...] = ()
-    candidates: tuple[int, ...] = ()
+    anchors: tuple[int, ...] = ()  # the objects that it compares the meant ones with
+    candidates: tuple[int, ...] = ()  # the objects that it chooses from, the meant ones among them
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything about one image but its pixels; see `load_scene`.
+    """Everything about one image but its pixels; see `load_scene`."""
 
-    Attributes:
-        seed: The seed that makes it again.
-        image_size_wh: Size of the image [px].
-        intrinsics: fx, fy, cx, cy of a pinhole without distortion [px].
-        camera_position_m: The camera's optical center in the world frame [m].
-        camera_quaternion_xyzw: The optical frame (x right, y down, z forward) in the world frame.
-        objects: In order of their ids.
-        queries: At most a few of each kind.
-    """
-
-    seed: int
-    image_size_wh: tuple[int, int]
-    intrinsics: dict[str, float]
+    seed: int  # the seed that makes it again
+    image_size_wh: tuple[int, int]  # size of the image [px]
+    intrinsics: dict[str, float]  # fx, fy, cx, cy of a pinhole without distortion [px]
+    # The camera's optical center in the world frame [m].
     camera_position_m: tuple[float, float, float]
+    # The optical frame (x right, y down, z forward) in the world frame.
     camera_quaternion_xyzw: tuple[float, float, float, float]
-    objects: tuple[SceneObject, ...]
-    queries: tuple[Query, ...]
+    objects: tuple[SceneObject, ...]  # in order of their ids
+    queries: tuple[Query, ...]  # at most a few of each kind
 
     def to_json(self) -> str:
         """The text of `scene.json`."""

@@ -7,22 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """One model of the package.
+    """One model of the package."""
 
-    Attributes:
-        names: What a person may call it, the most usual first. A name that several kinds share
-            means all of them.
-        color: The colour that everybody would agree on; empty where there is none.
-        maybe: Colours that somebody might say of it.
-        uses: What it is for, keys of `USES`.
-        groups: Groups that it belongs to, keys of `GROUPS`.
-    """
-
+    # What a person may call it, the most usual first. A name that several kinds share means all of
+    # them.
     names: tuple[str, ...]
-    color: str = ""
-    maybe: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
+    color: str = ""  # the colour that everybody would agree on; empty where there is none
+    maybe: tuple[str, ...] = ()  # colours that somebody might say of it
+    uses: tuple[str, ...] = ()  # what it is for, keys of `USES`
+    groups: tuple[str, ...] = ()  # groups that it belongs to, keys of `GROUPS`
 
 
 _BOWL_USES = ("cereal",)

@@ -26,37 +26,24 @@ _COMPRESSION = 4  # of the PNG files: twice as fast as the usual 6, 3 % larger
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """A scene and its pixels.
+    """A scene and its pixels."""
 
-    Attributes:
-        scene: What every world tells.
-        truth: What this world knows besides.
-        color: uint8 [H, W, 3] RGB.
-        depth_mm: uint16 [H, W]; 0 is unknown.
-        instances: uint16 [H, W]; the object's id, 0 is background.
-    """
-
-    scene: Scene
-    truth: Truth
-    color: NDArray[np.uint8]
-    depth_mm: NDArray[np.uint16]
-    instances: NDArray[np.uint16]
+    scene: Scene  # what every world tells
+    truth: Truth  # what this world knows besides
+    color: NDArray[np.uint8]  # uint8 [H, W, 3] RGB
+    depth_mm: NDArray[np.uint16]  # uint16 [H, W]; 0 is unknown
+    instances: NDArray[np.uint16]  # uint16 [H, W]; the object's id, 0 is background
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a view shows.
+    """What a view shows."""
 
-    Attributes:
-        objects: Everything that stands there.
-        indices: uint16 [H, W]; index + 1 of the object that a pixel shows, else 0.
-        areas_px: Pixels of each object, [N].
-        alone_px: Pixels that each would have in the image if it stood there alone, [N].
-    """
-
-    objects: tuple[PoolObject, ...]
+    objects: tuple[PoolObject, ...]  # everything that stands there
+    # uint16 [H, W]; index + 1 of the object that a pixel shows, else 0.
     indices: NDArray[np.uint16]
-    areas_px: NDArray[np.intp]
+    areas_px: NDArray[np.intp]  # pixels of each object, [N]
+    # Pixels that each would have in the image if it stood there alone, [N].
     alone_px: NDArray[np.float64]
 
 

@@ -21,48 +21,30 @@ Point3 = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Rest:
-    """What an object rests on or in.
+    """What an object rests on or in."""
 
-    Attributes:
-        relation: "on", "in", or "leaning" where it is neither.
-        holder: The holder's id; 0 where it is not seen in the image, or the object leans.
-        part: The drawer, compartment or side; empty where there are none.
-    """
-
-    relation: str
-    holder: int
-    part: str
+    relation: str  # "on", "in", or "leaning" where it is neither
+    holder: int  # the holder's id; 0 where it is not seen in the image, or the object leans
+    part: str  # the drawer, compartment or side; empty where there are none
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the questions are made from.
+    """What the questions are made from."""
 
-    Attributes:
-        arena: The surroundings.
-        view: "agentview" or "hand".
-        surface_center_m: Middle of the table's or floor's part that is used [m].
-        fixtures: Ids of the objects that are built in.
-        rests: By id; an object that is not named stands on the surface itself.
-        extents_m: By id, least and greatest corner along the world's axes [m].
-        drawers_m: By a cabinet's id, how far each drawer is open [m].
-        open_doors: Ids of open microwaves.
-        lit: Ids of stoves that are on.
-        hidden_kinds: Kinds of which something stands there and is not in the image.
-        names: By id, what the package calls the object.
-    """
-
-    arena: str
-    view: str
-    surface_center_m: Point3
-    fixtures: tuple[int, ...]
-    rests: dict[int, Rest]
+    arena: str  # the surroundings
+    view: str  # "agentview" or "hand"
+    surface_center_m: Point3  # middle of the table's or floor's part that is used [m]
+    fixtures: tuple[int, ...]  # ids of the objects that are built in
+    rests: dict[int, Rest]  # by id; an object that is not named stands on the surface itself
+    # By id, least and greatest corner along the world's axes [m].
     extents_m: dict[int, tuple[Point3, Point3]]
-    drawers_m: dict[int, dict[str, float]]
-    open_doors: tuple[int, ...]
-    lit: tuple[int, ...]
+    drawers_m: dict[int, dict[str, float]]  # by a cabinet's id, how far each drawer is open [m]
+    open_doors: tuple[int, ...]  # ids of open microwaves
+    lit: tuple[int, ...]  # ids of stoves that are on
+    # Kinds of which something stands there and is not in the image.
     hidden_kinds: tuple[str, ...] = ()
-    names: dict[int, str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # by id, what the package calls the object
 
     def to_record(self) -> dict[str, Any]:
         """For `scene.json`."""

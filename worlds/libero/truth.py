@@ -30,36 +30,22 @@ _NARROWER = 0.85  # of the holder's width: what is wider stands on it
 
 @dataclass(frozen=True)
 class Support:
-    """What a movable object rests on or in.
+    """What a movable object rests on or in."""
 
-    Attributes:
-        relation: "on" or "in"; "leaning" where it is neither and not on the surface either.
-        holder: Name of the object, empty when leaning.
-        part: For instance "top" drawer, "back" compartment; empty where there are no parts.
-    """
-
-    relation: str
-    holder: str
-    part: str
+    relation: str  # "on" or "in"; "leaning" where it is neither and not on the surface either
+    holder: str  # name of the object, empty when leaning
+    part: str  # for instance "top" drawer, "back" compartment; empty where there are no parts
 
 
 @dataclass(frozen=True, eq=False)
 class Extent:
-    """Where an object is.
+    """Where an object is."""
 
-    Attributes:
-        low_m: Least corner along the world's axes [m].
-        high_m: Greatest corner [m].
-        center_m: Middle of its own box in the world frame [m].
-        quaternion_xyzw: How its own box is turned from upright.
-        size_m: Extent along the axes of its own box [m].
-    """
-
-    low_m: Floats
-    high_m: Floats
-    center_m: Floats
-    quaternion_xyzw: tuple[float, float, float, float]
-    size_m: Floats
+    low_m: Floats  # least corner along the world's axes [m]
+    high_m: Floats  # greatest corner [m]
+    center_m: Floats  # middle of its own box in the world frame [m]
+    quaternion_xyzw: tuple[float, float, float, float]  # how its own box is turned from upright
+    size_m: Floats  # extent along the axes of its own box [m]
 
 
 def extent_of(stage: Stage, obj: PoolObject) -> Extent:

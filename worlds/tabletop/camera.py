@@ -19,17 +19,11 @@ _ALONE_SCALE = 4  # objects alone are drawn at a quarter of the size: only their
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """One view.
+    """One view."""
 
-    Attributes:
-        color: uint8 [H, W, 3] RGB.
-        depth_mm: uint16 [H, W]; 0 beyond 65 m.
-        instances: uint16 [H, W]; i + 1 where `world.objects[i]` is seen, else 0.
-    """
-
-    color: NDArray[np.uint8]
-    depth_mm: NDArray[np.uint16]
-    instances: NDArray[np.uint16]
+    color: NDArray[np.uint8]  # uint8 [H, W, 3] RGB
+    depth_mm: NDArray[np.uint16]  # uint16 [H, W]; 0 beyond 65 m
+    instances: NDArray[np.uint16]  # uint16 [H, W]; i + 1 where `world.objects[i]` is seen, else 0
 
 
 def sample_camera(rng: np.random.Generator, center_m: NDArray[np.float64]) -> CameraPose:

@@ -54,15 +54,11 @@ class MotionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Lift:
-    """What a second of holding showed.
+    """What a second of holding showed."""
 
-    Attributes:
-        lifted: Indices of the objects that were up all the time and touched nothing but the hand.
-        disturbed: Indices of the other objects that rose.
-    """
-
+    # Indices of the objects that were up all the time and touched nothing but the hand.
     lifted: tuple[int, ...]
-    disturbed: tuple[int, ...]
+    disturbed: tuple[int, ...]  # indices of the other objects that rose
 
 
 class Cell:

@@ -72,23 +72,14 @@ class ClipObject:
 
 @dataclass(frozen=True)
 class Clip:
-    """Everything about a clip but its pixels.
+    """Everything about a clip but its pixels."""
 
-    Attributes:
-        seed: The seed that makes it again, together with frames and rate.
-        frames: Number of images.
-        rate_hz: Images a second.
-        target: Id of the object that the events happen to; well visible in the first image.
-        objects: In order of their ids.
-        events: In order of time.
-    """
-
-    seed: int
-    frames: int
-    rate_hz: float
-    target: int
-    objects: tuple[ClipObject, ...]
-    events: tuple[ClipEvent, ...]
+    seed: int  # the seed that makes it again, together with frames and rate
+    frames: int  # number of images
+    rate_hz: float  # images a second
+    target: int  # id of the object that the events happen to; well visible in the first image
+    objects: tuple[ClipObject, ...]  # in order of their ids
+    events: tuple[ClipEvent, ...]  # in order of time
 
     def to_json(self) -> str:
         """The text of `clip.json`."""

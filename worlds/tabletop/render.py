@@ -44,19 +44,12 @@ EXTRA_CHANCE = 2 / 3  # how often a table has the extra kind, where one is asked
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A scene with the table that it is an image of.
+    """A scene with the table that it is an image of."""
 
-    Attributes:
-        scene: What is known about the image.
-        image: Its pixels.
-        world: The settled table.
-        pose: Where the camera was.
-    """
-
-    scene: Scene
-    image: RenderedImage
-    world: World
-    pose: CameraPose
+    scene: Scene  # what is known about the image
+    image: RenderedImage  # its pixels
+    world: World  # the settled table
+    pose: CameraPose  # where the camera was
 
 
 def render_scene(

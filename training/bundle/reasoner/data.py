@@ -177,23 +177,15 @@ def _dense_targets(
 
 @dataclass
 class Batch:
-    """A packed batch and its targets, by group of questions as in `Packed.groups`.
+    """A packed batch and its targets, by group of questions as in `Packed.groups`."""
 
-    Attributes:
-        packed: What goes in.
-        targets: int64 [Q, L] each, the next token, -100 where the model does not write it.
-        roles: int64 [Q, L] each, the role of the next token.
-        cell_kind: int64 [B, cells].
-        cell_color: int64 [B, cells].
-        cell_numbers: int64 [B, cells, 6], box and point of what the cell shows.
-    """
-
-    packed: Packed
+    packed: Packed  # what goes in
+    # int64 [Q, L] each, the next token, -100 where the model does not write it.
     targets: list[torch.Tensor]
-    roles: list[torch.Tensor]
-    cell_kind: torch.Tensor
-    cell_color: torch.Tensor
-    cell_numbers: torch.Tensor
+    roles: list[torch.Tensor]  # int64 [Q, L] each, the role of the next token
+    cell_kind: torch.Tensor  # int64 [B, cells]
+    cell_color: torch.Tensor  # int64 [B, cells]
+    cell_numbers: torch.Tensor  # int64 [B, cells, 6], box and point of what the cell shows
 
 
 _Question = tuple[int, EncodedQuestion]

@@ -15,19 +15,12 @@ WORD, NUMBER, CHOICE, CHOOSING_NUMBER = range(4)
 
 
 class EncodedQuestion(NamedTuple):
-    """The tokens after the image, and what training knows about each.
+    """The tokens after the image, and what training knows about each."""
 
-    Attributes:
-        ids: The tokens.
-        written: 1 where the model writes the token.
-        object_ids: The object that the token is about; 0 for none.
-        roles: `WORD`, `NUMBER`, `CHOICE` or `CHOOSING_NUMBER`.
-    """
-
-    ids: list[int]
-    written: list[int]
-    object_ids: list[int]
-    roles: list[int]
+    ids: list[int]  # the tokens
+    written: list[int]  # 1 where the model writes the token
+    object_ids: list[int]  # the object that the token is about; 0 for none
+    roles: list[int]  # `WORD`, `NUMBER`, `CHOICE` or `CHOOSING_NUMBER`
 
 
 def until_choice(chunks: list[Chunk]) -> list[Chunk]:

@@ -28,33 +28,21 @@ POINTER_HEADS = 4
 
 @dataclass
 class QuestionGroup:
-    """Questions of about the same length, padded on the right.
+    """Questions of about the same length, padded on the right."""
 
-    Attributes:
-        ids: int64 [Q, L], the tokens after the image: question and completion.
-        image_index: int64 [Q], the image of each question.
-        pointer_rows: int64 [Q, M], positions in the row whose next token is about an object.
-        pointer_cells: bool [Q, M, cells], the image tokens that show it. None set: padding.
-    """
-
-    ids: Tensor
-    image_index: Tensor
-    pointer_rows: Tensor
-    pointer_cells: Tensor
+    ids: Tensor  # int64 [Q, L], the tokens after the image: question and completion
+    image_index: Tensor  # int64 [Q], the image of each question
+    pointer_rows: Tensor  # int64 [Q, M], positions in the row whose next token is about an object
+    pointer_cells: Tensor  # bool [Q, M, cells], the image tokens that show it. None set: padding.
 
 
 @dataclass
 class Packed:
-    """Images, and questions that are each about one of them.
+    """Images, and questions that are each about one of them."""
 
-    Attributes:
-        pixels: float32 [B, cells * 4, 588], normalized patches in the processor's order.
-        prefix: int64 [P], the tokens up to the end of the image, the same for all.
-        groups: The questions in groups of similar length, so that little is padding.
-    """
-
-    pixels: Tensor
-    prefix: Tensor
+    pixels: Tensor  # float32 [B, cells * 4, 588], normalized patches in the processor's order
+    prefix: Tensor  # int64 [P], the tokens up to the end of the image, the same for all
+    # The questions in groups of similar length, so that little is padding.
     groups: list[QuestionGroup]
 
 

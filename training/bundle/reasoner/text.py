@@ -16,17 +16,12 @@ from worlds.tabletop.queries import center_px
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of the completion.
+    """A part of the completion."""
 
-    Attributes:
-        text: Its words.
-        object_id: The object that it is about, 0 for none.
-        decides: Whether a choice falls in its first token, where another answer would go on
-            otherwise; what follows a choice is determined by it.
-    """
-
-    text: str
-    object_id: int = 0
+    text: str  # its words
+    object_id: int = 0  # the object that it is about, 0 for none
+    # Whether a choice falls in its first token, where another answer would go on otherwise; what
+    # follows a choice is determined by it.
     decides: bool = False
 
 

@@ -97,19 +97,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """An open data set: its annotations were read, its images were not.
+    """An open data set: its annotations were read, its images were not."""
 
-    Attributes:
-        name: Data set and split, for messages.
-        records: In a fixed order. A bad sample that is known already stands among them.
-        make: Turns a record into a sample, or raises `SampleError`.
-        fingerprint: SHA-256 of the annotations. It shows when they change.
-    """
-
-    name: str
+    name: str  # data set and split, for messages
+    # In a fixed order. A bad sample that is known already stands among them.
     records: Sequence[Record | BadSample] = field(repr=False)
+    # Turns a record into a sample, or raises `SampleError`.
     make: Callable[[Record], Sample] = field(repr=False)
-    fingerprint: str
+    fingerprint: str  # SHA-256 of the annotations. It shows when they change.
 
     def __len__(self) -> int:
         return len(self.records)

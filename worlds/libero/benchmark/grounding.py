@@ -39,21 +39,13 @@ class TaskOfInterest(Protocol):
 
 @dataclass(frozen=True)
 class Omission:
-    """A question that is not asked.
+    """A question that is not asked."""
 
-    Attributes:
-        suite: The suite's name.
-        task: Number of the task.
-        state: Number of the initial state; -1 for all.
-        kind: One of `KINDS_ASKED`, or "task" where nothing of it is asked.
-        reason: Why.
-    """
-
-    suite: str
-    task: int
-    state: int
-    kind: str
-    reason: str
+    suite: str  # the suite's name
+    task: int  # number of the task
+    state: int  # number of the initial state; -1 for all
+    kind: str  # one of `KINDS_ASKED`, or "task" where nothing of it is asked
+    reason: str  # Why
 
 
 def ask_task(

@@ -18,23 +18,15 @@ class BenchmarkError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a suite.
+    """One task of a suite."""
 
-    Attributes:
-        suite: The suite's name.
-        index: Its number in the suite's order.
-        instruction: As its file states it.
-        path: Its file.
-        of_interest: What the instruction means: first what is moved, then where it goes.
-        states: Its initial states, [N, D].
-    """
-
-    suite: str
-    index: int
-    instruction: str
-    path: Path
+    suite: str  # the suite's name
+    index: int  # its number in the suite's order
+    instruction: str  # as its file states it
+    path: Path  # its file
+    # What the instruction means: first what is moved, then where it goes.
     of_interest: tuple[str, ...]
-    states: Any
+    states: Any  # its initial states, [N, D]
 
 
 def suite_names() -> tuple[str, ...]:

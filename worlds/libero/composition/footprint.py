@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Footprint:
-    """A turned rectangle on the surface.
+    """A turned rectangle on the surface."""
 
-    Attributes:
-        x_m: Its middle [m].
-        y_m: Its middle [m].
-        half_x_m: Half extent along its own first axis [m].
-        half_y_m: Half extent along its own second axis [m].
-        yaw_rad: How far it is turned.
-    """
-
-    x_m: float
-    y_m: float
-    half_x_m: float
-    half_y_m: float
-    yaw_rad: float
+    x_m: float  # its middle [m]
+    y_m: float  # its middle [m]
+    half_x_m: float  # half extent along its own first axis [m]
+    half_y_m: float  # half extent along its own second axis [m]
+    yaw_rad: float  # how far it is turned
 
     def corners(self) -> NDArray[np.float64]:
         """Its four corners, [4, 2]."""

@@ -159,21 +159,13 @@ _TABLES = (
 
 @dataclass(frozen=True)
 class Pool:
-    """What a stage is built from.
+    """What a stage is built from."""
 
-    Attributes:
-        arena: A key of `ARENAS`.
-        movables: Kinds, one for each object.
-        core: How many of the first movables make the pool's theme; they are chosen more often.
-        fixtures: Kinds.
-        style: Textures of the room.
-    """
-
-    arena: str
-    movables: tuple[str, ...]
-    core: int
-    fixtures: tuple[str, ...]
-    style: Style
+    arena: str  # a key of `ARENAS`
+    movables: tuple[str, ...]  # kinds, one for each object
+    core: int  # how many of the first movables make the pool's theme; they are chosen more often
+    fixtures: tuple[str, ...]  # Kinds
+    style: Style  # textures of the room
 
 
 def block_of_seed(seed: int) -> int:

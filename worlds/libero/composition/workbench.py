@@ -18,19 +18,13 @@ _DOOR_OPEN_RAD, _BUTTON_ON_RAD = -0.5, 0.5
 
 @dataclass
 class Layout:
-    """What stands on the stage.
+    """What stands on the stage."""
 
-    Attributes:
-        objects: What is shown, fixtures first.
-        drawers: Of each cabinet, how far each drawer is open [m].
-        open_doors: Names of microwaves with the door open.
-        lit: Names of stoves that are on.
-    """
-
-    objects: list[PoolObject]
+    objects: list[PoolObject]  # what is shown, fixtures first
+    # Of each cabinet, how far each drawer is open [m].
     drawers: dict[str, dict[str, float]] = field(default_factory=dict)
-    open_doors: set[str] = field(default_factory=set)
-    lit: set[str] = field(default_factory=set)
+    open_doors: set[str] = field(default_factory=set)  # names of microwaves with the door open
+    lit: set[str] = field(default_factory=set)  # names of stoves that are on
 
     def note_states(self, stage: Stage, obj: PoolObject) -> None:
         """Write down where a fixture's drawers, door or button are."""

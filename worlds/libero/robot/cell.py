@@ -30,32 +30,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class CameraView:
-    """What a camera sees.
+    """What a camera sees."""
 
-    Attributes:
-        color: uint8 [H, W, 3] RGB.
-        depth_mm: uint16 [H, W]; 0 is unknown.
-        pose: In the world frame.
-    """
-
-    color: NDArray[np.uint8]
-    depth_mm: NDArray[np.uint16]
-    pose: CameraPose
+    color: NDArray[np.uint8]  # uint8 [H, W, 3] RGB
+    depth_mm: NDArray[np.uint16]  # uint16 [H, W]; 0 is unknown
+    pose: CameraPose  # in the world frame
 
 
 @dataclass(frozen=True, eq=False)
 class Hand:
-    """The gripper: its frame lies between the fingertips, z is the approach, x the closing axis.
+    """The gripper: its frame is between the fingertips, z the approach, x the closing axis."""
 
-    Attributes:
-        position_m: float64 [3], in the world frame.
-        rotation: float64 [3, 3]; the columns are its axes in the world frame.
-        opening_m: Distance of the fingers.
-    """
-
-    position_m: Floats
-    rotation: Floats
-    opening_m: float
+    position_m: Floats  # float64 [3], in the world frame
+    rotation: Floats  # float64 [3, 3]; the columns are its axes in the world frame
+    opening_m: float  # distance of the fingers
 
 
 class Cell:

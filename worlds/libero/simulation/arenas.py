@@ -7,21 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arena:
-    """One of the benchmark's surroundings.
+    """One of the benchmark's surroundings."""
 
-    Attributes:
-        problem: The package's name for tasks in it.
-        surface: What its task files call the table or floor.
-        center_xyz_m: Middle of the surface, at the height that the benchmark counts from [m].
-        work_xy_m: Half extent of where the benchmark puts movable objects [m].
-        rise_m: How far above that height the surface is that objects stand on [m].
-    """
-
-    problem: str
-    surface: str
+    problem: str  # the package's name for tasks in it
+    surface: str  # what its task files call the table or floor
+    # Middle of the surface, at the height that the benchmark counts from [m].
     center_xyz_m: tuple[float, float, float]
-    work_xy_m: tuple[float, float]
-    rise_m: float = 0.0
+    work_xy_m: tuple[float, float]  # half extent of where the benchmark puts movable objects [m]
+    rise_m: float = 0.0  # how far above that height the surface is that objects stand on [m]
 
     @property
     def top_xyz_m(self) -> tuple[float, float, float]:

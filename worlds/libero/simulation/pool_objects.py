@@ -18,53 +18,31 @@ _HULL_POINTS = 300
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A region of a model in which objects can stand: a site of the package's model.
+    """A region of a model in which objects can stand: a site of the package's model."""
 
-    Attributes:
-        name: For instance "top_region".
-        body: The MuJoCo body that it is fixed to.
-        position_m: Its middle in that body's frame [m].
-        rotation: Its axes in that body's frame.
-        half_m: Half extents along its axes [m].
-    """
-
-    name: str
-    body: int
-    position_m: Floats
-    rotation: Floats
-    half_m: Floats
+    name: str  # for instance "top_region"
+    body: int  # the MuJoCo body that it is fixed to
+    position_m: Floats  # its middle in that body's frame [m]
+    rotation: Floats  # its axes in that body's frame
+    half_m: Floats  # half extents along its axes [m]
 
 
 @dataclass(frozen=True, eq=False)
 class PoolObject:
-    """An object of the pool, movable or fixed.
+    """An object of the pool, movable or fixed."""
 
-    Attributes:
-        name: Unique in the stage, for instance "plate_1".
-        kind: The package's name of the model.
-        body: Its root body.
-        bodies: That and all below it.
-        geoms: What belongs to it.
-        qpos: Where its pose begins in the state, None for a fixture.
-        upright_wxyz: The orientation in which the benchmark puts it down.
-        low_m: Least corner of its visible extent from the body's origin, when upright [m].
-        high_m: Greatest corner [m].
-        cloud_m: Points of its hull in its body's frame, [N, 3].
-        boxes: Regions in or on it, by name.
-        joints: Its drawers, doors and buttons: name -> (address in the state, least, greatest).
-    """
-
-    name: str
-    kind: str
-    body: int
-    bodies: tuple[int, ...]
-    geoms: NDArray[np.intp]
-    qpos: int | None
-    upright_wxyz: Floats
-    low_m: Floats
-    high_m: Floats
-    cloud_m: Floats
-    boxes: dict[str, Box]
+    name: str  # unique in the stage, for instance "plate_1"
+    kind: str  # the package's name of the model
+    body: int  # its root body
+    bodies: tuple[int, ...]  # that and all below it
+    geoms: NDArray[np.intp]  # what belongs to it
+    qpos: int | None  # where its pose begins in the state, None for a fixture
+    upright_wxyz: Floats  # the orientation in which the benchmark puts it down
+    low_m: Floats  # least corner of its visible extent from the body's origin, when upright [m]
+    high_m: Floats  # greatest corner [m]
+    cloud_m: Floats  # points of its hull in its body's frame, [N, 3]
+    boxes: dict[str, Box]  # regions in or on it, by name
+    # Its drawers, doors and buttons: name -> (address in the state, least, greatest).
     joints: dict[str, tuple[int, float, float]]
 
     @property

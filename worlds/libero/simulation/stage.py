@@ -106,17 +106,11 @@ _CHANGED_VISUAL = ("ambient", "diffuse", "specular")
 
 @dataclass(frozen=True)
 class Style:
-    """Looks of an arena that differ from the benchmark's; None keeps the benchmark's.
+    """Looks of an arena that differ from the benchmark's; None keeps the benchmark's."""
 
-    Attributes:
-        floor: A texture file of the package.
-        wall: A texture file of the package.
-        table: A texture file of the package.
-    """
-
-    floor: str | None = None
-    wall: str | None = None
-    table: str | None = None
+    floor: str | None = None  # a texture file of the package
+    wall: str | None = None  # a texture file of the package
+    table: str | None = None  # a texture file of the package
 
 
 def build_stage(

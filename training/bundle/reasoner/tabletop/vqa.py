@@ -20,19 +20,12 @@ VQA_KINDS = ("color", "count", "kind")
 
 @dataclass(frozen=True)
 class VisualQuestion:
-    """A question with its one-word answer.
+    """A question with its one-word answer."""
 
-    Attributes:
-        kind: One of `VQA_KINDS`.
-        text: The question, in lower case; it is asked without a prompt template.
-        answer: The word that is right.
-        object_id: What the answer is read off, 0 for the whole table.
-    """
-
-    kind: str
-    text: str
-    answer: str
-    object_id: int
+    kind: str  # one of `VQA_KINDS`
+    text: str  # the question, in lower case; it is asked without a prompt template
+    answer: str  # the word that is right
+    object_id: int  # what the answer is read off, 0 for the whole table
 
 
 def ask_visual(
