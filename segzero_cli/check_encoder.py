@@ -73,14 +73,9 @@ def main(argv: Sequence[str]) -> int:
 def check(
     here: LoadedSegmenter, there: LoadedSegmenter, device: str, backend: str, precision: str
 ) -> list[str]:
-    """Prepare, load, compare and time one way.
+    """Prepare, load, compare and time one backend and precision.
 
-    Args:
-        here: The segmenter on the CPU, to export.
-        there: The same on the device.
-        device: A torch device.
-        backend: What runs the encoder.
-        precision: `fp16` or `fp32`.
+    The segmenter is given twice: on the CPU, to export, and on the device.
 
     Returns:
         The table's cells: seconds to prepare, least IoU, milliseconds, and what was missing.

@@ -39,12 +39,7 @@ def asks_for_one(query: str) -> bool:
 
 
 def is_ambiguous(result: Result, margin: float = NEAR_EQUAL) -> bool:
-    """Whether one object was asked for and near-equal ones were found.
-
-    Args:
-        result: The answer.
-        margin: Scores that differ by at most this are near-equal.
-    """
+    """Whether one object was asked for, and found with others whose scores are near-equal."""
     scores = sorted(map(float, result.segmentation.scores), reverse=True)
     if len(scores) < 2 or scores[0] - scores[1] > margin:
         return False

@@ -93,11 +93,7 @@ class CpuThreads:
             self._set(self.total)
 
     def take_share(self, most: int | None = None) -> None:
-        """Give the calling thread what the reasoner may have now; to be called between passes.
-
-        Args:
-            most: It has no use for more threads than these; None: for any number.
-        """
+        """Give the calling thread the reasoner's share, `most` at most; call it between passes."""
         share = self.reasoner_share
         self._set(share if most is None else min(share, most))
 

@@ -137,11 +137,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def segmentation_errors(work: str) -> Iterator[None]:
-    """Turn errors of any library into `OutOfMemoryError` or `SegmentationError`.
-
-    Args:
-        work: What runs inside, such as `image encoder`.
-    """
+    """Turn errors of any library in some work into `OutOfMemoryError` or `SegmentationError`."""
     try:
         yield
     except SegZeroError:

@@ -64,18 +64,10 @@ def clip_box(box: Box, size_wh: SizeWH) -> Box:
 
 
 def to_image_frame(prompt: ObjectPrompt, frame_wh: SizeWH, image_wh: SizeWH) -> ObjectPrompt:
-    """Move what the reasoner said into pixels of the input image, and cut it there.
+    """Move what the reasoner said in its frame into pixels of the input image, and cut it there.
 
     The reasoner is not trusted: a box that reaches over the border is cut, and a point outside
     moves to the nearest pixel, since a point that is off by a little still means the object.
-
-    Args:
-        prompt: Box and points in the frame the reasoner speaks in.
-        frame_wh: Width and height of that frame.
-        image_wh: Width and height of the input image [px].
-
-    Returns:
-        Box and points inside the input image [px].
 
     Raises:
         InputError: The box lies entirely outside the image, so the answer cannot be meant.

@@ -112,19 +112,10 @@ def load_reasoner(
     may_be_down: bool = False,
     reasoner_type: type[QwenReasoner] = QwenReasoner,
 ) -> LoadedReasoner:
-    """Load a reasoner without a segmenter, or connect to one; see `SegZero.load`.
+    """Load a reasoner without a segmenter, or connect to one; see `SegZero.load` for the options.
 
-    Args:
-        model: Its name.
-        device: As `choose_device` returns it.
-        template: See `SegZero.load`, as the next four.
-        max_new_tokens: See there.
-        decode: See there.
-        precision: See there.
-        grammar: See there.
-        cores: Shared with the image encoder.
-        may_be_down: A server that cannot be reached is checked before its first reply instead.
-        reasoner_type: Of a local reasoner.
+    `cores` are shared with the image encoder. A server that `may_be_down` and cannot be reached is
+    checked before its first reply instead. A local reasoner is of `reasoner_type`.
     """
     files = _find(model)
     description = adapt(files.description, template, max_new_tokens)

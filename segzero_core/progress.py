@@ -11,11 +11,7 @@ from segzero_core.types import ObjectPrompt, Timings
 
 
 class AnswerProgress:
-    """Requests the mask of each object as soon as it is found, and measures from construction.
-
-    Args:
-        worker: Makes the masks.
-    """
+    """Requests the mask of each object as soon as it is found, and measures from construction."""
 
     def __init__(self, worker: MaskWorker) -> None:
         self._worker = worker

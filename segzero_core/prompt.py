@@ -110,10 +110,7 @@ _SPACES = re.compile(r"\s+")
 
 
 def clean_query(query: str) -> str:
-    """Return the query with single spaces, without a final full stop.
-
-    Args:
-        query: What the person asked for, such as "the red mug".
+    """Return the query, such as "the red mug", with single spaces and without a final full stop.
 
     Raises:
         InputError: It is empty, longer than `MAX_QUERY_CHARS`, or holds control characters,
@@ -142,9 +139,7 @@ def clean_query(query: str) -> str:
 def build_prompt(template: str, query: str) -> str:
     """Return the text that stands beside the image in the question to the model.
 
-    Args:
-        template: A key of `TEMPLATES`.
-        query: What to find. The single-object templates lower-case it, as in its training.
+    The single-object templates lower-case the query, as in their training.
 
     Raises:
         ConfigError: There is no such template.

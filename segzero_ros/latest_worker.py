@@ -16,13 +16,8 @@ T = TypeVar("T")
 class LatestItemWorker(Generic[T]):
     """A thread that takes the latest item, works on it, and skips what came meanwhile.
 
-    It starts with the first item. All methods are thread-safe; only `stop` waits.
-
-    Args:
-        name: Of the thread.
-        work: Works on an item, in the thread.
-        period_s: Returns the shortest time between two items that are worked on [s].
-        guard: Keeps the thread alive.
+    It starts with the first item. `period_s` returns the shortest time between two items that are
+    worked on [s]. All methods are thread-safe; only `stop` waits.
     """
 
     def __init__(

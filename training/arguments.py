@@ -45,13 +45,9 @@ def add_fields(
     more: Mapping[str, Mapping[str, Any]] | None = None,
     only: Sequence[str] = (),
 ) -> None:
-    """Add an option for every field of a dataclass that was declared with `option`.
+    """Add an option for every field, or those in `only`, that was declared with `option`.
 
-    Args:
-        parser: Gets the options.
-        kind: The dataclass.
-        more: Further arguments of `add_argument` by the name of the field.
-        only: The names of the fields; by default all.
+    `more` holds further arguments of `add_argument`, by the name of the field.
     """
     for item in (item for item in fields(kind) if not only or item.name in only):
         how = {"default": item.default, **item.metadata, **(more or {}).get(item.name, {})}

@@ -51,11 +51,8 @@ def generate(
 ) -> tuple[list[int], list[float]]:
     """Run transformers' `generate` greedily; return the new tokens and the time of each [s].
 
-    Args:
-        model: A model of transformers.
-        inputs: Its arguments, `input_ids` int64 [1, T] among them.
-        max_new_tokens: Largest number of new tokens.
-        is_over: Gets the new tokens after each one; whether to stop.
+    The inputs hold `input_ids` int64 [1, T]. `is_over` gets the new tokens after each one, and
+    says whether to stop.
     """
     from transformers import StoppingCriteriaList
 

@@ -21,11 +21,6 @@ def measure_limits(reasoner: Any, sam: Any, device: str) -> dict[str, float]:
     A token reads all weights of the language tower once, at the rate at which memory is read. The
     image encoder does its work at the rate of large matrix products, in float32 on a CPU and
     bfloat16 on a GPU.
-
-    Args:
-        reasoner: A model of transformers with a language tower.
-        sam: A `SAM2Base`.
-        device: A torch device.
     """
     bandwidth, rate = read_bandwidth(device), matrix_rate(device)
     weights, flop = bytes_per_token(reasoner), encoder_flop(sam)

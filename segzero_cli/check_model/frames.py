@@ -30,9 +30,7 @@ class Sample:
     def best(self, frame_wh: SizeWH | None, *, swapped: bool = False) -> tuple[Box, float]:
         """Return the box [px of the image] that fits best if read in a frame, and its IoU.
 
-        Args:
-            frame_wh: Width and height of the frame; None is that of the image.
-            swapped: y is written before x.
+        No frame is that of the image; `swapped` reads y before x.
         """
         boxes = [Box(b.y_min, b.x_min, b.y_max, b.x_max) if swapped else b for b in self.said]
         moved = [scale_box(box, frame_wh or self.image_wh, self.image_wh) for box in boxes]

@@ -44,8 +44,7 @@ DIAGNOSTICS_WAIT_S: Final = 2.5
 def lost_share(numbers: Sequence[int | None]) -> float:
     """Return the share of a publisher's messages that did not arrive.
 
-    Args:
-        numbers: Of those that did, as the publisher counts; None where the middleware does not.
+    The numbers are of those that did, as the publisher counts; None where the middleware does not.
     """
     known = {number for number in numbers if number is not None}
     return 1 - len(known) / (max(known) - min(known) + 1) if known else 0.0

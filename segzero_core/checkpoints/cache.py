@@ -16,10 +16,7 @@ FOLDER_VARIABLE: Final = "SEGZERO_CACHE"
 
 
 def cache_folder(part: str) -> Path:
-    """Return a folder of the cache, whether it exists or not.
-
-    Args:
-        part: What it holds, such as `engines`.
+    """Return a folder of the cache, such as `engines`, whether it exists or not.
 
     Raises:
         ConfigError: It is in the home of somebody who does not exist.
@@ -47,10 +44,7 @@ def write_cached(path: Path, data: str | bytes | Callable[[Path], object]) -> No
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time work on a file; others wait.
-
-    Args:
-        path: The file; the lock is a file beside it, and ends with the process that holds it.
+    """Let one process at a time work on a file, by a lock beside it; others wait.
 
     Raises:
         ModelLoadError: The folder cannot be written to.

@@ -123,11 +123,7 @@ class ModelDescription:
 
     @classmethod
     def from_values(cls, values: Any, source: str) -> ModelDescription:
-        """Build a description from the values of a JSON object.
-
-        Args:
-            values: What the file holds.
-            source: Where it comes from, for the message.
+        """Build a description from the values of a JSON object; errors name its source.
 
         Raises:
             ConfigError: A field is missing, unknown or wrong.

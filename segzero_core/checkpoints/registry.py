@@ -67,10 +67,7 @@ def find_model(model: str) -> ModelFiles:
 
 
 def describe_model(name: str) -> ModelFiles | None:
-    """Find how a model is asked, without its weights and without the network.
-
-    Args:
-        name: A bundled model, a local folder, or a published Hub id.
+    """Find how a bundled model, a folder or a Hub id is asked, without its weights or the network.
 
     Returns:
         Its files, whose folder does not exist for a Hub id; None for an unknown name.
@@ -155,11 +152,9 @@ def is_hub_id(name: str) -> bool:
 
 
 def fetch_from_hub(repo_id: str, patterns: Sequence[str]) -> Path:
-    """Return the local folder of a Hub repository; the network is asked only if it must be.
+    """Return the local folder of a Hub repository `owner/name` with the files of these patterns.
 
-    Args:
-        repo_id: Owner and name.
-        patterns: Which of its files are needed.
+    The network is asked only if it must be.
 
     Raises:
         ModelLoadError: It is not in the cache and cannot be fetched.

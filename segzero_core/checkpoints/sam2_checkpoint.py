@@ -77,10 +77,7 @@ def segmenter_hash(files: Sam2Files) -> str:
 
 
 def package_config(name: str) -> Path:
-    """Return the path of a configuration that ships with the sam2 package.
-
-    Args:
-        name: Such as `configs/sam2/sam2_hiera_l.yaml`.
+    """Return the path of a configuration in the sam2 package: `configs/sam2/sam2_hiera_l.yaml`.
 
     Raises:
         ModelLoadError: The installed sam2 does not have it.

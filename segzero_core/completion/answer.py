@@ -54,11 +54,7 @@ class AnswerRuleError(Exception):
 
 
 def read_answer(text: str, *, native: bool = False) -> tuple[ObjectPrompt, ...]:
-    """Return all objects of a complete answer.
-
-    Args:
-        text: Everything between `<answer>` and `</answer>`.
-        native: A box needs no point.
+    """Return all objects of the text between the answer's tags; `native` boxes need no point.
 
     Raises:
         AnswerRuleError: The answer is broken, or holds no objects and no empty list.
@@ -92,11 +88,7 @@ class AnswerReader:
         self._reread_chars = 0
 
     def read(self, text: str, *, final: bool = False) -> None:
-        """Read on, up to the end of the text or a value that has not ended.
-
-        Args:
-            text: Everything after `<answer>` so far.
-            final: The answer is complete.
+        """Read everything after `<answer>` so far, up to its end or a value that has not ended.
 
         Raises:
             AnswerRuleError: The answer is broken, whatever may follow.
@@ -216,11 +208,7 @@ _PLAIN_JSON: Final = json.JSONDecoder(
 
 
 def prompt_from_value(value: Value, *, native: bool = False) -> ObjectPrompt:
-    """Turn one JSON object of either form into a prompt.
-
-    Args:
-        value: The object.
-        native: A box needs no point.
+    """Turn one JSON object of either form into a prompt; a `native` box needs no point.
 
     Raises:
         InputError: It is of neither form, or a number in it cannot be used.

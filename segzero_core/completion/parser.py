@@ -38,11 +38,7 @@ _LIVE_ANSWER_CHARS = 32_768
 
 
 def parse_completion(text: str, *, native: bool = False) -> Reasoning:
-    """Read a whole reply of the reasoner.
-
-    Args:
-        text: The reply, of any content and length.
-        native: It is one of Qwen's own form; see `prompt.is_native`.
+    """Read a whole reply of the reasoner; `native` is Qwen's own form, see `prompt.is_native`.
 
     Returns:
         The thinking and the prompts, in the coordinates written in the text. No prompts means

@@ -24,12 +24,7 @@ _LIKELY: Final = 64
 
 
 class Constraint:
-    """Limits the replies of a model to those of a grammar.
-
-    Args:
-        tokenizer: The model's.
-        grammar: Accepts the replies.
-    """
+    """Limits the replies of a model to those of a grammar."""
 
     def __init__(self, tokenizer: Any, grammar: AnswerGrammar) -> None:
         self._tokenizer = tokenizer
@@ -38,13 +33,7 @@ class Constraint:
         self._texts: dict[int, str] = {}
 
     def tokens(self, stepper: Stepper, prefill: Prefill, limit: int) -> Iterator[int]:
-        """Yield the tokens of one reply, to its end.
-
-        Args:
-            stepper: Reads them.
-            prefill: The prompt, read.
-            limit: Most tokens; the answer is brought to an end before.
-        """
+        """Yield the tokens of one reply to its end; the answer is ended before `limit` tokens."""
         state, scores, count = State(), prefill.scores, 0
         while True:
             hurry = limit - count <= _ROOM_FOR_ONE

@@ -55,21 +55,13 @@ class Decoder(Protocol):
     def run(self, image: Image.Image, text: str, limit: int, on_token: OnToken) -> None:
         """Give the tokens of a reply to `on_token` until it says that the reply is over.
 
-        Args:
-            image: Of the size that the model sees.
-            text: The whole conversation, with one placeholder for the image.
-            limit: Most tokens.
-            on_token: Receives each token.
+        The image is of the size that the model sees; the text is the whole conversation, with one
+        placeholder for the image.
         """
 
 
 class PlainDecoder:
-    """`generate` of any model, as its publisher meant it.
-
-    Args:
-        model: A model of transformers that takes images and generates text.
-        processor: Its processor.
-    """
+    """`generate` of any transformers model that takes images, as its publisher meant it."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model = model

@@ -63,11 +63,7 @@ Part: TypeAlias = Thinking | Number | Choice
 
 
 class AnswerGrammar:
-    """A state machine over the parts of a reply.
-
-    Args:
-        parts: In their order; the reply is over behind the last one.
-    """
+    """A state machine over the parts of a reply, which is over behind the last one."""
 
     def __init__(self, parts: tuple[Part, ...]) -> None:
         self._parts = parts
@@ -75,10 +71,7 @@ class AnswerGrammar:
     def advance(self, state: State, text: str, *, hurry: bool = False) -> State | None:
         """Return the state after more text, or None if the grammar does not accept the text.
 
-        Args:
-            state: Before the text.
-            text: Any number of characters.
-            hurry: No further object may begin.
+        In a `hurry`, no further object may begin.
         """
         following: State | None = state
         for char in text:
@@ -155,11 +148,7 @@ class AnswerGrammar:
 
 
 def grammar_of(template: str, frame_wh: SizeWH) -> AnswerGrammar:
-    """Return the grammar of a template's replies.
-
-    Args:
-        template: A key of `prompt.TEMPLATES`.
-        frame_wh: Width and height of the frame of the numbers.
+    """Return the grammar of a template's replies, with numbers in a frame of this size.
 
     Raises:
         ConfigError: The template has no grammar.

@@ -24,11 +24,7 @@ _BEGINNING: Final = -2
 
 
 class NgramProposer:
-    """Remembers which token followed which tokens. All numbers count as one and the same.
-
-    Args:
-        is_number: Says of a token whether it is a number; those are never proposed.
-    """
+    """Remembers which token followed which tokens; numbers count as one and are never proposed."""
 
     def __init__(self, is_number: Callable[[int], bool]) -> None:
         self._is_number = is_number
@@ -69,12 +65,7 @@ class NgramProposer:
 
 
 class SpeculativeStepper:
-    """Reads draft tokens together with the last token; see `Stepper`.
-
-    Args:
-        language: The language model.
-        proposer: Makes the drafts and learns from every reply; None: tokens are read one by one.
-    """
+    """Reads draft tokens of a proposer, if any, together with the last token; see `Stepper`."""
 
     def __init__(self, language: LanguageModel, proposer: NgramProposer | None) -> None:
         self._language = language

@@ -107,12 +107,10 @@ class CameraModel:
         return float(self.k[0, 0] + self.k[1, 1]) / 2
 
     def rays(self, pixels_xy: NDArray[Any]) -> Floats:
-        """Return float64 [N, 2]: where the ray through each pixel's center meets the plane z = 1.
+        """Return float64 [N, 2]: where rays through the centers of pixels meet the plane z = 1.
 
-        Rays outside the range where the distortion model can be inverted are NaN.
-
-        Args:
-            pixels_xy: [N, 2], column and row.
+        Pixels are [N, 2], column and row. Rays outside the range where the distortion model can be
+        inverted are NaN.
         """
         pixels = np.asarray(pixels_xy, np.float64)
         y = (pixels[:, 1] - self.k[1, 2]) / self.k[1, 1]

@@ -239,8 +239,7 @@ def _extended(here: Floats, back: Floats, back_px: int, missing_px: float) -> Fl
 def _longer_side(flat: Floats) -> Floats:
     """Return the rotation about z that aligns x with the longer side of the smallest rectangle.
 
-    Args:
-        flat: [2, N], the points inside the rectangle.
+    The rectangle is around the points `flat`, [2, N].
     """
     # The outermost points in many directions are almost the convex hull.
     along = _HULL_DIRECTIONS @ flat.astype(np.float32)

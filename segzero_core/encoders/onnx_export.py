@@ -73,13 +73,9 @@ def onnx_path(weights_hash: str, side: int, precision: str) -> Path:
 def export_encoder(
     sam: nn.Module, weights_hash: str, path: Path, precision: str = "fp32"
 ) -> list[FeatureError]:
-    """Write the image encoder to an ONNX file, and compare it with torch.
+    """Write the encoder of a `SAM2Base` on the CPU to an ONNX file, and compare it with torch.
 
-    Args:
-        sam: A `SAM2Base` on the CPU.
-        weights_hash: Of its weights; written into the file.
-        path: The file; it is written in one step, or not at all.
-        precision: `fp32` or `fp16`.
+    The file is written in one step, or not at all; it holds the hash of the weights.
 
     Returns:
         The deviation of each output from torch's in float32.
@@ -132,12 +128,7 @@ def export_encoder(
 
 
 def compare_with_torch(sam: nn.Module, path: Path) -> list[FeatureError]:
-    """Run an exported encoder in ONNX Runtime and in torch, both on the CPU, and compare them.
-
-    Args:
-        sam: The exported `SAM2Base`, on the CPU in float32.
-        path: The exported file.
-    """
+    """Compare an exported encoder in ONNX Runtime with its `SAM2Base`, both on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -78,9 +78,6 @@ def _safe(name: str) -> str:
 def import_tensorrt(backend: str = "tensorrt") -> Any:
     """Import TensorRT or TensorRT-RTX; the former only beside a GPU, else it ends the process.
 
-    Args:
-        backend: One of `GENERATIONS`.
-
     Raises:
         ConfigError: There is no GPU, no such package, or one of another generation.
     """
@@ -133,14 +130,9 @@ def check_gpu(tensorrt: Any, device: torch.device) -> None:
 def engine_key(
     tensorrt: Any, device: torch.device, weights_hash: str, precision: str, side: int
 ) -> EngineKey:
-    """Return the key of the engine for an exported encoder on this machine.
+    """Return the key of the engine for an exported encoder with an input of `side` [px].
 
-    Args:
-        tensorrt: The module.
-        device: The GPU; for TensorRT-RTX it may be the CPU.
-        weights_hash: Of the segmenter's weights.
-        precision: Of the graph.
-        side: Of the encoder's input [px].
+    For TensorRT-RTX the device may be the CPU.
 
     Raises:
         ModelLoadError: The encoder was not exported.
@@ -169,17 +161,10 @@ def engine_key(
 def build_engine(
     tensorrt: Any, onnx: Path, key: EngineKey, progress: Progress, gpu: int = 0
 ) -> Path:
-    """Build an engine into the cache unless it is there; a second builder waits for the first.
+    """Build an engine into the cache unless it is there, and return its path.
 
-    Args:
-        tensorrt: The module.
-        onnx: The graph; its types are the engine's.
-        key: What the engine is for.
-        progress: Called after each step, in a thread of the build.
-        gpu: Index of the GPU to build on, where there is one.
-
-    Returns:
-        The engine's path.
+    A second builder waits for the first. `progress` is called after each step, in a thread of the
+    build; `gpu` is the index of the GPU to build on, where there is one.
 
     Raises:
         ConfigError: The driver does not support this TensorRT.

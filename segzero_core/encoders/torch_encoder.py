@@ -65,12 +65,7 @@ class TorchImageEncoder:
 
 
 def preprocess(image: RgbImage, side: int, device: torch.device) -> torch.Tensor:
-    """Resize an image to the encoder's square, as SAM 2's image predictor does.
-
-    Args:
-        image: uint8 [H, W, 3], RGB.
-        side: Side of the square [px].
-        device: Of the result.
+    """Resize an image to the encoder's square of `side` [px], as SAM 2's image predictor does.
 
     Returns:
         float32 [1, 3, side, side], normalized.

@@ -148,14 +148,7 @@ def _fill_gray(rgb: NDArray[np.uint8], pixels: NDArray[np.generic], encoding: st
 def rgb_from_compressed_msg(
     msg: CompressedMessage, max_px: int = MAX_IMAGE_PX
 ) -> NDArray[np.uint8]:
-    """Decode a JPEG or PNG message.
-
-    Args:
-        msg: The message.
-        max_px: Largest width times height.
-
-    Returns:
-        uint8 [H, W, 3].
+    """Decode a JPEG or PNG message of at most `max_px` pixels into uint8 [H, W, 3].
 
     Raises:
         InputError: It is no image, a damaged one, or has more pixels.

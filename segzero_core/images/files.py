@@ -33,12 +33,7 @@ def open_image(
     formats: tuple[str, ...] = FORMATS,
     max_px: int = MAX_IMAGE_PX,
 ) -> Iterator[Image.Image]:
-    """Open an image without reading its pixels.
-
-    Args:
-        source: A file, or its content.
-        formats: Pillow's names of those that are allowed.
-        max_px: Largest width times height.
+    """Open a file or its content as an image of an allowed format, without reading its pixels.
 
     Raises:
         InputError: It has more pixels.
@@ -72,10 +67,9 @@ def upright_rgb(image: Image.Image) -> RgbImage:
 
 
 def load_image(path: str | Path) -> RgbImage:
-    """Read an image file into uint8 [H, W, 3], RGB, upright.
+    """Read a JPEG, PNG, WebP, TIFF or BMP file into uint8 [H, W, 3], RGB, upright.
 
-    Args:
-        path: JPEG, PNG, WebP, TIFF or BMP. Transparency is dropped; 16-bit gray is scaled.
+    Transparency is dropped; 16-bit gray is scaled.
 
     Raises:
         InputError: The file is missing, empty, damaged, too large, or no image.

@@ -33,15 +33,9 @@ _BLACK: Final = (0, 0, 0)
 def draw_overlay(
     image: RgbImage, segmentation: Segmentation, prompts: Sequence[ObjectPrompt] = ()
 ) -> RgbImage:
-    """Draw masks, boxes and points over an image.
+    """Return a copy of an image with its masks, tinted and outlined, and the prompts.
 
-    Args:
-        image: uint8 [H, W, 3], RGB; it is not changed.
-        segmentation: Masks of that image; each is tinted and outlined in its own color.
-        prompts: Boxes and points in pixels of that image, one per mask, or none.
-
-    Returns:
-        A new uint8 [H, W, 3].
+    Each mask has a color. There is one prompt for each mask, or none.
 
     Raises:
         InputError: Image, masks and prompts do not belong together.

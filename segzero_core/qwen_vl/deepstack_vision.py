@@ -11,12 +11,7 @@ from segzero_core.types import SizeWH
 
 
 class DeepStackVisionEncoder:
-    """Turns the patches of one image into what the language model takes of it.
-
-    Args:
-        visual: The vision module of a `Qwen3VLForConditionalGeneration`, in evaluation mode.
-        tokens_wh: How many tokens an image is wide and high.
-    """
+    """Turns the patches of an image of `tokens_wh` into what Qwen3-VL's language model takes."""
 
     def __init__(self, visual: Any, tokens_wh: SizeWH) -> None:
         self.dtype: torch.dtype = visual.dtype

@@ -30,10 +30,8 @@ _TOLERANCE: Final = 1e-4
 class OnnxLanguageModel(LanguageModel):
     """A language model whose text is read by ONNX Runtime, in the calling thread.
 
-    Should that fail while it runs, torch goes on with one warning; the KV cache is the same.
-
-    Args:
-        model: See `LanguageModel`; `why_not` must have no objection.
+    `why_not` must have no objection. Should ONNX Runtime fail while it runs, torch goes on with
+    one warning; the KV cache is the same.
 
     Raises:
         Exception: ONNX Runtime cannot run the step, or its logits are not torch's.
@@ -123,11 +121,7 @@ class OnnxLanguageModel(LanguageModel):
 
 
 def choose_language_model(model: Any) -> LanguageModel:
-    """Return the fastest language model that can run here, and log which it is.
-
-    Args:
-        model: See `LanguageModel`.
-    """
+    """Return the fastest language model that can run here, and log which it is."""
     language: LanguageModel
     if reason := why_not(model):
         language = LanguageModel(model)
@@ -143,11 +137,7 @@ def choose_language_model(model: Any) -> LanguageModel:
 
 
 def why_not(model: Any) -> str:
-    """Return why ONNX Runtime does not read a model's text, or "" if it can.
-
-    Args:
-        model: See `LanguageModel`.
-    """
+    """Return why ONNX Runtime does not read a model's text, or "" if it can."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

@@ -31,12 +31,7 @@ class Windows:
 
 
 class VisionEncoder:
-    """Turns the patches of one image into embeddings for the language model.
-
-    Args:
-        visual: The vision module of a `Qwen2_5_VLForConditionalGeneration`, in evaluation mode.
-        tokens_wh: How many tokens an image is wide and high.
-    """
+    """Turns the patches of an image of `tokens_wh` into embeddings for the language model."""
 
     def __init__(self, visual: Any, tokens_wh: SizeWH) -> None:
         config = visual.config

@@ -60,12 +60,7 @@ def squash(image: RgbImage, size_wh: SizeWH) -> Image.Image:
 
 
 def reasoner_error(error: BaseException, completion: str) -> SegZeroError:
-    """Turn any library's error into the one that `Reasoner.stream` promises.
-
-    Args:
-        error: What the model raised.
-        completion: The reply so far.
-    """
+    """Turn any library's error into the one that `Reasoner.stream` promises."""
     if is_out_of_memory(error):
         return OutOfMemoryError(f"not enough memory for the reasoner: {error}")
     return ReasoningError(f"the reasoner failed: {error!r}", completion)

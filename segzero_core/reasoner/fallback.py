@@ -45,9 +45,6 @@ class ReasonerChain:
 
     One that failed too often is left alone for a while. Where a query has a time limit and another
     reasoner may be asked, the first token must come within half of the time that is left.
-
-    Args:
-        members: In the order in which they are asked.
     """
 
     def __init__(self, members: Sequence[NamedReasoner]) -> None:

@@ -22,13 +22,7 @@ _OBJECTS: Final = 4
 def mask_agreement(
     reference: ImageEncoder, candidate: ImageEncoder, segmenter: Segmenter
 ) -> tuple[float, ...]:
-    """Return the IoU of both encoders' masks on each of three images.
-
-    Args:
-        reference: The exact encoder.
-        candidate: The encoder to check.
-        segmenter: Decodes the features of both.
-    """
+    """Return the IoU of the masks by an exact encoder and a candidate, on each of three images."""
     agreement = []
     for seed in range(3):
         image, prompts = drawn_scene(seed)

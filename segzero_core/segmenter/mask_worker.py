@@ -26,11 +26,6 @@ class MaskWorker:
     """Encodes an image at once, and decodes masks as soon as boxes are known.
 
     To be used by one thread; the work is done in another.
-
-    Args:
-        encoder: Encodes the image.
-        segmenter: Decodes the masks.
-        image: uint8 [H, W, 3].
     """
 
     def __init__(self, encoder: ImageEncoder, segmenter: Segmenter, image: RgbImage) -> None:

@@ -94,11 +94,7 @@ class ObjectMemory:
 
     @torch.inference_mode()
     def find(self, embedding: Embedding) -> Observation:
-        """Find the object in the next frame, and remember it there.
-
-        Args:
-            embedding: The frame, encoded by the model's own encoder.
-        """
+        """Find the object in the next frame, and remember it there."""
         self._frame += 1
         inputs = self._inputs(embedding)
         out = self._track(inputs, None, run_mem_encoder=self._refiner is None)

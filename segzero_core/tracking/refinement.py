@@ -167,12 +167,7 @@ class MaskRefiner:
 
 
 def appearance_iou(cells: Cells, matching: Cells) -> float:
-    """Return the IoU of a mask with the cells in and near it that look like the object.
-
-    Args:
-        cells: bool [h, w], the mask.
-        matching: bool [h, w].
-    """
+    """Return the IoU of a mask with the cells in and near it that match; both are bool [h, w]."""
     union = np.count_nonzero(cells | (matching & _grown(cells, _NEAR)))
     return int(np.count_nonzero(cells & matching)) / max(1, int(union))
 

@@ -42,11 +42,7 @@ class ColorHistogram:
 
 
 def color_histogram(image: RgbImage) -> ColorHistogram | None:
-    """Return the histogram of an image, or None for a blank one.
-
-    Args:
-        image: uint8 [H, W, 3].
-    """
+    """Return the histogram of an image uint8 [H, W, 3], or None for a blank one."""
     small = cv2.resize(image, _SMALL_WH, interpolation=cv2.INTER_AREA)
     if small.std(axis=(0, 1)).max() < _BLANK_SPREAD:
         return None

@@ -45,13 +45,7 @@ def rgb_from_msg(msg: Image) -> NDArray[np.uint8]:
 
 
 def msg_from_array(pixels: NDArray[np.generic], encoding: str, header: Header) -> Image:
-    """Build a message from an array, with one copy.
-
-    Args:
-        pixels: [H, W] or [H, W, C] in the encoding's type and channel order, or an InputError.
-        encoding: A key of `ENCODINGS`.
-        header: Of the image that the pixels belong to.
-    """
+    """Build a message from an array [H, W] or [H, W, C] of one of `ENCODINGS`, with one copy."""
     layout = ENCODINGS.get(encoding)
     if layout is None:
         raise InputError(f"image encoding {encoding!r} is none of {', '.join(ENCODINGS)}")

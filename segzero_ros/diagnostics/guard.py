@@ -20,12 +20,7 @@ PAUSE_S: Final = 0.2
 
 
 class Guard:
-    """The last border of every thread of the node; safe to use from several.
-
-    Args:
-        log: Of the node.
-        health: Reports what failed on /diagnostics.
-    """
+    """The last border of every thread of the node; safe to use from several."""
 
     def __init__(self, log: RcutilsLogger, health: Health) -> None:
         self._log = log
@@ -33,11 +28,7 @@ class Guard:
 
     @contextmanager
     def __call__(self, where: str) -> Iterator[None]:
-        """Run a block that must not end its thread.
-
-        Args:
-            where: For people, such as `while drawing the overlay`.
-        """
+        """Run a block that must not end its thread; `where` names it for people."""
         try:
             yield
         except Exception as error:

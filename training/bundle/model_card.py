@@ -91,12 +91,9 @@ def read_logs(runs: Path) -> Logs:
 
 
 def write_card(runs: Path, bundle: Path, plot: Path) -> str:
-    """Return the text of the card.
+    """Return the text of the card of a bundle, from the logs of its runs.
 
-    Args:
-        runs: Folder of figures and logs.
-        bundle: The weights that it is about.
-        plot: Where the curves are, from the root of the repository.
+    `plot` is where the curves are, from the root of the repository.
     """
     names = ("pipeline", "warmup", "truth", "random", "largest", "tracking")
     figures = {name: _read(runs / f"{name}.json") for name in names}

@@ -49,11 +49,7 @@ def _step(name: str, *words: str | Path) -> Step:
 def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
     """Return all commands, in their order.
 
-    Args:
-        work: Where scenes, checkpoints and logs go.
-        out: The bundle: `reasoner/` and `segmenter/`.
-        scale: How much is done.
-        plain: Train in float32, by AdamW alone: for processors without bfloat16.
+    `plain` trains in float32, by AdamW alone: for processors without bfloat16.
     """
     return (
         *_scenes(work / "data", scale),

@@ -22,12 +22,7 @@ SAM_DISAGREES: Final = "sam_disagrees"
 
 
 class SampleError(InputError):
-    """One sample cannot be used, the others can.
-
-    Args:
-        reason: One of the words above, by which such samples are counted.
-        detail: What was wrong and where.
-    """
+    """One sample cannot be used, the others can; such samples are counted by their reason."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

@@ -26,14 +26,9 @@ def map_in_order(
     start: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """Apply a function to items in fresh processes, reading the items only as far as needed.
+    """Apply a function of a module to items in fresh processes; items are read only as needed.
 
-    Args:
-        function: Of a module, so that another process finds it.
-        items: What it is applied to, one after the other.
-        processes: How many processes.
-        start: Called once in each process, before anything else.
-        arguments: What `start` is called with.
+    `start` is called with `arguments` once in each process, before anything else.
 
     Raises:
         OutOfMemoryError: A process died, which is what happens when memory runs out.

@@ -73,13 +73,7 @@ def open_source(options: SourceOptions) -> Source:
 
 
 def prepare(options: SourceOptions, rows: RowOptions, out: Path, processes: int = 1) -> Manifest:
-    """Write a data set as training data, or continue it.
-
-    Args:
-        options: What is read.
-        rows: What is made of it.
-        out: The folder to write; its own, or one that the same command began.
-        processes: How many share the work.
+    """Write a data set as training data, or continue in a folder that the same command began.
 
     Raises:
         SegZeroError: The data cannot be read, the folder cannot be written, or holds other data.
@@ -99,12 +93,7 @@ def prepare_source(
 ) -> Manifest:
     """Write an open source as training data, or continue it; see `prepare`.
 
-    Args:
-        source: What is read.
-        arguments: What decides the rows, as the manifest reports it.
-        rows: What is made of the samples.
-        out: As for `prepare`.
-        processes: As for `prepare`.
+    `arguments` is what decides the rows, as the manifest reports it.
     """
     folder = PreparedFolder(out, arguments)
     if folder.finished:

@@ -65,10 +65,7 @@ def make_row(
 ) -> Row | BadSample:
     """Return the sample's row, or the reason why there is none; a bad sample passes through.
 
-    Args:
-        sample: The sample.
-        options: How the row is made.
-        sam: Must agree with the masks; by default the one that the options name, if any.
+    The masks must agree with `sam`; by default with the SAM 2 that the options name, if any.
 
     Raises:
         SegZeroError: The SAM 2 cannot be loaded.

@@ -26,13 +26,7 @@ def check_agreement(
     masks: Sequence[NDArray[np.bool_]],
     prompts: Sequence[MaskPrompt],
 ) -> None:
-    """Compare every object with what SAM 2 makes of its true box and points.
-
-    Args:
-        sam: The model.
-        image: uint8 [H, W, 3], RGB.
-        masks: bool [H, W] each; the model is not asked where there are none.
-        prompts: Their boxes and points [px].
+    """Compare every object's mask with what SAM 2 makes of its true box and points.
 
     Raises:
         SampleError: An object's IoU is below `MIN_IOU`.

@@ -90,11 +90,7 @@ class Manifest:
 
 
 class PreparedFolder:
-    """A folder while it is being filled.
-
-    Args:
-        folder: Made if it is not there.
-        arguments: What is being made, as JSON knows it; the same again goes on with the work.
+    """A folder while it is being filled; the same `arguments` (JSON) again continue the work.
 
     Raises:
         InputError: The folder holds something else, or cannot be written to.
@@ -138,8 +134,7 @@ class PreparedFolder:
     def write_shard(self, outcomes: Iterable[Row | BadSample]) -> None:
         """Write the next shard, under its name only when it is whole.
 
-        Args:
-            outcomes: The rows and bad samples of `RECORDS_PER_SHARD` records; fewer at the end.
+        It holds the outcomes of `RECORDS_PER_SHARD` records, the last one of fewer.
 
         Raises:
             InputError: It cannot be written, such as on a full disk.
@@ -217,10 +212,8 @@ def load_prepared(
 ) -> Dataset | IterableDataset:
     """Open prepared data.
 
-    Args:
-        folder: What `python -m training.data.prepare --out` was told.
-        streaming: Read rows as they are needed, without a copy in the cache.
-        cache_dir: Where the copy goes; the cache of `datasets` by default.
+    `streaming` reads rows as they are needed; else a copy goes to `cache_dir`, by default the
+    cache of `datasets`.
 
     Returns:
         Rows with the columns of `FEATURES`; the image comes decoded, unless the column is cast.

@@ -32,10 +32,6 @@ class BatchReasoner(QwenReasoner):
     def complete(self, image: RgbImage, queries: Sequence[str]) -> list[str]:
         """Return a completion for each query, as `stream` would one by one but for rounding.
 
-        Args:
-            image: uint8 [H, W, 3], RGB.
-            queries: What to find.
-
         Raises:
             InputError: The image or a query cannot be used.
             OutOfMemoryError: The device has too little memory.
@@ -55,12 +51,9 @@ class BatchReasoner(QwenReasoner):
         messages: Sequence[list[dict[str, Any]]],
         max_new_tokens: int,
     ) -> list[str]:
-        """Complete prompts of any sort; a completion ends with its answer or an end token.
+        """Complete prompts of any sort: an image and a conversation for the chat template each.
 
-        Args:
-            images: One per prompt.
-            messages: One conversation per prompt, for the processor's chat template.
-            max_new_tokens: Longest completion.
+        A completion ends with its answer or an end token.
 
         Raises:
             OutOfMemoryError: The device has too little memory.

@@ -128,13 +128,9 @@ class CaseSet:
 
 
 def open_data(data: Path, kind: str | None, split: str | None, limit: int | None) -> CaseSet:
-    """Open a folder: rendered scenes or prepared data, whatever it holds.
+    """Open a folder, rendered scenes or prepared data, and keep the cases that are asked for.
 
-    Args:
-        data: The folder.
-        kind: Only questions of this kind.
-        split: One of `PHRASINGS` for rendered scenes (all by default); prepared data has one.
-        limit: Only the first so many questions.
+    `split` is one of `PHRASINGS` for rendered scenes (all by default); prepared data has one.
 
     Raises:
         InputError: The folder is missing, damaged, of neither sort, or nothing is left of it.
@@ -257,12 +253,7 @@ def _prepared_case(row: dict[str, Any]) -> Case:
 
 
 def prepared_sample(rows: Any, number: int) -> Sample:
-    """Read a row of prepared data back as the sample that it was made of.
-
-    Args:
-        rows: Of `load_prepared`, the column `image` cast to undecoded images.
-        number: Which one.
-    """
+    """Read a row of prepared data, its image not decoded, back as the sample it was made of."""
     from training.data.sources.rle import Rle
 
     row = rows[number]

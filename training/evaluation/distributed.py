@@ -80,15 +80,9 @@ def _outcome(
 
 
 def among_new(work: Callable[[Any, int, int], Result], argument: Any, count: int) -> list[Result]:
-    """Do the work in new processes, each on one core.
+    """Do the work in new processes, each on one core, and return all results.
 
-    Args:
-        work: Of a module; called with the argument, the number of the process, and the count.
-        argument: Can be pickled.
-        count: How many processes.
-
-    Returns:
-        The results of all processes.
+    `work` is of a module; it gets the argument, the number of the process, and the count.
     """
     shares = [(work, argument, rank, count) for rank in range(count)]
     with multiprocessing.get_context("spawn").Pool(count) as pool:

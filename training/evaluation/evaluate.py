@@ -80,13 +80,7 @@ Share: TypeAlias = tuple[list[Scored], EvaluatedModel]
 def evaluate(
     images: Sequence[ImageCases], predict: Predictor, ignore: str = LISA, *, quiet: bool = False
 ) -> list[Scored]:
-    """Predict and score all cases, with a progress bar on standard error.
-
-    Args:
-        images: The cases, by image.
-        predict: Makes the predictions.
-        ignore: One of `IGNORE_POLICIES`.
-        quiet: Show no progress bar.
+    """Predict and score all cases by one of `IGNORE_POLICIES`, with a progress bar unless `quiet`.
 
     Raises:
         InputError: An image cannot be read.

@@ -36,13 +36,7 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 def build_report(
     summary: dict[str, Any], samples: Sequence[Scored], cases: CaseSet, ignore: str
 ) -> str:
-    """Return the HTML text.
-
-    Args:
-        summary: What `training.evaluation.summary.report` gives.
-        samples: All scored cases.
-        cases: Where their images are read again.
-        ignore: One of `IGNORE_POLICIES`, for the outline of the true mask.
+    """Return a page with the summary and the worst and best of the scored cases, drawn again.
 
     Raises:
         InputError: An image cannot be read any more.

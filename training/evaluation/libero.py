@@ -25,13 +25,7 @@ _RIGHT_IOU: Final = 0.5
 
 
 def open_libero(name: str, states: int, kind: str | None, limit: int | None) -> CaseSet:
-    """Open a suite, rendered where the cache lacks it.
-
-    Args:
-        name: One of the package's suites.
-        states: How many initial states of each task.
-        kind: Only questions of this kind.
-        limit: Only the first so many questions.
+    """Open a suite with so many initial states of each task, rendered where the cache lacks it.
 
     Raises:
         InputError: The extra is missing, there is no such suite or state, nothing can be rendered,
@@ -52,11 +46,7 @@ def open_libero(name: str, states: int, kind: str | None, limit: int | None) -> 
 
 
 def render_suite(name: str, states: int) -> Path:
-    """Render what the cache lacks of a suite, and return its folder.
-
-    Args:
-        name: One of the package's suites.
-        states: How many initial states of each task.
+    """Render what the cache lacks of so many initial states of each task; return its folder.
 
     Raises:
         InputError: As for `open_libero`.

@@ -122,11 +122,7 @@ def score_answer(
 def score_failure(kind: str, truth: NDArray[np.bool_], ms: float, *, unusable: bool) -> Outcome:
     """Score a query that got no answer: 0, and its true pixels stay in the sums.
 
-    Args:
-        kind: The kind of the query.
-        truth: bool [H, W], all meant objects together.
-        ms: Time until it failed [ms].
-        unusable: The completion could not be read, rather than another part having failed.
+    `unusable` says that the completion could not be read, rather than that another part failed.
     """
     hits = None if kind == NONE else 0.0
     area = int(np.count_nonzero(truth))
@@ -177,12 +173,10 @@ def point_hits(
 
 
 def summarize(outcomes: Sequence[Outcome], averaging: str = OVER_KINDS) -> Summary:
-    """Summarize outcomes.
+    """Summarize the outcomes of queries.
 
-    Args:
-        outcomes: One per query.
-        averaging: `OVER_KINDS` gives each kind of query the same weight in `giou`, as on rendered
-            scenes; `OVER_QUERIES` gives it to each query, as the public benchmarks do.
+    By `OVER_KINDS` each kind of query has the same weight in `giou`, as on rendered scenes; by
+    `OVER_QUERIES` each query, as in the public benchmarks.
     """
     means = {key: _mean([value(o) for o in outcomes]) for key, value in MEANS.items()}
     if averaging == OVER_KINDS:

@@ -66,14 +66,10 @@ def _ask(pipeline: SegZero, image: RgbImage, case: Case, ms_before: float = 0.0)
 def batch_predictor(
     pipeline: SegZero, complete: Callable[[RgbImage, Sequence[str]], list[str]], size: int
 ) -> Predictor:
-    """Answer with a model that completes several queries about an image at once.
+    """Answer with a model that completes up to `size` queries about an image at once.
 
-    From the completions on, everything is as query by query.
-
-    Args:
-        pipeline: The model; its reasoner is asked where a batch fails.
-        complete: Returns the completions of several queries about one image.
-        size: At most so many at once.
+    From the completions on, everything is as query by query. Where a batch fails, the pipeline's
+    own reasoner is asked.
     """
 
     def predict_batch(cases: Sequence[Case], image: RgbImage) -> list[Prediction]:

@@ -209,11 +209,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def last_complete(output: Path, provenance: Provenance) -> tuple[Path | None, list[str]]:
-    """Find the checkpoint to resume from.
-
-    Args:
-        output: Folder of the run.
-        provenance: What the run is now.
+    """Find the checkpoint of a run to resume from.
 
     Returns:
         The newest complete checkpoint or None, and a message for each newer one that is not

@@ -29,10 +29,7 @@ def load_conversations(
 ) -> Dataset | IterableDataset:
     """Open the data of a run, and turn its rows into the columns of a trainer.
 
-    Args:
-        config: Names the data, and which of its kinds and how many samples are used.
-        description: How the model is asked.
-        finish: `grpo_columns` or `sft_columns`.
+    `finish` is `grpo_columns` or `sft_columns`.
 
     Raises:
         ConfigError: The data is empty after the choice of kinds, or was prepared for another
@@ -100,10 +97,8 @@ def write_answer(
 ) -> str:
     """Write the answer that `parse_completion` reads back as these objects.
 
-    Args:
-        template: Prompt template; decides the form.
-        boxes_xyxy: One box an object [px of the seen image]; none: nothing fits.
-        points: Two points an object [px of the seen image].
+    Boxes and points, two an object, are in pixels of the seen image; no box means that nothing
+    fits. The template decides the form.
 
     Raises:
         ConfigError: Several objects in the single-object form.

@@ -51,13 +51,8 @@ def train_on_labels(
 ) -> str:
     """Prepare the data, measure the model, fine-tune it by SFT and measure it again.
 
-    Args:
-        images: Folder of the images.
-        labels: COCO instances file over them.
-        out: Folder for the held-out data, its answers, checkpoints and the model.
-        config: The training; its `data` and `output` lie in `out`.
-        rehearse: Rendered scenes or prepared data that the model knows already; None: nothing.
-        rehearse_share: Questions of `rehearse` for each question about the labels.
+    `labels` is a COCO instances file. For each question about them, `rehearse_share` questions are
+    learned of `rehearse`: rendered scenes or prepared data that the model knows already.
 
     Returns:
         A table of the metrics before and after.
@@ -87,15 +82,7 @@ def train_on_labels(
 
 
 def measure(model: str, data: Path, samples_file: Path) -> dict[str, Any]:
-    """Ask a model every question of prepared data, as `segzero evaluate` does.
-
-    Args:
-        model: Name, folder or Hub id.
-        data: Prepared data.
-        samples_file: Where the answers are written.
-
-    Returns:
-        The metrics; see `report`.
+    """Ask a model every question of prepared data, as `segzero evaluate` does; return the metrics.
 
     Raises:
         SegZeroError: The model or the data cannot be used.

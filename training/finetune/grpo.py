@@ -22,13 +22,7 @@ MASK_TERM = "mask_iou"
 
 
 class BatchScorer:
-    """Scores a batch of completions once for all terms.
-
-    Args:
-        config: Template and rewards of the run.
-        files: The model's files. Its segmenter is loaded if there is a mask reward.
-        device: Where that segmenter runs.
-    """
+    """Scores a batch of completions once for all terms; a mask reward loads a segmenter."""
 
     def __init__(self, config: TrainConfig, files: ModelFiles, device: str = "cpu") -> None:
         self._template = config.template
@@ -45,11 +39,7 @@ class BatchScorer:
         self._last: tuple[tuple[str, ...], Scores] | None = None
 
     def scores(self, completions: Sequence[Any], columns: dict[str, Sequence[Any]]) -> Scores:
-        """Score what TRL hands to a reward function.
-
-        Args:
-            completions: Conversations with one reply each, or texts.
-            columns: The columns of the data set, one value a completion.
+        """Score what TRL hands to a reward function: conversations or texts, and columns of data.
 
         Raises:
             RewardError: A term failed; names sample and term.

@@ -23,9 +23,8 @@ PROCESSOR: Final = "processor_s"
 class TimeBudget(TrainerCallback):
     """Ends a run, with a checkpoint, at the first step after one of its limits.
 
-    Args:
-        metrics: The run's metrics, whose last row holds what was spent before this process.
-        limits_s: Limits by `WALL` and `PROCESSOR` [s]; 0 is none.
+    The limits are by `WALL` and `PROCESSOR` [s]; 0 is none. The last row of `metrics` holds what
+    was spent before this process.
     """
 
     def __init__(self, metrics: Path, limits_s: Mapping[str, float]) -> None:

@@ -74,11 +74,7 @@ _VLLM_OPTIONS: dict[str, Callable[[GrpoConfig], dict[str, Any]]] = {
 
 
 def train(method: str, config: TrainConfig) -> Path:
-    """Run one training to its end and return the folder of the final model.
-
-    Args:
-        method: `sft` or `grpo`.
-        config: The resolved configuration.
+    """Run one training, `sft` or `grpo`, to its end and return the folder of the final model.
 
     Raises:
         ConfigError: The configuration does not fit the model, the data or the machine.
@@ -199,12 +195,7 @@ class _Sft(ResumesByHubNames, SFTTrainer):
 
 
 def until_the_end(labels: torch.Tensor, end_id: int) -> torch.Tensor:
-    """Leave out of the loss what stands behind the first end of the completion.
-
-    Args:
-        labels: int64 [B, L], -100 where nothing is learned.
-        end_id: The token that ends a completion; it is itself learned.
-    """
+    """Set labels int64 [B, L] behind each row's first `end_id` to -100: they are not learned."""
     ends = labels == end_id
     behind = (ends.cumsum(1) - ends.long()) > 0
     return labels.masked_fill(behind, -100)

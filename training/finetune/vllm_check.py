@@ -26,11 +26,7 @@ class RolloutError(SegZeroError):
 
 
 def check_rollouts(trainer: Any, conversations: Sequence[Any]) -> None:
-    """Compare vLLM's greedy answers with those of the trainer's model.
-
-    Args:
-        trainer: TRL's GRPO trainer, connected to a vLLM.
-        conversations: Each a question about an image.
+    """Compare vLLM's greedy answers with those of the trainer's model, for questions about images.
 
     Raises:
         RolloutError: They disagree about a prompt's length or about the text; says how.

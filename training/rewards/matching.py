@@ -81,10 +81,7 @@ def match(
 ) -> list[Accuracy]:
     """Compare each answer with its ground truth, objects matched so that the sum is largest.
 
-    Args:
-        answers: The objects of each answer; None for an answer that could not be read.
-        truths: The ground truth of each.
-        rule: How much a pair counts.
+    An answer that could not be read is None.
 
     Returns:
         One accuracy per sample, 0 where either side has no object.
@@ -158,13 +155,9 @@ def _arrays(objects: Sequence[Objects], n_points: int, scale: Floats) -> tuple[F
 
 
 def _box_iou(first: Floats, second: Floats, border: float, *, touching: bool) -> Floats:
-    """Return IoU [N, P, Q] of boxes [4, N, P, 1] and [4, N, 1, Q].
+    """Return IoU [N, P, Q] of boxes [4, N, P, 1] and [4, N, 1, Q], grown by a border [px].
 
-    Args:
-        first: The one boxes.
-        second: The other boxes.
-        border: Added to all sides [px].
-        touching: Whether boxes that overlap only by the border count as overlapping.
+    With `touching`, boxes that overlap only by the border count as overlapping.
     """
     sides = np.minimum(first[2:], second[2:])
     sides -= np.maximum(first[:2], second[:2])

@@ -50,11 +50,8 @@ def read_answers(
 ) -> list[Answer]:
     """Read completions as the public code does.
 
-    Args:
-        texts: The completions.
-        truths: The ground truth of each.
-        style: `strict` needs exactly the keys of the prompt in the single-object form, `soft` any
-            that contain "bbox" and "points"; the multi-object form has one way only.
+    In the single-object form, `strict` needs exactly the keys of the prompt, `soft` any that
+    contain "bbox" and "points". The multi-object form has one way only.
     """
     read = [
         _read_single(text, style) if truth.form == SINGLE_OBJECT else _read_multi(text)

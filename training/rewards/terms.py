@@ -75,11 +75,7 @@ def compared(
 ) -> list[Answer]:
     """Match the objects that were read with the true ones.
 
-    Args:
-        texts: The completions.
-        read: Objects and format share of each; None where it could not be read.
-        truths: The ground truth of each.
-        rule: How much a pair of objects counts.
+    What was read of a text is its objects, None where it could not be read, and its format share.
     """
     accuracies = match([objects for objects, _ in read], truths, rule)
     return [

@@ -134,15 +134,8 @@ def _gain(
 ) -> Estimate:
     """Second minus first, or the second where there is no first; see `difference_over_seeds`.
 
-    Seeds are drawn together where both arms have as many; a baseline has one.
-
-    Args:
-        first: An arm.
-        second: Another.
-        column: Of the results.
-        use: Which cases count.
-        images: Name of the image of each of them.
-        kinds: Kind of each of them; none: they are averaged without regard to their kind.
+    Only the cases in `use` count; `images` and `kinds` have a name for each of those. Seeds are
+    drawn together where both arms have as many; a baseline has one.
     """
 
     def rows(trainings: Trainings) -> NDArray[np.float64]:

@@ -305,12 +305,7 @@ def _command(
 ) -> None:
     """Run a module of this checkout on one core; what it prints goes to the log.
 
-    Args:
-        log: Text is added to it.
-        module: The module.
-        *words: First words of its command line.
-        settings: A value of `--set` each.
-        **options: `batch_size=5` becomes `--batch-size 5`.
+    Each setting is a value of `--set`; the option `batch_size=5` becomes `--batch-size 5`.
 
     Raises:
         StudyError: It failed.

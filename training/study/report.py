@@ -51,11 +51,7 @@ Cell = Callable[[Trainings], str]
 
 
 def write_report(folder: Path, document: Path) -> None:
-    """Renew the tables of the document and the plot.
-
-    Args:
-        folder: The kept results; the plot is written there.
-        document: With the marks.
+    """Renew the tables between the marks of the document, and the plot beside the results.
 
     Raises:
         InputError: Results or document are missing or damaged.

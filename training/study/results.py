@@ -71,14 +71,9 @@ def cases_of(samples: PredictionsFile, kinds: Sequence[str]) -> Cases:
 def make_result(arm: str, seed: int, base_hash: str, folder: Path, cases: Cases) -> Result:
     """Combine all evaluations of a model.
 
-    Args:
-        arm: Name of the arm.
-        seed: Of the training.
-        base_hash: Weights that it began from.
-        folder: Holds `test.jsonl` of `segzero evaluate --samples`, `words.jsonl` of
-            `python -m training.evaluation.retention` and `rewards.jsonl` of
-            `training.finetune.reward_statistics`.
-        cases: What must have been asked.
+    The folder holds `test.jsonl` of `segzero evaluate --samples`, `words.jsonl` of `python -m
+    training.evaluation.retention` and `rewards.jsonl` of `training.finetune.reward_statistics`.
+    The cases are what must have been asked.
 
     Raises:
         InputError: A file is damaged, or holds other cases.

@@ -95,10 +95,7 @@ class Renderer:
     ) -> NDArray[np.float64]:
         """Pixels of the image that each object would cover if it stood there alone.
 
-        Args:
-            pose: Of the camera.
-            objects: The geoms of each.
-            scale: The objects are drawn so many times smaller, since only their area counts.
+        The objects are drawn `scale` times smaller, since only their area counts.
         """
         alpha = self._world.model.geom_rgba[:, 3]
         kept, areas = alpha.copy(), np.zeros(len(objects))

@@ -142,13 +142,7 @@ class _Path:
 def film(
     camera: Camera, seed: int, frames: int, rate_hz: float
 ) -> tuple[Clip, Iterator[RenderedImage]]:
-    """Make the clip of a seed.
-
-    Args:
-        camera: Takes the images.
-        seed: Decides everything, together with the two numbers that follow.
-        frames: How many images.
-        rate_hz: How many of them a second.
+    """Make the clip of a seed: so many images at a rate [Hz].
 
     Returns:
         What the clip is, and its images, which are taken one by one.

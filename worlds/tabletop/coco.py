@@ -22,11 +22,7 @@ from worlds.common.scene import Scene, load_scene
 
 
 def coco_labels(data: Path, kinds: Sequence[str] | None = None) -> dict[str, Any]:
-    """Collect the labels of a rendered folder.
-
-    Args:
-        data: Holds `*/scene.json`.
-        kinds: Which kinds are labeled; None is all that occur.
+    """Collect the labels of a rendered folder; by default of all kinds that occur.
 
     Raises:
         ValueError: There is no scene, one is damaged, or none shows anything to label.

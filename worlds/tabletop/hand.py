@@ -57,12 +57,7 @@ _CONTACT: Final[dict[str, Any]] = {
 
 
 def add_hand(spec: mujoco.MjSpec, home_m: tuple[float, float, float]) -> None:
-    """Hang the hand into a world.
-
-    Args:
-        spec: The world's.
-        home_m: Where the tips are at first.
-    """
+    """Hang the hand into a world, with its tips at `home_m` [m]."""
     hand = spec.worldbody.add_body(name="hand", pos=home_m, gravcomp=1.0)
     slide, hinge = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
     for name, kind, axis in (

@@ -47,13 +47,9 @@ TEST_WORDING_SHARE = 0.5  # of the questions in test scenes
 def ask(
     rng: np.random.Generator, objects: Objects, kind: str, wording: Wording = "train"
 ) -> Query | None:
-    """One question of a kind, or None where this table allows none.
+    """Ask one question of a kind, or None where this table allows none.
 
-    Args:
-        rng: Decides which object and which words.
-        objects: What stands on the table.
-        kind: One of `QUERY_KINDS`.
-        wording: "test" uses a phrasing that training never sees.
+    The wording "test" is a phrasing that training never sees.
     """
     return _ASK[kind](_Asker(rng, objects, wording))
 
@@ -61,14 +57,7 @@ def ask(
 def ask_absent(
     rng: np.random.Generator, objects: Objects, way: str, wording: Wording = "train"
 ) -> Query | None:
-    """Ask for what the vocabulary knows and this table lacks.
-
-    Args:
-        rng: Decides which words.
-        objects: What stands on the table.
-        way: What is lacking, one of `ABSENT`.
-        wording: As for `ask`.
-    """
+    """Ask for what the vocabulary knows and this table lacks; `way` is one of `ABSENT`."""
     return _ASK_ABSENT[way](_Asker(rng, objects, wording))
 
 

@@ -63,10 +63,7 @@ def render_scene(
 def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Stage:
     """Build the tables of a seed until one can be seen well.
 
-    Args:
-        camera: Takes the images.
-        seed: Decides everything, together with the extra kind.
-        extra_kind: A key of `EXTRA_MODELS` that may stand there too; the scene has no questions.
+    `extra_kind`, a key of `EXTRA_MODELS`, may stand there too; the scene then has no questions.
 
     Raises:
         RuntimeError: No table of this seed could be seen well (never met in a million seeds'
@@ -91,10 +88,6 @@ def stage_single(camera: Camera, seed: int) -> Stage:
     """Put one object on a table, of any kind, color and size, and look at it.
 
     The scene has no questions: there is nothing to choose from.
-
-    Args:
-        camera: Takes the images.
-        seed: Decides everything.
 
     Raises:
         RuntimeError: No table of this seed could be seen well.

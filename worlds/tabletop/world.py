@@ -136,10 +136,7 @@ def build_world(
 ) -> World | None:
     """Place the objects apart from each other and let them fall; None when there is no room.
 
-    Args:
-        rng: Where chance comes from.
-        objects: What is to stand on the table.
-        furnish: Adds what belongs to no object before the model is compiled.
+    `furnish` adds what belongs to no object before the model is compiled.
     """
     placed = _place(rng, objects)
     if placed is None:

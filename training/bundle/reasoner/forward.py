@@ -136,11 +136,8 @@ def forward(
 ) -> HiddenStates:
     """Run vision encoder and language model; an image is computed once for all its questions.
 
-    Args:
-        model: The reasoner.
-        packed: Images and questions.
-        dense_only: Stop at `DENSE_LAYER`, without the questions.
-        freeze_vision: Only the text after the image gets gradients.
+    `dense_only` stops at `DENSE_LAYER`, without the questions. With `freeze_vision` only the text
+    after the image gets gradients.
     """
     language = model.model.language_model
     start = len(PREFIX)
@@ -203,13 +200,7 @@ class KeysAndValues:
 def image_cache(
     model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor, prefix: Tensor
 ) -> list[KeysAndValues]:
-    """Return the keys and values of images in every layer.
-
-    Args:
-        model: The reasoner.
-        pixels: See `Packed`.
-        prefix: See `Packed`.
-    """
+    """Return the keys and values of images in every layer; see `Packed` for the arguments."""
     stream = _image_stream(model, pixels, prefix)
     return [KeysAndValues(*_advance(layer, stream)) for layer in model.model.language_model.layers]
 

@@ -37,13 +37,7 @@ def write_segmenter(
     config: str,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write weights, configuration and checksum, each file in one step.
-
-    Args:
-        folder: Where to.
-        weights: In the types in which they are stored.
-        config: Text of the YAML file.
-        metadata: For the header of the weights file.
+    """Write weights in the types they have, configuration (YAML) and checksum, each in one step.
 
     Raises:
         ValueError: A weight is not finite in its type.

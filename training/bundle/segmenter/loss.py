@@ -86,12 +86,7 @@ def sample_points(box_xyxy: torch.Tensor, side: int) -> torch.Tensor:
 def compute_loss(
     prediction: Prediction, batch: Batch, instances: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Compare predictions with the truth.
-
-    Args:
-        prediction: Of all prompts of the batch.
-        batch: Where the prompts came from.
-        instances: uint8 [B, S, S], the batch's instance maps.
+    """Compare predictions with the instance maps of the batch, uint8 [B, S, S].
 
     Returns:
         The loss to minimize, and metrics for the log.

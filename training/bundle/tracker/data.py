@@ -50,13 +50,7 @@ def feature_file(folder: Path, side: int) -> Path:
 
 
 def prepare(model: Any, clips: Sequence[Path], side: int) -> None:
-    """Make the features that are missing.
-
-    Args:
-        model: A SAM2Base in evaluation mode; left at this resolution.
-        clips: Folders of complete clips.
-        side: Of the encoder's input [px].
-    """
+    """Make the features of clips that are missing; the SAM2Base stays at this resolution [px]."""
     set_resolution(model, side)
     missing = [folder for folder in clips if not feature_file(folder, side).exists()]
     for folder in tqdm(missing, desc=f"encoding at {side}", unit="clip", disable=not missing):

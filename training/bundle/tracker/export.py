@@ -18,14 +18,10 @@ def export(
     folder: Path,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write configuration and weights; see `write_segmenter`.
+    """Write a segmenter with a trained memory, at tracking's resolution; see `write_segmenter`.
 
-    Args:
-        model: The segmenter with its trained memory, at the resolution of tracking.
-        trained: Prefixes of the names of the trained weights.
-        base: The segmenter that it comes from.
-        folder: Where to.
-        metadata: For the header of the weights file.
+    `trained` are prefixes of the names of the trained weights, `base` is the segmenter they come
+    from.
 
     Raises:
         ValueError: Some weights do not fit into float16.

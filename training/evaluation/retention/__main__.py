@@ -64,13 +64,7 @@ class Answered:
 
 
 def ask(reasoner: BatchReasoner, benchmark: Benchmark, batch: int, suffix: str) -> list[Answered]:
-    """Ask all questions, greedily; a batch that fails is asked one by one.
-
-    Args:
-        reasoner: Answers.
-        benchmark: What is asked.
-        batch: Questions asked at once.
-        suffix: Added to each question.
+    """Ask all questions with a suffix, greedily; a batch that fails is asked one by one.
 
     Raises:
         InputError: An image cannot be read.

@@ -59,14 +59,9 @@ class Benchmark:
 
 
 def open_benchmark(name: str, root: Path, split: str | None, limit: int | None) -> Benchmark:
-    """Read the questions of a benchmark.
+    """Read the first `limit` questions of a benchmark.
 
-    Args:
-        name: One of `BENCHMARKS`.
-        root: The folder it lies in.
-        split: Its split; `test` of ChartQA and `val` of TextVQA by default. Rendered scenes have
-            none.
-        limit: Only the first so many questions.
+    The split is `test` of ChartQA and `val` of TextVQA by default; rendered scenes have none.
 
     Raises:
         InputError: Files are missing or damaged.

@@ -134,13 +134,7 @@ def completion(query: Query, seen: SeenScene, template: str) -> list[Chunk]:
 
 
 def draw_template(rng: np.random.Generator, count: int, *, thinks: bool = True) -> str:
-    """The prompt of a question that means a number of objects.
-
-    Args:
-        rng: Decides.
-        count: How many objects are meant.
-        thinks: Whether prompts that ask for thoughts may be drawn.
-    """
+    """Draw the prompt of a question that means `count` objects; some ask for thoughts."""
     choices = _TEMPLATES_OF_MANY if count > 1 else _TEMPLATES
     if not thinks:
         return MULTI_OBJECT_DIRECT if count > 1 or rng.random() < 0.5 else SINGLE_OBJECT_DIRECT

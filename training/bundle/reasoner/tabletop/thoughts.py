@@ -33,13 +33,7 @@ _GROUP_WORDS = {
 
 
 def think(objects: Objects, query: Query, size_wh: tuple[int, int]) -> list[Chunk]:
-    """The thoughts about a question.
-
-    Args:
-        objects: What is on the table, boxes in pixels of an image of `size_wh`.
-        query: The question; `query.topic` says how it chooses its objects.
-        size_wh: Size of that image [px].
-    """
+    """Write the thoughts about a question; boxes are in pixels of an image of `size_wh`."""
     return [*_asks(query), *_concludes(objects, query, size_wh)]
 
 
