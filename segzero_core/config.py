@@ -147,10 +147,33 @@ class PipelineConfig:
         return tuple(filter(None, map(str.strip, self.fallback_model.split(","))))
 
 
+GRIPPERS: Final[dict[str, dict[str, float]]] = {
+    "generic": {},
+    "panda": {
+        "gripper_opening_m": 0.072,
+        "finger_width_m": 0.021,
+        "finger_thickness_m": 0.014,
+        "finger_length_m": 0.040,
+        "grasp_clearance_m": 0.003,
+        "palm_width_m": 0.204,
+        "palm_thickness_m": 0.063,
+    },
+}
+"""Named grippers. Franka's Panda hand opens 80 mm, of which a margin is kept."""
+
+
 @dataclass(frozen=True)
 class GraspConfig:
-    """The parallel gripper that grasps are looked for."""
+    """The parallel gripper that grasps are looked for.
 
+    The measures of a named gripper take the place of those that are at their defaults.
+    """
+
+    gripper: str = setting(
+        "generic",
+        "Named gripper, whose measures are the defaults of those below: generic or panda.",
+        Bounds(choices=tuple(GRIPPERS), read_only=False),
+    )
     gripper_opening_m: float = setting(
         0.08, "Widest opening of the gripper's fingers.", Bounds(0.005, 1.0, read_only=False)
     )
@@ -167,6 +190,14 @@ class GraspConfig:
         "Length of the fingers before the palm: how deep an object may reach between them.",
         Bounds(0.005, 1.0, read_only=False),
     )
+    palm_width_m: float = setting(
+        0.0,
+        "Width of the palm, along the closing axis; 0: only the fingers are kept free.",
+        Bounds(0.0, 1.0, read_only=False),
+    )
+    palm_thickness_m: float = setting(
+        0.0, "Depth of the palm, across the closing axis.", Bounds(0.0, 1.0, read_only=False)
+    )
     grasp_clearance_m: float = setting(
         0.004,
         "Room that is left between a finger and anything it should not touch.",
@@ -180,3 +211,7 @@ class GraspConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, value in GRIPPERS[self.gripper].items():
+            if getattr(self, name) == defaults[name]:
+                object.__setattr__(self, name, value)

@@ -125,7 +125,8 @@ class NodeConfig(GraspConfig, PipelineConfig):
     )
 
     def __post_init__(self) -> None:
-        PipelineConfig.__post_init__(self)  # checks the fields of all
+        PipelineConfig.__post_init__(self)
+        GraspConfig.__post_init__(self)
 
 
 def declare_parameters(node: Node) -> None:

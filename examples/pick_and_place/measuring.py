@@ -12,14 +12,7 @@ from examples.pick_and_place.interfaces import Floats, Image
 from segzero_core.config import GraspConfig
 from segzero_core.depth import measure_object, object_cloud
 
-PANDA: Final = GraspConfig(
-    gripper_opening_m=0.072,
-    finger_width_m=0.021,
-    finger_thickness_m=0.014,
-    finger_length_m=0.040,
-    grasp_clearance_m=0.003,
-)
-"""Panda's hand: its fingers open 8 cm, of which a margin is kept."""
+PANDA: Final = GraspConfig(gripper="panda")
 _UPPER_M: Final = 0.02
 """The top of a place is what lies so far below its highest points."""
 _FLAT_M: Final = 0.08

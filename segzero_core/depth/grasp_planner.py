@@ -272,11 +272,15 @@ class _GraspSearch:
             return np.zeros(len(angle), np.bool_)
         config, spare = self._config, self._config.grasp_clearance_m
         s, t = _along_and_across(self._obstacles, angle)
+        t = np.abs(t - _column(across))
+        height = self._obstacles[2] - _column(tip)
         reach = config.finger_thickness_m + spare
-        met = np.abs(t - _column(across)) < config.finger_width_m / 2 + spare
+        met = t < config.finger_width_m / 2 + spare
         met &= (s > _column(begin - reach)) & (s < _column(end + reach))
-        met &= self._obstacles[2] > _column(tip)
-        return np.asarray(met.any(axis=1), np.bool_)
+        met &= height > 0
+        palm = np.abs(s - _column((begin + end) / 2)) < config.palm_width_m / 2
+        palm &= (t < config.palm_thickness_m / 2) & (height > config.finger_length_m)
+        return np.asarray((met | palm).any(axis=1), np.bool_)
 
 
 def _same_grasp(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

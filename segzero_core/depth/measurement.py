@@ -238,8 +238,7 @@ def _measured(
     shape = complete_shape(cloud, support, up=up)
     grasps: tuple[Grasp, ...] = ()
     if grasping is not None:
-        around = nearby_points(
-            mask, depth_m, camera, cloud=cloud, reach_m=grasping.gripper_opening_m
-        )
+        reach_m = max(grasping.gripper_opening_m, grasping.palm_width_m / 2)
+        around = nearby_points(mask, depth_m, camera, cloud=cloud, reach_m=reach_m)
         grasps = grasps_on_shape(shape, surroundings_m=around, config=grasping)
     return Measurement(cloud, support, shape.box(), grasps)

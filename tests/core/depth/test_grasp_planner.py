@@ -78,6 +78,27 @@ def test_fingers_keep_clear_of_neighboring_objects() -> None:
     assert len(grasps_of(beside)) < len(grasps_of(alone))
 
 
+def test_a_named_gripper_has_its_measures_unless_others_are_given() -> None:
+    panda, own = GraspConfig(gripper="panda"), GraspConfig(gripper="panda", finger_width_m=0.03)
+    assert (panda.finger_width_m, panda.palm_width_m) == (0.021, 0.204)
+    assert (own.finger_width_m, own.palm_width_m) == (0.03, 0.204)
+    with pytest.raises(ConfigError, match="'generic', 'panda'"):
+        GraspConfig(gripper="claw")
+
+
+def test_the_palm_keeps_clear_of_a_tall_neighbor_that_the_fingers_miss() -> None:
+    low, tower = Brick((0.0, 0.0), (0.06, 0.03, 0.03)), Brick((0.0, 0.08), (0.05, 0.05, 0.12))
+    view = see([low, tower], elevation_deg=60.0)
+    palm = {"palm_width_m": 0.2, "palm_thickness_m": 0.06}
+
+    def closes_towards_the_tower(**settings: float) -> bool:
+        closing = (view.rotation @ grasps_of(view, **settings)[0].rotation)[:, 0]
+        return abs(closing[1]) > 0.9
+
+    assert closes_towards_the_tower()
+    assert not closes_towards_the_tower(**palm)
+
+
 def test_a_wall_that_stands_alone_is_taken_like_a_rim() -> None:
     ring = [
         Brick((0.07 * np.cos(a), 0.07 * np.sin(a)), (0.005, 0.03, 0.05), a)
