@@ -19,8 +19,10 @@ from examples.pick_and_place.interfaces import (
     Fault,
     Floats,
     Image,
+    Moved,
     Outcome,
     Robot,
+    RobotError,
 )
 from examples.pick_and_place.measuring import (
     PANDA,
@@ -76,10 +78,13 @@ class Client:
         steps = parse_order(instruction)
         if not steps or not all(map(_has_skill, steps)):
             return Outcome(Fault.NO_SKILL, instruction)
-        for step in steps:
-            outcome = self._do(step)
-            if not outcome.done:
-                return outcome
+        try:
+            for step in steps:
+                outcome = self._do(step)
+                if not outcome.done:
+                    return outcome
+        except RobotError as error:
+            return Outcome(Fault.ROBOT, str(error))
         return Outcome(Fault.NONE)
 
     def _do(self, step: Step) -> Outcome:
@@ -136,12 +141,12 @@ class Client:
             above = position - ABOVE_M * turned[:, 2]
             robot.open()
             self._travel(above, turned)
-            robot.move_to(position, turned, slow=True)
+            moved = robot.move_to(position, turned, slow=True)
             at = robot.position_m()
             if robot.out_of_time():
                 return Outcome(Fault.OUT_OF_TIME, text)
             if np.linalg.norm(at - position) > _NEAR_M:
-                fault = Fault.BLOCKED
+                fault = Fault.OUT_OF_REACH if moved is Moved.OUT_OF_REACH else Fault.BLOCKED
                 robot.move_to(above, turned)
                 continue
             robot.close()
@@ -164,7 +169,8 @@ class Client:
         z = target[2] + held.height_m + _DROP_M
         high = max(z + _DROP_M, before[2])
         robot.move_to(np.array([*before[:2], high]), rotation)
-        robot.move_to(np.array([*xy, high]), rotation)
+        if robot.move_to(np.array([*xy, high]), rotation) is Moved.OUT_OF_REACH:
+            return Outcome(Fault.OUT_OF_REACH, step.place)
         if robot.opening_m() <= _HELD_M:
             return Outcome(Fault.DROPPED, step.item)
         robot.move_to(np.array([*xy, z]), rotation, slow=True)

@@ -28,11 +28,28 @@ class Fault(Enum):
     AMBIGUOUS = "several objects fit: which one is meant?"
     BAD_MASK = "the mask gives no object in the depth image"
     NO_GRASP = "no grasp"
+    OUT_OF_REACH = "out of reach"
     BLOCKED = "the way is blocked"
     MISSED = "the hand closed on nothing"
     DROPPED = "it slipped out"
     MISPLACED = "it is not where it should be"
     OUT_OF_TIME = "out of time"
+    ROBOT = "the robot cannot go on"
+
+
+class Moved(Enum):
+    """How a motion ended; but for REACHED the hand rests where it is."""
+
+    REACHED = "reached"
+    BLOCKED = "blocked"
+    OUT_OF_REACH = "out of reach"
+    """Nothing was moved."""
+    STOPPED = "stopped"
+    """Cancelled, or out of time."""
+
+
+class RobotError(Exception):
+    """The robot cannot go on: no image, no transform, no answer. The arm is at rest."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,10 @@ class Eyes(Protocol):
 
 
 class Robot(Protocol):
-    """An arm with a parallel gripper; every call returns when the motion has ended."""
+    """An arm with a parallel gripper; every call returns when the motion has ended.
+
+    Every call may raise a RobotError.
+    """
 
     def look(self) -> Image:
         """What the camera before the robot sees now."""
@@ -100,8 +120,8 @@ class Robot(Protocol):
         """How far the fingers are apart."""
         ...
 
-    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> bool:
-        """Move in a straight line; False if the hand did not arrive."""
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        """Move in a straight line."""
         ...
 
     def open(self) -> None:

@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from examples.pick_and_place.interfaces import Floats, Image
+from examples.pick_and_place.interfaces import Floats, Image, Moved
 from segzero_core.depth import CameraModel, depth_in_meters
 from worlds.common.camera_pose import IMAGE_SIZE_WH
 from worlds.libero.robot.cell import CLOSED, OPEN, Cell
-from worlds.libero.robot.motion import Motion, move_to, set_fingers
+from worlds.libero.robot.motion import move_to, set_fingers
 
 TIP_M: Final = 0.009
 """The fingertips reach so far beyond the hand's frame."""
@@ -41,7 +41,7 @@ class LiberoRobot:
         """See `Robot`."""
         return self._cell.hand().opening_m
 
-    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> bool:
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
         """See `Robot`."""
         motion = move_to(
             self._cell,
@@ -51,7 +51,7 @@ class LiberoRobot:
             last_step=self._horizon,
             speed=_SLOW if slow else 1.0,
         )
-        return motion is Motion.REACHED
+        return Moved(motion.value)
 
     def open(self) -> None:
         """See `Robot`."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from examples.pick_and_place.client import Client, nearer_turn
-from examples.pick_and_place.interfaces import Fault, Image, Sight
+from examples.pick_and_place.interfaces import Fault, Image, Moved, Sight
 from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.measuring import Seen, place_point_m
 from worlds.libero.package import COMMAND, missing_modules
@@ -80,3 +80,21 @@ def test_a_bottle_is_put_in_the_basket_and_what_is_not_there_moves_nothing() -> 
         assert cell.succeeded()
         assert LiberoRobot(cell, 600).opening_m() > 0.06
         assert LiberoRobot(cell, cell.steps).out_of_time()
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+@needs_libero
+def test_a_pose_out_of_reach_moves_nothing_and_says_so() -> None:
+    from worlds.libero.benchmark.suites import open_suite
+    from worlds.libero.robot.cell import Cell
+
+    with Cell(open_suite("libero_object", 1)[0][0]) as cell:
+        cell.begin(0)
+        robot = LiberoRobot(cell, 600)
+        far = robot.position_m() + np.array([0.6, 0.0, 0.0])
+        assert robot.move_to(far, robot.rotation()) is Moved.OUT_OF_REACH
+        assert cell.steps == 0
+        near = robot.position_m() + np.array([0.05, 0.0, 0.0])
+        assert robot.move_to(near, robot.rotation()) is Moved.REACHED
+        assert robot.position_m() == pytest.approx(near, abs=0.005)

@@ -7,6 +7,7 @@ where a benchmark measures the rest alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,8 @@ CAMERAS: Final = {"agentview": "agentview", "hand": "robot0_eye_in_hand"}
 STEP_M, STEP_RAD = 0.05, 0.5
 """What an action of 1 moves and turns the controller's target by."""
 OPEN, CLOSED = -1.0, 1.0
+_SHOULDER_M: Final = 0.333
+"""Panda's shoulder is so high over its base."""
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +50,14 @@ class Hand:
 
 
 class Cell:
-    """A task's robot cell. It owns a simulation and a renderer: close it."""
+    """A task's robot cell. It owns a simulation and a renderer: close it.
+
+    Attributes:
+        task: What is to be done.
+        steps: Of the controller, since the episode began.
+        shoulder_m: float64 [3], where the arm begins, in the world frame.
+        on_step: Called after every step of the controller; what it raises ends the motion.
+    """
 
     def __init__(self, task: Task) -> None:
         """Build the simulation, which takes seconds.
@@ -66,6 +76,8 @@ class Cell:
         self._site = robot.eef_site_id
         self._fingers = np.array(robot._ref_gripper_joint_pos_indexes)
         self.steps = 0
+        self.shoulder_m = np.array([0.0, 0.0, _SHOULDER_M]) + robot.base_pos
+        self.on_step: Callable[[], object] = lambda: None
 
     def close(self) -> None:
         """Give simulation and renderer back."""
@@ -113,6 +125,7 @@ class Cell:
         """
         self._world.step([*np.clip(move, -1, 1), *np.clip(turn, -1, 1), grip])
         self.steps += 1
+        self.on_step()
 
     def succeeded(self) -> bool:
         """Whether the task's goal holds; for the judge, not for the client."""

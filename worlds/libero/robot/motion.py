@@ -17,6 +17,8 @@ _PATIENCE: Final = 14
 """Steps without progress after which a motion counts as blocked."""
 _PROGRESS_M: Final = 0.0015
 _FINGER_STEPS: Final = 12
+_WRIST_M, _REACH_M = 0.20, 0.82
+"""The wrist is so far behind the hand's frame, and at most so far from the shoulder."""
 
 
 class Motion(Enum):
@@ -24,6 +26,8 @@ class Motion(Enum):
 
     REACHED = "reached"
     BLOCKED = "blocked"
+    OUT_OF_REACH = "out of reach"
+    """Nothing was moved."""
     STOPPED = "stopped"
     """The steps of the episode were used up, or somebody cancelled."""
 
@@ -47,6 +51,9 @@ def move_to(
         last_step: The episode's count of steps at which to stop.
         speed: 0 to 1; the largest share of `STEP_M` in a step.
     """
+    wrist = position_m - _WRIST_M * rotation[:, 2]
+    if np.linalg.norm(wrist - cell.shoulder_m) > _REACH_M:
+        return Motion.OUT_OF_REACH
     best, waited = np.inf, 0
     while cell.steps < last_step:
         hand = cell.hand()
