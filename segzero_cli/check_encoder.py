@@ -73,12 +73,10 @@ def main(argv: Sequence[str]) -> int:
 def check(
     here: LoadedSegmenter, there: LoadedSegmenter, device: str, backend: str, precision: str
 ) -> list[str]:
-    """Prepare, load, compare and time one backend and precision.
+    """Prepare, load, compare and time one backend and precision; return the cells of the table.
 
-    The segmenter is given twice: on the CPU, to export, and on the device.
-
-    Returns:
-        The table's cells: seconds to prepare, least IoU, milliseconds, and what was missing.
+    The segmenter is given twice: on the CPU, to export, and on the device. The cells are seconds
+    to prepare, least IoU, milliseconds, and what was missing.
     """
     from segzero_cli.bench.roofline import seconds
     from segzero_core.segmenter.encoder_parity import drawn_scene, mask_agreement

@@ -74,15 +74,11 @@ class EngineMismatchError(ModelLoadError):
 
 
 class ReasoningError(SegZeroError):
-    """The reasoner failed or gave no usable answer.
-
-    Attributes:
-        completion: The whole reply as far as it came, for logs and scores.
-    """
+    """The reasoner failed or gave no usable answer."""
 
     def __init__(self, message: str, completion: str = "") -> None:
         super().__init__(message)
-        self.completion = completion
+        self.completion = completion  # the whole reply as far as it came, for logs and scores
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (str(self), self.completion))

@@ -83,10 +83,6 @@ class PlainFlow:
     """The flow without this library: `generate`, then `set_image`, then `predict`.
 
     It also stops at the closing tag and has the same token limit.
-
-    Attributes:
-        model: The reasoner, a model of transformers.
-        predictor: SAM 2's image predictor.
     """
 
     def __init__(self, model: str, device: str, dtype: str) -> None:
@@ -103,9 +99,9 @@ class PlainFlow:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, local_files_only=True
         )
-        self.model: Any = loaded.eval().to(device)
+        self.model: Any = loaded.eval().to(device)  # the reasoner, a model of transformers
         sam: Any = load_segmenter(files.segmenter, device).model
-        self.predictor: Any = SAM2ImagePredictor(sam)
+        self.predictor: Any = SAM2ImagePredictor(sam)  # SAM 2's image predictor
         side = int(sam.image_size)
         # The predictor assumes a side of 1024.
         self.predictor._bb_feat_sizes = [(side // step, side // step) for step in (4, 8, 16)]

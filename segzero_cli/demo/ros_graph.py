@@ -62,15 +62,13 @@ class DemoGraph:
     """Plays one shot of the clip at a time, publishes queries, and subscribes to the node.
 
     Its executor runs in a thread until it is closed.
-
-    Attributes:
-        messages: What the node published: names of topics below /segzero, and messages.
     """
 
     def __init__(self) -> None:
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = Node("segzero_demo", context=self._context)
+        # What the node published: names of topics below /segzero, and messages.
         self.messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._shot: Shot | None = None
         self._frames = threading.Condition()

@@ -27,16 +27,13 @@ class IsolatedError(Exception):
 
 
 def run_isolated(script: Path, data: bytes, cpu_s: int, memory_bytes: int) -> Any:
-    """Run a script that reads standard input and writes one JSON value.
+    """Run a script that reads standard input, and return the JSON value that it writes.
 
     Args:
         script: A Python file.
         data: Its standard input.
         cpu_s: Processor time that it may take [s].
         memory_bytes: Address space that it may take.
-
-    Returns:
-        The value.
 
     Raises:
         IsolatedError: It failed, crashed, or took too much.

@@ -69,8 +69,7 @@ def find_model(model: str) -> ModelFiles:
 def describe_model(name: str) -> ModelFiles | None:
     """Find how a bundled model, a folder or a Hub id is asked, without its weights or the network.
 
-    Returns:
-        Its files, whose folder does not exist for a Hub id; None for an unknown name.
+    The folder of a Hub id does not exist; None stands for an unknown name.
 
     Raises:
         ConfigError: Its `segzero.json` is missing or wrong.

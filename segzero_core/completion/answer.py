@@ -73,15 +73,12 @@ class AnswerReader:
 
     Args:
         native: A box needs no point.
-
-    Attributes:
-        prompts: The objects that are complete.
-        complaint: What is wrong with the answer if no object follows; empty for a right one.
     """
 
     def __init__(self, *, native: bool = False) -> None:
         self._native = native
-        self.prompts: list[ObjectPrompt] = []
+        self.prompts: list[ObjectPrompt] = []  # the objects that are complete
+        # What is wrong with the answer if no object follows; empty for a right one.
         self.complaint = _NOTHING
         self._position = 0
         self._in_list = False

@@ -56,15 +56,11 @@ Value: TypeAlias = "float | str | Word | list[Value] | Object"
 
 
 class JsonError(Exception):
-    """The text at this place is no value.
-
-    Attributes:
-        end: How far the text was read.
-    """
+    """The text at this place is no value."""
 
     def __init__(self, message: str, end: int) -> None:
         super().__init__(message)
-        self.end = end
+        self.end = end  # how far the text was read
 
 
 class IncompleteError(JsonError):

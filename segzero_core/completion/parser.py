@@ -40,9 +40,8 @@ _LIVE_ANSWER_CHARS = 32_768
 def parse_completion(text: str, *, native: bool = False) -> Reasoning:
     """Read a whole reply of the reasoner; `native` is Qwen's own form, see `prompt.is_native`.
 
-    Returns:
-        The thinking and the prompts, in the coordinates written in the text. No prompts means
-        that the answer was an empty list: nothing matched.
+    The prompts are in the coordinates written in the text. None means that the answer was an empty
+    list: nothing matched.
 
     Raises:
         TruncatedReplyError: `<answer>` was opened and no answer is complete.

@@ -71,9 +71,6 @@ class TokenStream:
         generate: Calls the function that it is given with every token, until that returns True.
         lock: Held while the model works.
         opening: What the prompt has already said of the reply.
-
-    Attributes:
-        error: What went wrong in the thread, once the chunks have ended.
     """
 
     def __init__(
@@ -85,6 +82,7 @@ class TokenStream:
         opening: str = "",
     ) -> None:
         self._opening = opening
+        # What went wrong in the thread, once the chunks have ended.
         self.error: BaseException | None = None
         self._end_ids = end_ids
         self._generate = generate

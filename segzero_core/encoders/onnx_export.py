@@ -75,10 +75,8 @@ def export_encoder(
 ) -> list[FeatureError]:
     """Write the encoder of a `SAM2Base` on the CPU to an ONNX file, and compare it with torch.
 
-    The file is written in one step, or not at all; it holds the hash of the weights.
-
-    Returns:
-        The deviation of each output from torch's in float32.
+    The file is written in one step, or not at all; it holds the hash of the weights. Returns the
+    deviation of each output from torch's in float32.
 
     Raises:
         ConfigError: A package is missing, or the precision is unknown.

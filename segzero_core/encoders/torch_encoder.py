@@ -65,11 +65,7 @@ class TorchImageEncoder:
 
 
 def preprocess(image: RgbImage, side: int, device: torch.device) -> torch.Tensor:
-    """Resize an image to the encoder's square of `side` [px], as SAM 2's image predictor does.
-
-    Returns:
-        float32 [1, 3, side, side], normalized.
-    """
+    """Resize an image to float32 [1, 3, side, side], normalized, as SAM 2's predictor does."""
     # A copy, because torch warns about read-only arrays such as a camera's buffer.
     pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float() / 255
     square = functional.interpolate(

@@ -63,12 +63,7 @@ ENCODINGS: Final = {
 
 
 def array_from_msg(msg: ImageMessage) -> NDArray[np.generic]:
-    """Return a message's pixels as an array, in the encoding's type and channel order.
-
-    The array is read-only, shares the message's memory, and may have a foreign byte order.
-
-    Returns:
-        [H, W] or [H, W, C].
+    """Return a message's pixels [H, W] or [H, W, C], in the encoding's type and channel order.
 
     Raises:
         InputError: The encoding is none of `ENCODINGS`, or size, step and data contradict.
@@ -108,13 +103,9 @@ def _check_layout(msg: ImageMessage, bytes_per_pixel: int) -> None:
 
 
 def rgb_from_msg(msg: ImageMessage) -> NDArray[np.uint8]:
-    """Convert an image message to RGB.
+    """Convert an image message to RGB, uint8 [H, W, 3], contiguous and read-only.
 
-    mono16 is scaled from its whole range to 8 bits. 16UC1 and 32FC1 (depth, thermal) have no
-    fixed range, so their smallest and largest finite values become black and white.
-
-    Returns:
-        uint8 [H, W, 3], contiguous, read-only; shares memory with an rgb8 message without padding.
+    It shares memory with an rgb8 message without padding.
 
     Raises:
         InputError: The image cannot be read; the message says why and what to do.

@@ -40,7 +40,7 @@ class Columns:
 
 
 def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) -> Tensor:
-    """Return the rotary positions of a prompt with at most one image.
+    """Return the rotary positions (time, row, column; int64 [3, L]) of a prompt with an image.
 
     Text counts on in all three rows. The image's tokens stay at one time and count rows and
     columns; the text behind it goes on after the longer side.
@@ -49,9 +49,6 @@ def multimodal_positions(ids: Sequence[int], image_token: int, grid_wh: SizeWH) 
         ids: The prompt; the image is one run of `image_token`, width times height long.
         image_token: See `ids`.
         grid_wh: How many tokens the image is wide and high.
-
-    Returns:
-        int64 [3, L]: time, row, column.
 
     Raises:
         ValueError: The run has another length.
@@ -127,31 +124,25 @@ class LanguageModel:
     def prefill(
         self, x: Tensor, positions: Tensor, start: int, deep: Sequence[Tensor] = ()
     ) -> Tensor:
-        """Read a part of a prompt.
+        """Read a part of a prompt; return the logits of the token that follows, float32 [V].
 
         Args:
             x: Embeddings [L, width].
             positions: int64 [3, L].
             start: The column of the first one; so many tokens are in the KV cache before it.
             deep: Added to the output of the first layers, [L, width] each; 0 for text.
-
-        Returns:
-            float32 [V]: the logits of the token that follows.
         """
         rotary = self._rotary_of(positions.to(self.device))
         columns = self._columns(start, len(x))
         return self._logits(x, rotary, columns, deep, last_only=True)[0]
 
     def forward(self, tokens: Sequence[int], position: int, start: int) -> Tensor:
-        """Read tokens of text.
+        """Read tokens of text; return the logits after each token, float32 [L, V].
 
         Args:
             tokens: Of text, so that all three rows of positions are the same.
             position: Rotary position of the first one.
             start: See `prefill`.
-
-        Returns:
-            float32 [L, V]: the logits after each token.
         """
         count = len(tokens)
         cos, sin = (table[position : position + count] for table in self.rotary)

@@ -108,8 +108,7 @@ class _Block:
 def _in_windows(tokens_wh: SizeWH, side: int, merge: int) -> tuple[Tensor, list[Windows]]:
     """Order tokens by their windows, windows of one shape behind one another.
 
-    Returns:
-        The tokens' indices int64 [T], and the windows in that order, in patches.
+    The tokens' indices are int64 [T]; the windows are in that order, in patches.
     """
     width, height = tokens_wh
     cells = torch.arange(width * height).view(height, width)

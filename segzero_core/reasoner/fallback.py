@@ -109,17 +109,13 @@ class ReasonerChain:
 
 
 class _Attempt:
-    """One reasoner asked once.
-
-    Attributes:
-        stop: Stops it: the caller, or the limit.
-        began: Whether anything of its reply has come.
-    """
+    """One reasoner asked once."""
 
     def __init__(self, cancel: threading.Event | None, limit_s: float | None) -> None:
         self._limit = None if limit_s is None else _FirstTokenLimit(cancel, limit_s)
+        # Stops it: the caller, or the limit.
         self.stop = cancel if self._limit is None else self._limit
-        self.began = False
+        self.began = False  # whether anything of its reply has come
 
     def chunk_came(self) -> None:
         """Note that the reply goes on."""

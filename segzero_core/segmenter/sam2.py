@@ -60,14 +60,10 @@ class Sam2Segmenter:
     Args:
         model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
         tracking: What its configuration says about tracking.
-
-    Attributes:
-        model: The `SAM2Base`.
-        tracking: See above.
     """
 
     def __init__(self, model: nn.Module, tracking: TrackingFacts | None = None) -> None:
-        self.model: Any = model
+        self.model: Any = model  # the `SAM2Base`
         self.tracking = tracking or TrackingFacts()
         self._device = next(model.parameters()).device
         self._side = image_side(model)

@@ -50,16 +50,13 @@ class RecordingMaskDecoder(nn.Module):
 
     Args:
         decoder: The decoder; shared, not copied.
-
-    Attributes:
-        masks: Logits of the last masks, float [N, M, h, w], also of objects thought hidden.
-        ious: Their predicted IoU, float [N, M].
-        object_logits: Above zero if the object is visible, float [N, 1].
     """
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
+        # Logits of the last masks, float [N, M, h, w], also of objects thought hidden; their
+        # predicted IoU, float [N, M]; and float [N, 1], above zero if the object is visible.
         self.masks = self.ious = self.object_logits = torch.zeros(0)
 
     def forward(self, **inputs: Any) -> Any:
@@ -111,14 +108,11 @@ class MaskRefiner:
         self._share = float(mask.mean())  # of the image that the object covers
 
     def refine(self, inputs: dict[str, Any], logits: torch.Tensor) -> Detection | None:
-        """Draw what memory found, and return the mask that is most likely the object.
+        """Draw what memory found; return the mask that is most likely the object, if any is.
 
         Args:
             inputs: Features of the frame.
             logits: float [1, 1, h, w], what memory found.
-
-        Returns:
-            None if no mask looks like the object.
         """
         memory = logits[0, 0].float().cpu().numpy()
         if memory.max() <= 0:
@@ -184,12 +178,11 @@ class Component:
 def split_components(memory: NDArray[np.float32], matching: Cells) -> list[Component]:
     """Split memory's mask into its certain parts, all its parts, and those that match.
 
+    Of each kind the surest come first, without repetitions; there is at least one.
+
     Args:
         memory: float [h, w], logits; somewhere above zero.
         matching: bool [h, w], the cells that look like the object.
-
-    Returns:
-        Of each kind the surest first, without repetitions; at least one.
     """
     most = 0.5 * float(memory.max())
     # An opening by a square of two cells leaves out specks.
@@ -221,15 +214,12 @@ def _surest_components(cells: Cells, memory: NDArray[np.float32]) -> list[Compon
 def component_prompts(
     components: list[Component], scale: float, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Prompt for each component by its box and its surest point.
+    """Prompt for each component by its box and its surest point, float [N, 3, 2] [px].
 
     Args:
         components: At least one.
         scale: Pixels of the encoder's square in a cell.
         device: Of the prompts.
-
-    Returns:
-        SAM 2's labeled points: two corners and one inside, float [N, 3, 2] [px].
     """
     rows = [[*each.box_xyxy, each.peak_xy[0] + 0.5, each.peak_xy[1] + 0.5] for each in components]
     coordinates = torch.tensor(rows, dtype=torch.float32, device=device).view(-1, 3, 2) * scale

@@ -101,9 +101,6 @@ class ImageBuffer:
     Args:
         size: How many of each are kept.
         tolerance_s: How far apart two stamps of one moment may be [s].
-
-    Attributes:
-        clock_jumps: How often a stamp was older than the one before it.
     """
 
     def __init__(self, size: int, tolerance_s: float) -> None:
@@ -114,7 +111,7 @@ class ImageBuffer:
         self._unpaired: dict[str, deque[tuple[int, bytes]]] = {
             part: deque(maxlen=size) for part in ("serialized_depth", "serialized_info")
         }
-        self.clock_jumps = 0
+        self.clock_jumps = 0  # how often a stamp was older than the one before it
 
     @property
     def latest(self) -> CameraFrame | None:

@@ -16,10 +16,6 @@ class StatusReporter:
     Args:
         model: Name of the model.
         publish: Publishes a status; called while the state is locked.
-
-    Attributes:
-        status: The last one.
-        identity: Of the model that is loaded, with the encoder that it uses now; None without.
     """
 
     def __init__(self, model: str, publish: Callable[[Status], None]) -> None:
@@ -27,8 +23,9 @@ class StatusReporter:
         self._send = publish
         self._lock = threading.Lock()
         self._loading_since_s: float | None = None
+        # Of the model that is loaded, with the encoder that it uses now; None without.
         self.identity: ModelIdentity | None = None
-        self.status = Status()
+        self.status = Status()  # the last one
 
     def report(self, state: int, detail: str) -> None:
         """Publish a state, whatever it was before."""

@@ -50,15 +50,6 @@ class Job:
         timeout_s: From the arrival [s]; 0 is no limit.
         on_trace: Called with every trace, besides its topic.
         on_result: Called once with the result, besides its topic.
-
-    Attributes:
-        cancel: Set when the model is to stop.
-        notify: Called whenever the job is stopped or its result is out; the worker's.
-        trace: Of its thinking; silent until another is put in its place.
-        began_s: When work began, on the monotonic clock [s]; None while it waits.
-        stopped: Why it is to stop, once it is.
-        is_concluded: Whether a thread gives, or gave, its result.
-        is_answered: Whether its result is out.
     """
 
     query: Query
@@ -69,14 +60,17 @@ class Job:
     on_result: Callable[[SegmentationResult], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.cancel = threading.Event()
+        self.cancel = threading.Event()  # set when the model is to stop
+        # Called whenever the job is stopped or its result is out; the worker's.
         self.notify: Callable[[], None] = lambda: None
+        # When work began, on the monotonic clock [s]; None while it waits.
         self.began_s: float | None = None
+        # Of its thinking; silent until another is put in its place.
         self.trace = TraceWriter(self.query.id, lambda _: None)
         self._lock = threading.Lock()
-        self.stopped: Stop | None = None
-        self.is_concluded = False
-        self.is_answered = False
+        self.stopped: Stop | None = None  # why it is to stop, once it is
+        self.is_concluded = False  # whether a thread gives, or gave, its result
+        self.is_answered = False  # whether its result is out
 
     @property
     def wait_ms(self) -> float:

@@ -42,20 +42,11 @@ MARGIN_S: Final = 4.0
 
 @dataclass(eq=False)
 class QueryManager:
-    """Owns the queries, the model and its thread. All methods are thread-safe.
+    """Owns the queries, the model and its thread. All methods are thread-safe."""
 
-    Attributes:
-        config: Returns the present settings.
-        images: The camera's images; taken as long as queries are.
-        estimate_poses: Measures the objects of an answer by depth.
-        lifecycle_state: Returns the node's state in words.
-        on_hang: Called with the reason, in the watching thread, when the model does not stop.
-        is_accepting: Whether queries are taken.
-        hang: Why the model cannot be used any more; empty while it can.
-    """
-
-    config: Callable[[], NodeConfig]
-    images: ImageBuffer
+    config: Callable[[], NodeConfig]  # returns the present settings
+    images: ImageBuffer  # the camera's images; taken as long as queries are
+    # Measures the objects of an answer by depth.
     estimate_poses: Callable[[CameraFrame, Segmentation], ObjectPoses]
     tracking: TrackingWorker
     publishers: Publishers
@@ -63,15 +54,16 @@ class QueryManager:
     health: Health
     log: RcutilsLogger
     guard: Guard
-    lifecycle_state: Callable[[], str]
+    lifecycle_state: Callable[[], str]  # returns the node's state in words
+    # Called with the reason, in the watching thread, when the model does not stop.
     on_hang: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self._gate = threading.Lock()
-        self.is_accepting = False
+        self.is_accepting = False  # whether queries are taken
         self._pipeline: Pipeline | None = None
         self._worker: Worker | None = None
-        self.hang = ""
+        self.hang = ""  # why the model cannot be used any more; empty while it can
         self._ids = itertools.count(1)
 
     # The model's life, by the node's transitions.

@@ -23,19 +23,14 @@ class TraceWriter:
 
     Safe to use from several threads. The thread that concludes a query closes its trace; text that
     a hung model produces afterwards is dropped.
-
-    Attributes:
-        publish: Called with each message.
-        header: Of the image, once it is known.
-        thinking: The thinking so far.
     """
 
     query_id: str
-    publish: Callable[[ReasoningTrace], None]
+    publish: Callable[[ReasoningTrace], None]  # called with each message
 
     def __post_init__(self) -> None:
-        self.header: Header | None = None
-        self.thinking = ""
+        self.header: Header | None = None  # of the image, once it is known
+        self.thinking = ""  # the thinking so far
         self._lock = threading.Lock()
         self._stage = int(ReasoningTrace.WAITING)
         self._delta = ""

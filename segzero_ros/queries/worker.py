@@ -43,10 +43,6 @@ class Worker:
         on_hang: Called once, with the job whose model did not stop; the worker does no more jobs.
         grace_s: Returns how long a model may take to stop [s].
         guard: Keeps both threads alive.
-
-    Attributes:
-        running: The job that is being done.
-        pending: The job that waits.
     """
 
     work: Callable[[Job], None]
@@ -57,8 +53,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        self.running: Job | None = None
-        self.pending: Job | None = None
+        self.running: Job | None = None  # the job that is being done
+        self.pending: Job | None = None  # the job that waits
         self._stopping = False
         # Daemons: a model that cannot be interrupted must not keep the process alive.
         self._threads = [
@@ -74,11 +70,7 @@ class Worker:
             return self._stopping or self._refuses(when_busy)
 
     def submit(self, job: Job, when_busy: str) -> Refused | None:
-        """Queue a job.
-
-        Returns:
-            The job that will not be done because of it, which is itself or the one that waited.
-        """
+        """Queue a job; return the one that is now not done: itself, or the one that waited."""
         with self._changed:
             if self._stopping or self._refuses(when_busy):
                 return Refused(job, is_replaced=False)

@@ -113,10 +113,7 @@ def _load_sam(name: str, device: str) -> LoadedSegmenter:
 
 
 def read_image(sample: Sample) -> tuple[bytes, RgbImage]:
-    """Read a sample's image whole, so that a damaged one is noticed.
-
-    Returns:
-        The encoded bytes, and the upright pixels uint8 [H, W, 3].
+    """Read a sample's image whole, so that a damaged one is noticed: its bytes and upright pixels.
 
     Raises:
         SampleError: The image is missing, damaged, or not of the size that it should have.

@@ -210,13 +210,10 @@ def load_prepared(
     streaming: bool = False,
     cache_dir: Path | None = None,
 ) -> Dataset | IterableDataset:
-    """Open prepared data.
+    """Open prepared data as rows with the columns of `FEATURES`; the image comes decoded.
 
     `streaming` reads rows as they are needed; else a copy goes to `cache_dir`, by default the
     cache of `datasets`.
-
-    Returns:
-        Rows with the columns of `FEATURES`; the image comes decoded, unless the column is cast.
 
     Raises:
         InputError: The folder is unfinished or damaged, or a row is not what this package writes.

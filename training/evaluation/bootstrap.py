@@ -36,18 +36,14 @@ class Resampler:
         clusters: For each case the name of its image; at least one.
         resamples: How many times.
         seed: Of the draws.
-
-    Attributes:
-        count: Number of images.
-        rng: The generator, after the draws.
     """
 
     def __init__(
         self, clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED
     ) -> None:
         self._clusters = _numbered(clusters, len(clusters))
-        self.count = int(self._clusters.max()) + 1
-        self.rng = np.random.default_rng(seed)
+        self.count = int(self._clusters.max()) + 1  # number of images
+        self.rng = np.random.default_rng(seed)  # the generator, after the draws
         # How often each image was drawn: int64 [resamples, images].
         self._weights = self.rng.multinomial(
             self.count, np.full(self.count, 1 / self.count), resamples

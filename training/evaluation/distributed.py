@@ -28,14 +28,11 @@ def is_first() -> bool:
 
 
 def among_launched(work: Callable[[int, int, str], Result], device: str) -> list[Result]:
-    """Do this process's share, and bring the shares of all processes together.
+    """Do this process's share, and return those of all processes, in every process.
 
     Args:
         work: Called with the number of this process, how many there are, and its torch device.
         device: `cpu` keeps to the processors; else each process has a GPU, where there are any.
-
-    Returns:
-        The results of all processes, in every process.
 
     Raises:
         Exception: The error of the first process that failed, raised in every process. The others

@@ -49,13 +49,10 @@ def train_on_labels(
     rehearse: Path | None = None,
     rehearse_share: float = 1.0,
 ) -> str:
-    """Prepare the data, measure the model, fine-tune it by SFT and measure it again.
+    """Prepare data, fine-tune a model by SFT, and return a table of metrics before and after.
 
     `labels` is a COCO instances file. For each question about them, `rehearse_share` questions are
     learned of `rehearse`: rendered scenes or prepared data that the model knows already.
-
-    Returns:
-        A table of the metrics before and after.
 
     Raises:
         SegZeroError: Labels, images, model or folder cannot be used.

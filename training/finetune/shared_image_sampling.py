@@ -176,7 +176,7 @@ def sample(
     temperature: float,
     end_ids: Sequence[int],
 ) -> list[list[int]]:
-    """Draw one completion for every row.
+    """Draw one completion for every row; return their tokens.
 
     Args:
         model: The small reasoner.
@@ -185,9 +185,6 @@ def sample(
         limit: Length of the longest completion [tokens].
         temperature: 0 takes the most likely token.
         end_ids: Tokens that end a completion, and are part of it.
-
-    Returns:
-        The tokens of every row.
     """
     device = memory[0].keys.device
     lengths = torch.tensor([len(text) for text in texts], device=device)

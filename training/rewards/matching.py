@@ -81,10 +81,7 @@ def match(
 ) -> list[Accuracy]:
     """Compare each answer with its ground truth, objects matched so that the sum is largest.
 
-    An answer that could not be read is None.
-
-    Returns:
-        One accuracy per sample, 0 where either side has no object.
+    An answer that could not be read is None. The accuracy is 0 where either side has no object.
     """
     alike: dict[tuple[str, int, int], list[int]] = {}
     for index, (answer, truth) in enumerate(zip(answers, truths, strict=True)):

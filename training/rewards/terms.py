@@ -25,19 +25,14 @@ _SENTENCE_END = re.compile(r"[.!?]++(?=\s|$)|\n")
 
 
 class RewardError(SegZeroError):
-    """A reward could not be computed.
-
-    Attributes:
-        sample: Index of the completion in its batch.
-        term: Name of the term, or `reading`.
-    """
+    """A reward could not be computed."""
 
     def __init__(self, sample: int, term: str, problem: str | Exception) -> None:
         if isinstance(problem, Exception):
             problem = f"{type(problem).__name__}: {problem}"
         super().__init__(f"sample {sample}, {term}: {problem}")
-        self.sample = sample
-        self.term = term
+        self.sample = sample  # index of the completion in its batch
+        self.term = term  # name of the term, or `reading`
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -111,10 +111,9 @@ def run(study: Study) -> None:
 
 
 def choose_rate(study: Study) -> float:
-    """SFT's rate with the highest gIoU on the validation scenes; kept with the results.
+    """Keep and return SFT's rate with the highest gIoU on the validation scenes.
 
-    Returns:
-        The rate; the middle one where none was tried.
+    Where none was tried, it is the middle one.
     """
     scores = _kept_rates(study)
     for arm in rate_arms():

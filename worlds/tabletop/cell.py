@@ -70,13 +70,10 @@ class Cell:
 
     Args:
         stage_world: The settled table; it stays as it is.
-
-    Attributes:
-        world: The cell's own table, with the hand.
-        on_step: Called after every step of physics with the time since the start [s].
     """
 
     def __init__(self, stage_world: World) -> None:
+        # Called after every step of physics with the time since the start [s].
         self.on_step: Callable[[float], object] | None = None
         spec = stage_world.spec.copy()
         option = spec.option
@@ -96,6 +93,7 @@ class Cell:
             at, old = model.body_jntadr[here], stage_world.model.body_jntadr[there]
             start, source = model.jnt_qposadr[at], stage_world.model.jnt_qposadr[old]
             data.qpos[start : start + 7] = stage_world.data.qpos[source : source + 7]
+        # The cell's own table, with the hand.
         self.world = World(model, data, stage_world.objects, bodies, spec)
         self._servo = {name: model.actuator(f"hand_{name}").id for name in AXES}
         self._jaw = [model.actuator(f"finger_{side}").id for side in ("right", "left")]

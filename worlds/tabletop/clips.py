@@ -142,10 +142,7 @@ class _Path:
 def film(
     camera: Camera, seed: int, frames: int, rate_hz: float
 ) -> tuple[Clip, Iterator[RenderedImage]]:
-    """Make the clip of a seed: so many images at a rate [Hz].
-
-    Returns:
-        What the clip is, and its images, which are taken one by one.
+    """Make the clip of a seed, and its images, which are taken one by one at a rate [Hz].
 
     Raises:
         RuntimeError: No table of this seed has an object that can be seen well.

@@ -112,13 +112,12 @@ def settled_tables(
 ) -> Iterator[tuple[np.random.Generator, World, NDArray[np.float64]]]:
     """Build the tables of a seed, each several times over, for as many cameras.
 
+    Yields where chance comes from next, the table, and the middle of its objects [m].
+
     Args:
         seed: Decides everything, together with the number of the table.
         build: Makes a table by chance; None when there is no room.
         least: A table with fewer objects is left out, as is one that an object fell from.
-
-    Yields:
-        Where chance comes from next, the table, and the middle of its objects [m].
     """
     for attempt in range(MAX_WORLDS):
         rng = np.random.default_rng((seed[0], attempt, *seed[1:]))

@@ -214,6 +214,8 @@ def continue_text(
 ) -> tuple[list[KeysAndValues], Tensor]:
     """Run the language model on the next tokens of texts that each stand after an image.
 
+    Returns the cache of the text, and the hidden states [N, L, width] after the final norm.
+
     Args:
         model: The reasoner.
         images: The cache of each row's image, by layer.
@@ -221,9 +223,6 @@ def continue_text(
         ids: int64 [N, L], the next tokens; rows may end in padding.
         lengths: int64 [N], true tokens of the text so far. A row's next token takes the column of
             that number, so that padding is overwritten.
-
-    Returns:
-        The cache of the text, and the hidden states [N, L, width] after the final norm.
     """
     language = model.model.language_model
     columns = lengths[:, None] + torch.arange(ids.shape[1], device=ids.device)

@@ -218,15 +218,12 @@ def _draw_points(
 def draw_prompt(
     mask: NDArray[np.bool_], slots: int, rng: np.random.Generator
 ) -> tuple[tuple[int, int, int, int], list[tuple[float, float]], list[int]]:
-    """Make one training prompt for an object.
+    """Make a prompt for an object: its true box, 2 + slots coordinates, and their labels.
 
     Args:
         mask: bool [S, S], not empty.
         slots: Room for points besides the two corners of the box.
         rng: Where chance comes from.
-
-    Returns:
-        The true box, and the prompt's 2 + slots coordinates with their labels.
     """
     box, centers = mask_to_prompt(mask)
     side = float(mask.shape[0])

@@ -86,11 +86,7 @@ def sample_points(box_xyxy: torch.Tensor, side: int) -> torch.Tensor:
 def compute_loss(
     prediction: Prediction, batch: Batch, instances: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Compare predictions with the instance maps of the batch, uint8 [B, S, S].
-
-    Returns:
-        The loss to minimize, and metrics for the log.
-    """
+    """Return loss and metrics of predictions; `instances` are the maps, uint8 [B, S, S]."""
     object_id = torch.from_numpy(batch.object_id)
     present = object_id > 0
     side = instances.shape[-1]

@@ -82,7 +82,7 @@ def draw_sequences(
     objects: int,
     rng: np.random.Generator,
 ) -> Sequences | None:
-    """Draw some frames of each clip, in order or backwards, and objects to follow.
+    """Draw frames of each clip, in order or backwards, and objects to follow, if there are any.
 
     Args:
         clips: Clips with features; one sequence is drawn from each.
@@ -90,9 +90,6 @@ def draw_sequences(
         length: Frames in each sequence.
         objects: Followed objects a clip, at most; those that the events happen to come first.
         rng: Where chance comes from.
-
-    Returns:
-        None when chance found no object to begin with.
     """
     features: list[list[torch.Tensor]] = [[] for _ in MAPS]
     truths, owners = [], []

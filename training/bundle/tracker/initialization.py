@@ -53,8 +53,7 @@ def learn_mark(
 ) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
     """Learn what to add to the features of an object, so that the decoder draws it.
 
-    Returns:
-        The mark and what is added everywhere, float [C] each, and the IoU of every step.
+    Returns the mark and what is added everywhere, float [C] each, and the IoU of every step.
     """
     norm = model.memory_attention.norm
     mark = nn.Parameter(0.1 * torch.randn(model.hidden_dim))

@@ -36,11 +36,7 @@ class Prediction:
 
 
 def track(model: Any, sequences: Sequences) -> list[Prediction]:
-    """Follow objects from their true mask in the first frame through all the others.
-
-    Returns:
-        The predictions for the second frame and those after it.
-    """
+    """Follow objects from their true mask in the first frame; predict them in every later one."""
     twin, kept = with_recording_decoder(model)
     outputs: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     predictions = []
@@ -66,11 +62,7 @@ def track(model: Any, sequences: Sequences) -> list[Prediction]:
 def compute_loss(
     predictions: list[Prediction], sequences: Sequences
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Compare predictions with the truth.
-
-    Returns:
-        The loss to minimize, and metrics for the log.
-    """
+    """Compare predictions with the truth; return the loss to minimize, and metrics for the log."""
     masks, ious, logits = (
         torch.cat([getattr(each, name) for each in predictions])
         for name in ("masks", "ious", "object_logits")
