@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -29,93 +30,77 @@ from segzero_core.prompt import (
 )
 
 VLLM_MODES = ("off", "server", "colocate")
-_MANY = 1_000_000_000
 PROTOCOL_NAMES = ("paper", "reference", "segzero")
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}: {shown(value)} is none of {', '.join(allowed)}")
+def _number(default: float, least: float, most: float = inf) -> Any:
+    """Declare a field with its smallest and largest value."""
+    return field(default=default, metadata={"range": (least, most)})
 
 
-def _within(config: Any, ranges: Mapping[str, tuple[float, float]], prefix: str = "") -> None:
-    """Check numbers of a configuration; NaN is in no range."""
-    for name, (low, high) in ranges.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise ConfigError(f"{prefix}{name}: expected {low:g} to {high:g}, got {value}")
+def _choice(default: str, allowed: Iterable[str]) -> Any:
+    """Declare a field with the values that it may have."""
+    return field(default=default, metadata={"allowed": tuple(allowed)})
 
 
-def _at_least(name: str, value: float, least: int) -> None:
-    if not least <= value < float("inf"):
-        raise ConfigError(f"{name}: expected {least} or more, got {value}")
+def _check(config: Any, prefix: str = "") -> None:
+    """Check the fields that were declared with a range or a choice; NaN is in no range."""
+    for item in fields(config):
+        name, value, limits = f"{prefix}{item.name}", getattr(config, item.name), item.metadata
+        if value not in limits.get("allowed", (value,)):
+            raise ConfigError(f"{name}: {shown(value)} is none of {', '.join(limits['allowed'])}")
+        least, most = limits.get("range", (-inf, inf))
+        if "range" in limits and not (least <= value <= most and value < inf):
+            wanted = f"{least:g} or more" if most == inf else f"{least:g} to {most:g}"
+            raise ConfigError(f"{name}: expected {wanted}, got {value}")
 
 
 @dataclass(frozen=True)
 class SftConfig:
     """Supervised fine-tuning on the true boxes and points, without thinking."""
 
-    learning_rate: float = 1e-5  # peak rate of AdamW
-    batch_size: int = 16  # samples per optimizer step, over all processes
-    warmup_steps: int = 0  # steps in which the rate rises
+    learning_rate: float = _number(1e-5, 0, 1)  # peak rate of AdamW
+    batch_size: int = _number(16, 1)  # samples per optimizer step, over all processes
+    warmup_steps: int = _number(0, 0)  # steps in which the rate rises
 
     def __post_init__(self) -> None:
-        ranges = {"learning_rate": (0, 1), "batch_size": (1, _MANY), "warmup_steps": (0, _MANY)}
-        _within(self, ranges, "sft.")
+        _check(self, "sft.")
 
 
 @dataclass(frozen=True)
 class GrpoConfig:
     """Group relative policy optimization (defaults: those of Seg-Zero's public code)."""
 
-    learning_rate: float = 1e-6  # rate of AdamW, constant
-    prompts_per_step: int = 16  # questions per optimizer step, over all processes
+    learning_rate: float = _number(1e-6, 0, 1)  # rate of AdamW, constant
+    prompts_per_step: int = _number(16, 1)  # questions per optimizer step, over all processes
     # Size of a group (8 in the code, 16 for the paper's main results).
-    completions_per_prompt: int = 8
+    completions_per_prompt: int = _number(8, 2)
     # Weight in the loss of the KL divergence (k3 estimate) from the first model.
-    kl_weight: float = 5e-3
-    entropy_weight: float = 1e-3  # weight of the entropy bonus; this is the public code's default
-    clip: float = 0.2  # the ratio is clipped to [1 - clip, 1 + clip]
-    clip_high: float = 0.0  # upper clip in place of `clip`; 0: the same
-    temperature: float = 1.0  # sampling temperature
-    max_completion_tokens: int = 1300  # length of the longest completion [tokens]
+    kl_weight: float = _number(5e-3, 0, 100)
+    entropy_weight: float = _number(1e-3, 0, 100)  # of the entropy bonus, as in the public code
+    clip: float = _number(0.2, 0, 1)  # the ratio is clipped to [1 - clip, 1 + clip]
+    clip_high: float = _number(0.0, 0, 1)  # upper clip in place of `clip`; 0: the same
+    temperature: float = _number(1.0, 0.01, 10)  # sampling temperature
+    max_completion_tokens: int = _number(1300, 1, 100_000)  # length of the longest completion
     scale_by_std: bool = True  # divide advantages by the group's standard deviation
-    protocol: str = "paper"  # reward protocol: `paper`, `reference` or `segzero`
-    accuracy: str = "hard"  # `hard` (thresholds) or `soft` (the value itself)
-    answer_format: str = "strict"  # `strict` or `soft` check of the answer's keys
+    protocol: str = _choice("paper", PROTOCOL_NAMES)  # reward protocol
+    accuracy: str = _choice("hard", ("hard", "soft"))  # by thresholds, or the value itself
+    answer_format: str = _choice("strict", ("strict", "soft"))  # check of the answer's keys
     # Which parts of the answer are rewarded: `box`, `points`, or both.
     parts: tuple[str, ...] = ("box", "points")
     # Weight of the mask IoU, with the segmenter in the loop; 0 leaves it out.
-    mask_weight: float = 0.0
+    mask_weight: float = _number(0.0, 0, 100)
     # Encode an image once for its whole group (`training.finetune.shared_image_sampling`); for the
     # small reasoner only, in one process.
     shared_pictures: bool = False
-    vllm: str = "off"  # `off`, `server` or `colocate`: where the completions are sampled
+    vllm: str = _choice("off", VLLM_MODES)  # where the completions are sampled
     vllm_server: str = ""  # `http://host:port` of `trl vllm-serve`, for `server`
-    vllm_memory: float = 0.5  # share of the GPU's memory for the rollouts, for `colocate`
+    vllm_memory: float = _number(
+        0.5, 0, 1
+    )  # share of the GPU's memory for the rollouts, for `colocate`
 
     def __post_init__(self) -> None:
-        _one_of("grpo.protocol", self.protocol, PROTOCOL_NAMES)
-        _one_of("grpo.accuracy", self.accuracy, ("hard", "soft"))
-        _one_of("grpo.answer_format", self.answer_format, ("strict", "soft"))
-        _one_of("grpo.vllm", self.vllm, VLLM_MODES)
-        _at_least("grpo.prompts_per_step", self.prompts_per_step, 1)
-        _at_least("grpo.completions_per_prompt", self.completions_per_prompt, 2)
-        _within(
-            self,
-            {
-                "learning_rate": (0, 1),
-                "kl_weight": (0, 100),
-                "entropy_weight": (0, 100),
-                "clip": (0, 1),
-                "clip_high": (0, 1),
-                "temperature": (0.01, 10),
-                "max_completion_tokens": (1, 100_000),
-                "mask_weight": (0, 100),
-                "vllm_memory": (0, 1),
-            },
-            "grpo.",
-        )
+        _check(self, "grpo.")
         if not self.parts or any(part not in ("box", "points") for part in self.parts):
             raise ConfigError(f"grpo.parts: expected box, points or both, got {self.parts}")
         if (self.vllm == "server") != bool(self.vllm_server):
@@ -133,62 +118,40 @@ class TrainConfig:
     model: str = ""  # name, folder or Hub id of the model to begin from
     data: str = ""  # folder written by `python -m training.data.prepare`
     output: str = ""  # folder of checkpoints, metrics and the final model
-    template: str = SINGLE_OBJECT  # prompt template
+    template: str = _choice(SINGLE_OBJECT, SEG_ZERO_TEMPLATES)  # prompt template
     kinds: tuple[str, ...] = ()  # kinds of questions to train on; empty: all that the data holds
-    max_samples: int = 0  # largest number of samples of the data that are used; 0: all
-    max_steps: int = 0  # optimizer steps; 0: as many as `epochs` take
+    max_samples: int = _number(0, 0)  # largest number of samples that are used; 0: all
+    max_steps: int = _number(0, 0)  # optimizer steps; 0: as many as `epochs` take
     # Stop at the first step after this wall-clock time [min], interruptions left out; 0: no limit.
-    max_minutes: float = 0.0
+    max_minutes: float = _number(0.0, 0)
     # The same in processor time [min], which adds up all threads of this process and leaves out a
     # GPU's work. For comparing runs on a shared CPU; 0: no limit.
-    max_processor_minutes: float = 0.0
-    epochs: float = 1.0  # passes over the data
-    seed: int = 0  # of all random numbers
+    max_processor_minutes: float = _number(0.0, 0)
+    epochs: float = _number(1.0, 0)  # passes over the data
+    seed: int = _number(0, 0, 2**32 - 1)  # of all random numbers
     # Samples that a process computes at once. A smaller one needs less memory; the loss of GRPO
     # stays the same, because every completion is normalized by its length.
-    micro_batch_size: int = 1
-    weight_decay: float = 0.01  # of AdamW
-    beta_1: float = 0.9  # of AdamW
-    beta_2: float = 0.999  # of AdamW
-    max_grad_norm: float = 1.0  # the gradient is clipped to this norm
+    micro_batch_size: int = _number(1, 1)
+    weight_decay: float = _number(0.01, 0, 1)  # of AdamW
+    beta_1: float = _number(0.9, 0, 1)  # of AdamW
+    beta_2: float = _number(0.999, 0, 1)  # of AdamW
+    max_grad_norm: float = _number(1.0, 0)  # the gradient is clipped to this norm
     # Type of the weights while training: float32, or bfloat16 with `bf16_mixed`.
-    dtype: str = "float32"
+    dtype: str = _choice("float32", ("float32", "bfloat16"))
     # Compute in bfloat16 with float32 master weights, as the public code does.
     bf16_mixed: bool = False
     gradient_checkpointing: bool = False  # compute the forward pass twice to save memory
     freeze_vision: bool = False  # do not train the vision encoder (the public code trains it)
-    save_steps: int = 50  # steps between checkpoints
-    keep_checkpoints: int = 0  # number of checkpoints that are kept; 0: all
-    log_steps: int = 1  # steps between rows of the metrics
-    shuffle_buffer: int = 0  # samples among which a streamed data set is shuffled; 0: no streaming
+    save_steps: int = _number(50, 1)  # steps between checkpoints
+    keep_checkpoints: int = _number(0, 0)  # number of checkpoints that are kept; 0: all
+    log_steps: int = _number(1, 1)  # steps between rows of the metrics
+    # Samples among which a streamed data set is shuffled; 0: no streaming.
+    shuffle_buffer: int = _number(0, 0)
     sft: SftConfig = field(default_factory=SftConfig)  # settings of `segzero-train sft`
     grpo: GrpoConfig = field(default_factory=GrpoConfig)  # settings of `segzero-train grpo`
 
     def __post_init__(self) -> None:
-        _one_of("template", self.template, tuple(SEG_ZERO_TEMPLATES))
-        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
-        for name in ("micro_batch_size", "save_steps", "log_steps"):
-            _at_least(name, getattr(self, name), 1)
-        for name in (
-            "max_samples",
-            "max_steps",
-            "max_minutes",
-            "max_processor_minutes",
-            "keep_checkpoints",
-            "shuffle_buffer",
-        ):
-            _at_least(name, getattr(self, name), 0)
-        _within(
-            self,
-            {
-                "epochs": (0, _MANY),
-                "seed": (0, 2**32 - 1),
-                "weight_decay": (0, 1),
-                "beta_1": (0, 1),
-                "beta_2": (0, 1),
-                "max_grad_norm": (0, _MANY),
-            },
-        )
+        _check(self)
         if self.epochs <= 0:
             raise ConfigError(f"epochs: expected more than 0, got {self.epochs}")
 

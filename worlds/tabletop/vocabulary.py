@@ -5,7 +5,7 @@ A phrasing marked test-only appears in no training or validation scene.
 
 from __future__ import annotations
 
-from worlds.common.wording import Phrasings
+from worlds.common.wording import REQUESTS, REQUESTS_BY_USE, REQUESTS_OF_MANY, Phrasings
 from worlds.tabletop.object_classes import MODELS
 
 QUERY_KINDS = ("name", "attribute", "relation", "function", "many", "none")
@@ -70,23 +70,7 @@ THINGS = ("thing", "object", "item")
 
 
 _REQUESTS = Phrasings(
-    train=(
-        "{x}",
-        "find {x}",
-        "where is {x}?",
-        "show me {x}",
-        "segment {x}",
-        "give me {x}",
-        "I need {x}",
-        "pick up {x}",
-        "please grab {x}",
-        "can you see {x}?",
-        "bring me {x}",
-        "which one is {x}?",
-        "locate {x}",
-        "I am looking for {x}",
-        "take {x}, please",
-    ),
+    train=REQUESTS,
     test=(
         "could you point out {x}?",
         "hand me {x}",
@@ -101,20 +85,7 @@ PHRASINGS: dict[str, Phrasings] = {
     "attribute": _REQUESTS,
     "relation": _REQUESTS,
     "function": Phrasings(
-        train=(
-            "something to {x}",
-            "what would you {x}?",
-            "what can I {x}?",
-            "I want to {x}",
-            "give me something to {x}",
-            "find something to {x}",
-            "which object can I {x}?",
-            "is there something to {x}?",
-            "I need something to {x}",
-            "show me a thing to {x}",
-            "what should I {x}?",
-            "the thing to {x}",
-        ),
+        train=REQUESTS_BY_USE,
         test=(
             "what could one {x}?",
             "hand me something to {x}",
@@ -124,20 +95,7 @@ PHRASINGS: dict[str, Phrasings] = {
         ),
     ),
     "many": Phrasings(
-        train=(
-            "all the {x}",
-            "all {x}",
-            "find all the {x}",
-            "show me all the {x}",
-            "segment all the {x}",
-            "where are the {x}?",
-            "give me all the {x}",
-            "I need all the {x}",
-            "pick up all the {x}",
-            "collect the {x}",
-            "please grab all the {x}",
-            "which ones are the {x}?",
-        ),
+        train=REQUESTS_OF_MANY,
         test=(
             "could you point out all the {x}?",
             "hand me all the {x}",

@@ -5,25 +5,11 @@ A phrasing marked test-only appears in no training or validation scene.
 
 from __future__ import annotations
 
-from worlds.common.wording import Phrasings
+from worlds.common.wording import REQUESTS, REQUESTS_BY_USE, REQUESTS_OF_MANY, Phrasings
 
 _REQUESTS = Phrasings(
     train=(
-        "{x}",
-        "find {x}",
-        "where is {x}?",
-        "show me {x}",
-        "segment {x}",
-        "give me {x}",
-        "I need {x}",
-        "pick up {x}",
-        "please grab {x}",
-        "can you see {x}?",
-        "bring me {x}",
-        "which one is {x}?",
-        "locate {x}",
-        "I am looking for {x}",
-        "take {x}, please",
+        *REQUESTS,
         "point at {x}",
         "detect {x}",
         "get {x}",
@@ -45,18 +31,7 @@ PHRASINGS: dict[str, Phrasings] = {
     "relation": _REQUESTS,
     "function": Phrasings(
         train=(
-            "something to {x}",
-            "what would you {x}?",
-            "what can I {x}?",
-            "I want to {x}",
-            "give me something to {x}",
-            "find something to {x}",
-            "which object can I {x}?",
-            "is there something to {x}?",
-            "I need something to {x}",
-            "show me a thing to {x}",
-            "what should I {x}?",
-            "the thing to {x}",
+            *REQUESTS_BY_USE,
             "which thing would I {x}?",
             "find me what I can {x}",
         ),
@@ -71,18 +46,7 @@ PHRASINGS: dict[str, Phrasings] = {
     ),
     "many": Phrasings(
         train=(
-            "all the {x}",
-            "all {x}",
-            "find all the {x}",
-            "show me all the {x}",
-            "segment all the {x}",
-            "where are the {x}?",
-            "give me all the {x}",
-            "I need all the {x}",
-            "pick up all the {x}",
-            "collect the {x}",
-            "please grab all the {x}",
-            "which ones are the {x}?",
+            *REQUESTS_OF_MANY,
             "every one of the {x} here",
             "detect all {x}",
         ),
