@@ -197,7 +197,8 @@ class SegZero:
         timeout_s: float | None,
     ) -> Iterator[Event]:
         size_wh = (int(image.shape[1]), int(image.shape[0]))
-        worker = MaskWorker(self.encoder, self.segmenter, image)
+        share = self.description.close_up_share
+        worker = MaskWorker(self.encoder, self.segmenter, image, share)
         progress = AnswerProgress(worker)
 
         def ask(

@@ -63,6 +63,9 @@ class ModelDescription:
     # The model's chat template opens `<think>` itself, so that a server's reply begins within it.
     # A local model shows it by itself.
     opens_thinking: bool = False
+    # An object whose box's longer side is below this share of the image's shorter side is
+    # segmented in a close-up; see `segzero_core.segmenter.close_up`.
+    close_up_share: float = 0.0
 
     def __post_init__(self) -> None:
         for field in ("name", "prompt_template", "coordinates", "segmenter"):
@@ -88,6 +91,9 @@ class ModelDescription:
         for field in ("lowercase_query", "opens_thinking"):
             if type(getattr(self, field)) is not bool:
                 raise _wrong(field, "true or false", getattr(self, field))
+        share = self.close_up_share
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise _wrong("close_up_share", "a number from 0 to 1", share)
         if not isinstance(self.strip_query, str) or len(self.strip_query) > _MAX_TEXT_CHARS:
             raise _wrong("strip_query", "a short text", self.strip_query)
         object.__setattr__(self, "templates", templates)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.errors import raise_if_cancelled, segmentation_errors
+from segzero_core.segmenter.close_up import segment_closely
 from segzero_core.types import ObjectPrompt, RgbImage, Segmentation
 
 if TYPE_CHECKING:
@@ -28,11 +29,19 @@ class MaskWorker:
     To be used by one thread; the work is done in another.
     """
 
-    def __init__(self, encoder: ImageEncoder, segmenter: Segmenter, image: RgbImage) -> None:
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        segmenter: Segmenter,
+        image: RgbImage,
+        close_up_share: float = 0.0,
+    ) -> None:
         self.encoder_ms = 0.0
         self.decoder_ms = 0.0
         self._encoder = encoder
         self._segmenter = segmenter
+        self._image = image
+        self._close_up_share = close_up_share
         self._size_wh = (int(image.shape[1]), int(image.shape[0]))
         self._lock = threading.Lock()
         self._pending: list[ObjectPrompt] = []
@@ -112,7 +121,14 @@ class MaskWorker:
         embedding = self._encoding.result()
         start = time.perf_counter()
         with segmentation_errors("mask decoder"):
-            made = self._segmenter.segment(embedding, prompts)
+            made = segment_closely(
+                self._encoder,
+                self._segmenter,
+                self._image,
+                embedding,
+                prompts,
+                self._close_up_share,
+            )
         for prompt, mask, score in zip(prompts, made.masks, made.scores, strict=True):
             self._masks[prompt] = (mask, score)
         self.decoder_ms += (time.perf_counter() - start) * 1e3

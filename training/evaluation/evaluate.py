@@ -198,7 +198,8 @@ def _measure_segmenter(args: argparse.Namespace) -> str:
     if args.data is None and args.benchmark != LIBERO:
         raise InputError("--prompts truth needs rendered scenes (--data)")
     folders = open_scenes(args.data or render_suite(_suite(args), args.states))
-    summary = measure(load(args.segmenter, args.model, args.device), folders[: args.limit])
+    loaded, close_up_share = load(args.segmenter, args.model, args.device)
+    summary = measure(loaded, folders[: args.limit], close_up_share)
     return json.dumps(summary) if args.json else as_text(summary)
 
 

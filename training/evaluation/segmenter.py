@@ -11,19 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from segzero_core.segmenter.close_up import segment_closely
 from segzero_core.segmenter.sam2 import LoadedSegmenter, load_segmenter
 from training.data.mask_prompts import mask_to_prompt
 from training.data.rendered_scenes import EvaluationScene
 
-LARGE_PX = 48
+SIZES_PX = {"over 48x48": 48, "over 32x32": 32, "all": 0}
+"""What objects a row counts: both sides of the box are longer than this [px]."""
 POINT_COUNTS = (2, 1, 0)
 
 
 class ObjectScore(NamedTuple):
-    """How well one object was segmented; `large` when both sides of its box are over 48 pixels."""
+    """How well one object was segmented; `side_px` is the shorter side of its box."""
 
     kind: str
-    large: bool
+    side_px: float
     intersection: int
     union: int
     guess: float  # the IoU that the segmenter predicted
@@ -34,32 +36,45 @@ class ObjectScore(NamedTuple):
         return self.intersection / self.union if self.union else 0.0
 
 
-def load(segmenter: str | None, model: str, device: str) -> LoadedSegmenter:
+def load(segmenter: str | None, model: str, device: str) -> tuple[LoadedSegmenter, float]:
     """Load a segmenter by its own name, or the one that belongs to a model.
 
     A bundled segmenter can be measured before there is a reasoner beside it.
+
+    Returns:
+        The segmenter, and which objects get a close-up: see `ModelDescription.close_up_share`.
     """
     from segzero_core.checkpoints.registry import find_model
     from segzero_core.loading import choose_device
 
     folder = Path(model) / "segmenter"
-    name = segmenter or (str(folder) if folder.is_dir() else find_model(model).segmenter)
-    return load_segmenter(name, choose_device(device))
+    if folder.is_dir() and not (folder.parent / "reasoner").is_dir():
+        return load_segmenter(segmenter or str(folder), choose_device(device)), 0.0
+    files = find_model(model)
+    loaded = load_segmenter(segmenter or files.segmenter, choose_device(device))
+    return loaded, files.description.close_up_share
 
 
-def measure(loaded: LoadedSegmenter, folders: Sequence[Path]) -> dict[str, Any]:
+def measure(
+    loaded: LoadedSegmenter, folders: Sequence[Path], close_up_share: float = 0.0
+) -> dict[str, Any]:
     """Segment all objects of the scenes with true boxes and 2, 1 and 0 true points.
+
+    Args:
+        loaded: The segmenter.
+        folders: Rendered scenes.
+        close_up_share: Which objects get a close-up; see `ModelDescription`.
 
     Returns:
         The keys of every evaluation, for box and two points over all objects, and under `sizes`
-        the same for objects over 48x48 pixels and for all, with each number of points.
+        the same by the size of the objects, with each number of points.
     """
     scores: dict[int, list[ObjectScore]] = {count: [] for count in POINT_COUNTS}
     seconds = 0.0
     for folder in tqdm(folders, unit="scene", desc="segmenter", file=sys.stderr):
         scene = EvaluationScene.read(folder)
         started = time.perf_counter()
-        found = _measure_scene(loaded, scene)
+        found = _measure_scene(loaded, scene, close_up_share)
         seconds += time.perf_counter() - started
         for count in POINT_COUNTS:
             scores[count] += found[count]
@@ -73,15 +88,15 @@ def measure(loaded: LoadedSegmenter, folders: Sequence[Path]) -> dict[str, Any]:
         "ms": seconds * 1e3 / max(1, len(folders)),
         "kinds": {kind: _metrics([s for s in both if s.kind == kind]) for kind in kinds},
         "sizes": {
-            f"{name}, {count} points": _metrics([s for s in scores[count] if s.large or not only])
-            for name, only in (("over 48x48", True), ("all", False))
+            f"{name}, {count} points": _metrics([s for s in scores[count] if s.side_px > least_px])
+            for name, least_px in SIZES_PX.items()
             for count in POINT_COUNTS
         },
     }
 
 
 def _measure_scene(
-    loaded: LoadedSegmenter, scene: EvaluationScene
+    loaded: LoadedSegmenter, scene: EvaluationScene, close_up_share: float
 ) -> dict[int, list[ObjectScore]]:
     embedding = loaded.encoder.encode(scene.image)
     masks = [scene.mask(index) for index in scene.visible_ids]
@@ -89,11 +104,13 @@ def _measure_scene(
     scores: dict[int, list[ObjectScore]] = {}
     for count in POINT_COUNTS:
         prompts = [truth.to_object(count) for truth in truths]
-        answer = loaded.segmenter.segment(embedding, prompts)
+        answer = segment_closely(
+            loaded.encoder, loaded.segmenter, scene.image, embedding, prompts, close_up_share
+        )
         scores[count] = [
             ObjectScore(
                 kind=scene.object_kinds.get(index, "unknown"),
-                large=min(prompt.box.width, prompt.box.height) > LARGE_PX,
+                side_px=min(prompt.box.width, prompt.box.height),
                 intersection=int(np.count_nonzero(found & mask)),
                 union=int(np.count_nonzero(found | mask)),
                 guess=float(guess),

@@ -161,6 +161,7 @@ def export(args: argparse.Namespace, world: World) -> None:
         "lowercase_query": True,
         "segmenter": "../segmenter",
         "max_new_tokens": 400,
+        "close_up_share": world.close_up_share,
     }
     (args.out / "segzero.json").write_text(json.dumps(description, indent=1) + "\n")
 

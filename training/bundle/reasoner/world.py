@@ -40,6 +40,7 @@ class World:
     kinds: tuple[str, ...]  # object classes that the image tokens learn to tell
     colors: tuple[str, ...]  # colors that they learn to tell
     seen_size_px: int  # side of the square image that the model sees
+    close_up_share: float  # see `ModelDescription`
     mirrors: bool  # whether questions still hold in a mirrored image
     query_kinds: tuple[str, ...]  # the kinds of question
     # How often each is asked, unless the command line says otherwise.

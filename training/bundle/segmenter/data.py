@@ -7,6 +7,7 @@ mostly jittered boxes, with no, one or two points, and only now and then the exa
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from training.data.mask_prompts import mask_to_prompt
 PADDING, POSITIVE, BOX_MIN, BOX_MAX = -1, 1, 2, 3
 MIN_OBJECT_PX = 30  # of the squashed image; below this there is nothing to learn an edge from
 MIN_ZOOM, MAX_ZOOM = 0.75, 1.5
+# Side of a close-up, in sides of its object, and at least so many pixels.
+MIN_CLOSE_UP, MAX_CLOSE_UP, MIN_CLOSE_UP_PX = 1.7, 5.0, 64
 MIN_NEGATIVE_SIDE = 0.06  # of the image's side
 MAX_EMPTY_OVERLAP = 0.02  # objects' share of a box that still counts as empty
 
@@ -151,6 +154,23 @@ def augment(
     return SceneImage(_recolor(image, rng), np.ascontiguousarray(instances))
 
 
+def close_up(scene: SceneImage, rng: np.random.Generator) -> SceneImage:
+    """Cut out a square around an object, as `segzero_core.segmenter.close_up` does; see there."""
+    ids = np.unique(scene.instances)
+    ys, xs = np.nonzero(scene.instances == rng.choice(ids[ids > 0])) if ids.any() else ((), ())
+    if len(xs) == 0:
+        return scene
+    height, width = scene.instances.shape
+    object_side = max(xs.max() - xs.min(), ys.max() - ys.min()) + 1
+    factor = math.exp(rng.uniform(math.log(MIN_CLOSE_UP), math.log(MAX_CLOSE_UP)))
+    side = round(min(max(factor * object_side, MIN_CLOSE_UP_PX), height, width))
+    shift_px = rng.uniform(-0.25, 0.25, 2) * side
+    x = round(np.clip((xs.min() + xs.max() - side) / 2 + shift_px[0], 0, width - side))
+    y = round(np.clip((ys.min() + ys.max() - side) / 2 + shift_px[1], 0, height - side))
+    cut = np.s_[y : y + side, x : x + side]
+    return SceneImage(scene.image[cut], scene.instances[cut])
+
+
 def _recolor(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     gain = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
     offset = rng.uniform(-20, 20)
@@ -265,12 +285,23 @@ def make_batch(
     objects: int,
     rng: np.random.Generator,
     max_zoom: float = MAX_ZOOM,
+    close_ups: float = 0.0,
 ) -> Batch | None:
-    """Augment scenes and prompt up to `objects` objects of each; None when nothing is left."""
+    """Augment scenes and prompt up to `objects` objects of each; None when nothing is left.
+
+    Args:
+        scenes: The images, one each.
+        side: Of the batch's square images [px].
+        objects: Most prompts of an image.
+        rng: Where chance comes from.
+        max_zoom: Of the augmentation.
+        close_ups: Share of the images that are cut out around one object.
+    """
     slots = int(rng.choice(3, p=(0.2, 0.3, 0.5)))
     images, maps, rows = [], [], []
     for index, scene in enumerate(scenes):
-        seen = augment(scene, side, rng, max_zoom)
+        cut = close_up(scene, rng) if rng.random() < close_ups else scene
+        seen = augment(cut, side, rng, max_zoom)
         images.append(normalize(seen.image))
         maps.append(seen.instances)
         areas = np.bincount(seen.instances.ravel(), minlength=2)

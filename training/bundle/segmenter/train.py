@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from segzero_core.checkpoints.sam2_checkpoint import read_state
 from training.arguments import add_fields, new_parser, option, settings_from
 from training.bundle.loop import (
     CHECKPOINT,
+    WEIGHTS_FILE,
     Loop,
     LoopSettings,
     Run,
@@ -74,6 +76,9 @@ class Settings(LoopSettings):
     )
     objects: int = option(6, "prompted objects per image, at most")
     validate_scenes: int = option(40, "scenes to validate on")
+    close_ups: float = option(0.0, "share of the images that are cut out around one object")
+    init: str = option("", "folder of a segmenter of this size, whose weights it begins from")
+    bf16: bool = option(default=False, help="compute in bfloat16")
     cache_scenes: int = option(3000, "decoded scenes kept in memory (1.2 MB each)")
 
 
@@ -87,9 +92,11 @@ def trained_parameters(model: Any) -> list[torch.nn.Parameter]:
 
 
 def new_run(settings: Settings) -> Run:
-    """Build the model with fixed seeds, and its optimizer."""
+    """Build the model with fixed seeds or from weights, and its optimizer."""
     torch.manual_seed(settings.seed)
     model = build_model(model_config(SIZES[settings.size])).train()
+    if settings.init:
+        model.load_state_dict(read_state(Path(settings.init) / WEIGHTS_FILE))
     parameters = trained_parameters(model)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -114,7 +121,9 @@ def batches(folders: Sequence[Path], settings: Settings, run: Run) -> Iterator[B
             if len(waiting) >= min(now.batch, len(scenes)):
                 # Small images are zoomed in more, so that they show edges as the last ones do.
                 zoom = MAX_ZOOM * math.sqrt(SIZES[settings.size].image_size / now.side)
-                batch = make_batch(waiting, now.side, settings.objects, rng, zoom)
+                batch = make_batch(
+                    waiting, now.side, settings.objects, rng, zoom, settings.close_ups
+                )
                 waiting = []
                 if batch is not None:
                     yield batch
@@ -126,13 +135,14 @@ def train_step(run: Run, batch: Batch, settings: Settings, progress: float) -> N
     if run.model.image_size != side:
         set_resolution(run.model, side)
     run.set_rate(settings.learning_rate_at(progress))
-    prediction = decode(
-        run.model,
-        encode(run.model, torch.from_numpy(batch.images)),
-        torch.from_numpy(batch.image_index),
-        torch.from_numpy(batch.points),
-        torch.from_numpy(batch.labels),
-    )
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        prediction = decode(
+            run.model,
+            encode(run.model, torch.from_numpy(batch.images)),
+            torch.from_numpy(batch.image_index),
+            torch.from_numpy(batch.points),
+            torch.from_numpy(batch.labels),
+        )
     loss, metrics = compute_loss(prediction, batch, torch.from_numpy(batch.instances))
     run.descend(loss, metrics, settings.ema, len(batch.images))
 

@@ -6,7 +6,9 @@ import numpy as np
 
 from training.bundle.segmenter.data import (
     POSITIVE,
+    SceneImage,
     augment,
+    close_up,
     find_scenes,
     jitter_box,
     make_batch,
@@ -26,6 +28,18 @@ def test_augmentation_moves_image_and_masks_together(scenes: Path):
         red = seen.image[seen.instances == 1].astype(int).mean(axis=0)
         assert seen.image.shape == (128, 128, 3)
         assert red[0] > 2 * red[1]
+
+
+def test_a_close_up_is_a_square_that_shows_an_object_larger(scenes: Path):
+    scene = read_scene(scenes / "000000")
+    for seed in range(20):
+        seen = close_up(scene, np.random.default_rng(seed))
+        side = seen.instances.shape[0]
+        assert seen.image.shape == (side, side, 3)
+        assert 64 <= side <= 120
+        assert set(np.unique(seen.instances)) - {0}
+    empty = SceneImage(scene.image, np.zeros_like(scene.instances))
+    assert close_up(empty, np.random.default_rng(0)) is empty
 
 
 def test_a_jittered_box_stays_in_the_image_and_meets_the_true_one():

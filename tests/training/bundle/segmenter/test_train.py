@@ -86,6 +86,22 @@ def test_the_same_seed_gives_the_same_start_and_the_same_batches(scenes: Path):
     assert np.array_equal(seen.points, again.points)
 
 
+def test_a_run_begins_from_exported_weights_in_bfloat16_with_close_ups(
+    scenes: Path, tmp_path: Path
+):
+    train([scenes], None, tmp_path / "first", tmp_path / "work", TINY)
+    settings = replace(TINY, init=str(tmp_path / "first"), bf16=True, close_ups=1.0)
+    begun = new_run(settings)
+    weights = load_file(tmp_path / "first" / "model.safetensors")
+    state = begun.model.state_dict()
+    assert all(
+        torch.equal(state[name], value.to(state[name].dtype)) for name, value in weights.items()
+    )
+    run = train([scenes], None, tmp_path / "second", tmp_path / "work2", settings)
+    assert run.step == 2
+    assert np.isfinite(run.metrics["loss"]).all()
+
+
 def test_the_command_line_trains_and_exports(scenes: Path, tmp_path: Path):
     common = ("--work", str(tmp_path / "work"), "--size", "tiny")
     learn = ("train", "--data", str(scenes), "--out", str(tmp_path / "a"), "--max-steps", "1")

@@ -42,6 +42,7 @@ WORLD = World(
     kinds=tuple(MODELS),
     colors=tuple(COLORS_RGB),
     seen_size_px=336,
+    close_up_share=0.0,
     mirrors=True,
     query_kinds=QUERY_KINDS,
     kind_shares=(0.2, 0.17, 0.2, 0.15, 0.12, 0.16),
