@@ -71,21 +71,24 @@ class Episode:
 
 
 class TrueEyes:
-    """Answers with the simulator's masks of the object and of the place.
+    """Answers with the simulator's masks of what the task's file means.
 
-    A task whose file names no place gets none, and so fails.
+    Where the file names no object as the place, it is the one that the noun phrase names.
     """
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._items = {step.item for step in parse_order(cell.instruction)}
+        steps = parse_order(cell.instruction)
+        self._items = {step.item for step in steps if step.skill in ("move", "pick")}
 
     def find(self, text: str, image: Image) -> Sight:
         """See `Eyes`."""
         interest = self._cell.task.of_interest
-        names = interest[:1] if text in self._items else interest[1:2]
-        masks = [self._cell.true_mask(name, "agentview") for name in names]
-        seen = [mask for mask in masks if mask.any()]
+        kinds = {name: name.split("_")[-2:-1] for name in self._cell.object_names}
+        named = [name for name, kind in kinds.items() if kind and kind[0] in text.split()]
+        meant = interest[:1] if text in self._items else [*interest[-1:], *named]
+        masks = (self._cell.true_mask(name, "agentview") for name in meant)
+        seen = [mask for mask in masks if mask.any()][:1]
         return Sight(np.array(seen) if seen else np.zeros((0, *image.depth_m.shape), bool))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ class Fault(Enum):
     """Why a task ended."""
 
     NONE = "done"
+    NOT_UNDERSTOOD = "the instruction has no known form"
     NO_SKILL = "no skill for it"
     FAILED = "the question failed"
     REFUSED = "nothing matches"
@@ -65,6 +67,14 @@ class Outcome:
         return self.fault is Fault.NONE
 
 
+class StepError(Exception):
+    """A step cannot go on; the arm is at rest."""
+
+    def __init__(self, fault: Fault, about: str) -> None:
+        super().__init__(f"{about}: {fault.value}")
+        self.outcome = Outcome(fault, about)
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """An RGB-D image with its camera."""
@@ -74,6 +84,16 @@ class Image:
     camera: CameraModel  # its intrinsics
     rotation: Floats  # float64 [3, 3], from the optical frame to the base frame
     position_m: Floats  # float64 [3], the camera in the base frame
+
+    @cached_property
+    def points_m(self) -> Floats:
+        """What each pixel shows, float64 [H, W, 3] in the base frame; NaN where unknown."""
+        height, width = self.depth_m.shape
+        columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+        rays = self.camera.rays(np.stack((columns, rows), axis=-1).reshape(-1, 2))
+        depth = self.depth_m.reshape(-1, 1).astype(np.float64)
+        points = np.concatenate((rays * depth, depth), axis=1)
+        return self.in_base(points).reshape(height, width, 3)
 
     def in_base(self, points_m: Floats) -> Floats:
         """Points [N, 3] of the camera's frame in the base frame."""

@@ -2,14 +2,15 @@
 
 The grammar; words in capitals are the lists below, and parts in [ ] may be left out:
 
-    order  = [please] clause ["and" ["then"] clause] ...
+    order  = [please] clause [("," | ";" | "and" | "then") clause] ...
     clause = TAKE items
            | PUT items RELATION place
            | PUT ["it" | "them"] RELATION place     after a TAKE: the items that were taken
            | PUT items "inside"                    after "open": inside of what was opened
            | WORK item
-    items = item | "both" item "and" item | "the" item "and the" item ...
+    items = item | "both" item "and" item | "the" item ["," "the" item] ... ["and the" item]
     item  = a noun phrase, with relations of its own ("the bowl next to the plate")
+    place = a noun phrase; after "between" two of them with "and"
 
 "it" as a place or as what is worked is the last place, else the last item. A noun phrase is
 handed on as it stands: what it means is the node's business. Where a clause could be split in
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TAKE: Final = ("pick up", "pick", "lift up", "lift", "take", "grab", "get", "fetch")
-PUT: Final = ("place", "put", "set", "drop", "move", "push", "stack", "lay", "bring")
+PUT: Final = ("place", "put", "set", "drop", "move", "push", "stack", "lay", "bring", "slide")
 WORK: Final = {
     "open": ("slide open", "pull open", "open"),
     "close": ("push shut", "close", "shut"),
@@ -32,12 +33,12 @@ WORK: Final = {
 }
 RELATIONS: Final = {
     "on": ("on the top of", "on top of", "on to", "onto", "upon", "on"),
-    "in": ("inside of", "inside", "into", "in"),
-    "front": ("to the front of", "in front of"),
+    "in": ("inside of", "inside", "within", "into", "in"),
+    "front": ("to the front of", "at the front of", "in front of"),
     "left": ("to the left side of", "to the left of", "left of"),
     "right": ("to the right side of", "to the right of", "right of"),
-    "behind": ("to the back of", "behind"),
-    "beside": ("next to", "beside", "close to", "near"),
+    "behind": ("to the back of", "at the back of", "behind"),
+    "beside": ("next to", "beside", "alongside", "close to", "near", "by"),
     "between": ("in between", "between"),
     "under": ("under", "below"),
     "to": ("to",),
@@ -49,7 +50,7 @@ _SIDES: Final = {"front": "front", "left side": "left", "right side": "right", "
 
 @dataclass(frozen=True)
 class Step:
-    """one step."""
+    """One step of an order."""
 
     skill: str  # "move", "pick", or a key of `WORK`
     item: str  # the noun phrase of what is moved or worked
@@ -63,12 +64,20 @@ def parse_order(instruction: str) -> tuple[Step, ...]:
     text = re.sub(rf"^(?:{_POLITE}\s+)*", "", text.rstrip(".!? "), flags=re.IGNORECASE)
     steps: list[Step] = []
     taken: tuple[str, ...] = ()
-    for clause in re.split(rf",?\s+and\s+(?:then\s+)?(?={_ALL}\b)", text[:1].lower() + text[1:]):
+    for clause in re.split(rf"{_THEN}(?={_ALL}\b)", text[:1].lower() + text[1:]):
         found = _clause(clause, steps, taken)
         if found is None:
             return ()
         taken, steps = found
     return (*steps, *(Step("pick", item) for item in taken))
+
+
+def places_of(step: Step) -> tuple[str, ...]:
+    """The noun phrases of where something goes; two for "between", none if they are not two."""
+    if step.relation != "between":
+        return (step.place,)
+    two = re.fullmatch(r"(.+?)\s+and\s+(.+)", step.place)
+    return (two[1], two[2]) if two else ()
 
 
 def _any(*lists: tuple[str, ...]) -> str:
@@ -77,6 +86,7 @@ def _any(*lists: tuple[str, ...]) -> str:
 
 
 _POLITE: Final = r"(?:please|now|kindly|(?:can|could|would) you)"
+_THEN: Final = r"(?:[,;.]\s+|\s+(?=and\s|then\s))(?:and\s+)?(?:then\s+)?"
 _IT: Final = r"(?:it|them|that)"
 _TAKE, _PUT, _WORK = _any(TAKE), _any(PUT), _any(*WORK.values())
 _ALL, _RELATION = f"(?:{_TAKE}|{_PUT}|{_WORK})", _any(*RELATIONS.values())
@@ -131,4 +141,4 @@ def _items(text: str) -> tuple[str, ...]:
         return both[1], both[2]
     if re.search(r"\bbetween\b", text):  # "the bowl between the plate and the ramekin" is one
         return (text,)
-    return tuple(re.split(r"\s+and\s+(?=(?:the|a|an)\s)", text))
+    return tuple(re.split(r"(?:,\s+(?:and\s+)?|\s+and\s+)(?=(?:the|a|an)\s)", text))

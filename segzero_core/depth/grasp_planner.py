@@ -27,6 +27,8 @@ _MIN_CELL_M: Final = 0.003
 _MAX_CELLS: Final = 72
 _TIP_DEPTHS: Final = (1.0, 0.5)
 """Depths of the fingertips below the top, in finger lengths."""
+_RIM_SHARE, _DEEPER_SHARE = 0.5, 0.25
+"""The share of a flat object's height above which it may be a rim; how much deeper it is taken."""
 _MIN_STEP_M: Final = 0.005
 """Depths that differ by less count as one."""
 _CHECKED: Final = 24
@@ -104,6 +106,7 @@ class _GraspSearch:
         self._config = config
         # Single precision, so that the arrays stay in the processor's cache.
         self._points = shape.points.T.astype(np.float32)
+        self._deeper = 0.0
         self._center = _footprint_center(shape.points.T[:2])
         top = float(shape.high[2])
         # A thin object leaves room for the fingertips only below the middle of its side.
@@ -120,6 +123,15 @@ class _GraspSearch:
 
     def grasps(self) -> tuple[Grasp, ...]:
         """Return the best candidates."""
+        found = self._grasps()
+        if not found and self._shape.high[2] < self._config.finger_length_m:
+            # A flat object that is too wide, as a plate, may have a rim to be taken.
+            top = float(self._shape.high[2])
+            self._tips, self._deeper = np.array([_RIM_SHARE * top]), _DEEPER_SHARE * top
+            found = self._grasps()
+        return found
+
+    def _grasps(self) -> tuple[Grasp, ...]:
         rough = self._rough()
         if not rough.shape[1]:
             return ()
@@ -143,7 +155,9 @@ class _GraspSearch:
     ) -> Grasp:
         cos, sin = math.cos(angle), math.sin(angle)
         # Rows: the closing axis, z × x, the approach (down), and the position.
-        frame = np.array([(cos, sin, 0.0), (sin, -cos, 0.0), (0.0, 0.0, -1.0), (x, y, tip)])
+        frame = np.array(
+            [(cos, sin, 0.0), (sin, -cos, 0.0), (0.0, 0.0, -1.0), (x, y, tip - self._deeper)]
+        )
         frame = frame @ self._shape.axes
         return Grasp(self._shape.origin_m + frame[3], frame[:3].T, width, score)
 

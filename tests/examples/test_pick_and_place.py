@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from examples.pick_and_place.client import Client, nearer_turn
+from examples.pick_and_place.client import Client
 from examples.pick_and_place.interfaces import Fault, Image, Moved, Sight
 from examples.pick_and_place.libero_robot import LiberoRobot
-from examples.pick_and_place.measuring import Seen, place_point_m
+from examples.pick_and_place.measuring import PANDA, Seen, corrected, measured
+from examples.pick_and_place.picking import nearer_turn
+from examples.pick_and_place.placing import Goal, goal_of, stands_at
+from segzero_core.depth import CameraModel
+from segzero_core.geometry import mask_iou
+from tests.synthetic_depth import Ball, Brick, View, see
 from worlds.libero.package import COMMAND, missing_modules
 
 needs_libero = pytest.mark.skipif(
@@ -16,30 +21,107 @@ needs_libero = pytest.mark.skipif(
 )
 
 
+NOWHERE = Image(
+    np.zeros((4, 4, 3), np.uint8),
+    np.full((4, 4), np.nan, np.float32),
+    CameraModel(np.array([[9.0, 0, 2], [0, 9, 2], [0, 0, 1]]), (), (4, 4)),
+    np.eye(3),
+    np.zeros(3),
+)
+
+
 def box_of_points(low: tuple[float, ...], high: tuple[float, ...]) -> Seen:
     rng = np.random.default_rng(0)
     points = rng.uniform(low, high, (4000, 3))
-    points[:1000, 2] = high[2]  # the top is seen well
+    points[:2000, 2] = high[2]  # the top is seen well
     middle = (np.array(low) + high) / 2
-    return Seen(np.ones((1, 1), bool), points, middle, low[2], ())
+    return Seen(np.ones((1, 1), bool), points, middle, low[2], high[2] - low[2], ())
+
+
+def image_of(view: View) -> Image:
+    color = np.zeros((*view.depth_m.shape, 3), np.uint8)
+    return Image(color, view.depth_m, view.camera, view.rotation, view.position_m)
 
 
 def test_an_object_is_put_on_the_middle_of_a_tall_places_top() -> None:
     place = box_of_points((0.2, -0.1, 0.0), (0.4, 0.1, 0.3))
-    assert place_point_m(place, "on") == pytest.approx([0.3, 0.0, 0.3], abs=0.01)
+    goal = goal_of([place], "on", NOWHERE)
+    assert goal.point_m == pytest.approx([0.3, 0.0, 0.3], abs=0.01)
+    assert goal.holds(goal.point_m + [0.04, 0.04, 0.02])
+    assert not goal.holds(goal.point_m + [0.15, 0.0, 0.02])
+    assert not goal.holds(goal.point_m - [0.0, 0.0, 0.2])
+
+
+def test_on_a_slanting_place_it_is_the_middle_of_its_board() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-0.1, 0.1, (2, 6000))
+    board = np.stack((x, y, 0.2 + 0.4 * y), axis=1)
+    post = rng.uniform((-0.1, 0.09, 0.0), (0.1, 0.1, 0.3), (2000, 3))
+    points = np.concatenate((board, post))
+    place = Seen(np.ones((1, 1), bool), points, points.mean(axis=0), 0.0, 0.3, ())
+    assert goal_of([place], "on", NOWHERE).point_m == pytest.approx([0, 0, 0.2], abs=0.02)
 
 
 def test_beside_is_beside_the_edge_and_stands_on_the_table() -> None:
     place = box_of_points((0.2, -0.1, 0.05), (0.4, 0.1, 0.3))
-    x, y, z = place_point_m(place, "front")
+    x, y, z = goal_of([place], "front", NOWHERE).point_m
     assert (x, z) == (pytest.approx(0.48, abs=0.01), 0.05)
     assert y == pytest.approx(0.0, abs=0.01)
-    assert place_point_m(place, "left")[1] < -0.1
+    assert goal_of([place], "left", NOWHERE).point_m[1] < -0.1
+
+
+def test_next_to_a_place_is_where_nothing_stands() -> None:
+    middle = Brick((0.0, 0.0), (0.06, 0.06, 0.06))
+    others = [Brick((x, y), (0.05, 0.05, 0.06)) for x, y in ((0.11, 0), (-0.11, 0), (0, 0.11))]
+    view = see([middle, *others], elevation_deg=70.0)
+    image = image_of(view)
+    goal = goal_of([measured(view.mask(1), image, PANDA)], "beside", image)
+    assert goal.point_m == pytest.approx([0.0, -0.11, 0.0], abs=0.01)
+
+
+def test_between_is_the_middle_of_two_places() -> None:
+    one = box_of_points((0.2, -0.1, 0.0), (0.3, 0.0, 0.3))
+    other = box_of_points((0.2, 0.3, 0.0), (0.3, 0.4, 0.1))
+    goal = goal_of([one, other], "between", NOWHERE)
+    assert goal.point_m == pytest.approx([0.25, 0.15, 0.0])
 
 
 def test_nothing_is_put_under_a_place() -> None:
     with pytest.raises(ValueError, match="under"):
-        place_point_m(box_of_points((0, 0, 0), (1, 1, 1)), "under")
+        goal_of([box_of_points((0, 0, 0), (1, 1, 1))], "under", NOWHERE)
+
+
+def test_what_stands_at_its_goal_is_seen_and_what_lies_beside_is_not() -> None:
+    goal = Goal(np.array([0.0, 0.0, 0.0]), 0.03, 0.0)
+    before = image_of(see([Brick((0.1, 0.1), (0.04, 0.04, 0.04))], elevation_deg=60.0))
+    there = image_of(see([Brick((0.01, 0.0), (0.04, 0.04, 0.04))], elevation_deg=60.0))
+    beside = image_of(see([Brick((0.06, 0.0), (0.04, 0.04, 0.04))], elevation_deg=60.0))
+    assert stands_at(goal, 0.04, before, there)
+    assert not stands_at(goal, 0.04, before, beside)
+    assert not stands_at(goal, 0.04, before, before)
+
+
+@pytest.mark.parametrize(("half", "stray"), [(False, True), (True, False), (True, True)])
+def test_a_bad_mask_gives_the_object_that_the_depth_shows(half: bool, stray: bool) -> None:
+    box, tower = Brick((0.0, 0.0), (0.12, 0.06, 0.04)), Brick((0.12, 0.0), (0.05, 0.05, 0.12))
+    view = see([box, tower], elevation_deg=55.0)
+    image, mask = image_of(view), view.mask(1).copy()
+    if half:
+        mask[:, : int(np.argwhere(mask)[:, 1].mean())] = False
+    if stray:
+        rows = np.argwhere(view.mask(2))[:, 0]
+        mask |= view.mask(2) & (np.arange(len(mask))[:, None] < np.percentile(rows, 30))
+    assert mask_iou(corrected(mask, image)[-1], view.mask(1)) > 0.75
+    found = measured(mask, image, PANDA)
+    assert found.height_m == pytest.approx(0.04, abs=0.004)
+    assert np.abs(found.grasps[0][0]) == pytest.approx([0.0, 0.0, 0.02], abs=0.035)
+
+
+def test_a_true_mask_stays_as_it_is() -> None:
+    view = see([Ball((0.0, 0.0), 0.04), Brick((0.1, 0.0), (0.06, 0.06, 0.06))])
+    for number in (1, 2):
+        cleaned = corrected(view.mask(number), image_of(view))[0]
+        assert mask_iou(cleaned, view.mask(number)) > 0.95
 
 
 def test_of_two_equal_turns_the_nearer_is_taken() -> None:

@@ -131,6 +131,11 @@ class Cell:
         """Whether the task's goal holds; for the judge, not for the client."""
         return bool(self._world.check_success())
 
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Of all objects and fixtures; for `--truth` alone."""
+        return tuple(obj.name for obj in self._stage.objects)
+
     def true_mask(self, name: str, camera: str) -> NDArray[np.bool_]:
         """The visible pixels of an object or a fixture, bool [H, W]; for `--truth` alone."""
         objects = self._stage.objects

@@ -1,0 +1,130 @@
+"""Motions of the hand: there over everything, a grasp whose hold is checked, and letting go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from examples.pick_and_place.interfaces import Fault, Floats, Image, Moved, Robot, StepError
+from examples.pick_and_place.measuring import Seen, changed_share
+from examples.pick_and_place.placing import Goal
+
+ABOVE_M, LIFT_M, CLEAR_M = 0.10, 0.16, 0.12
+"""Where the way down begins; how high an object is lifted; how far the hand withdraws."""
+_DROP_M: Final = 0.012
+"""Height over the place from which an object is let go."""
+_HELD_M: Final = 0.0015
+"""Fingers that hold something stay further apart."""
+_NEAR_M: Final = 0.02
+"""A hand that was stopped so near to a grasp closes there."""
+_GONE_M, _GONE_SHARE = 0.01, 0.3
+"""An object left its place where the depth of so much of it changed by so much."""
+_SAME_M, _SAME_COS = 0.012, 0.9
+"""A grasp so near to one that failed, closing alike, would fail again."""
+
+Pose = tuple[Floats, Floats]  # position [3] and rotation [3, 3] of the hand
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What is in the hand."""
+
+    offset_xy_m: Floats  # the object's middle minus the hand's, at the grasp
+    height_m: float  # the hand's height over the object's lowest point
+
+
+def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str) -> Held:
+    """Take an object by the best of its grasps, as long as nothing was touched.
+
+    Args:
+        robot: Whose hand is empty.
+        item: The object.
+        before: The image in which it was found.
+        failed: Grasps that did not hold; grows.
+        text: The object's noun phrase.
+
+    Raises:
+        StepError: There is no grasp left, or none is reached, or it did not hold.
+    """
+    fault = Fault.NO_GRASP if len(item.points_m) else Fault.BAD_MASK
+    for position, rotation in item.grasps:
+        if any(_alike((position, rotation), other) for other in failed):
+            continue
+        failed.append((position, rotation))
+        turned = nearer_turn(rotation, robot.rotation())
+        above = position - ABOVE_M * turned[:, 2]
+        robot.open()
+        travel(robot, above, turned)
+        moved = robot.move_to(position, turned, slow=True)
+        at = robot.position_m()
+        if robot.out_of_time():
+            raise StepError(Fault.OUT_OF_TIME, text)
+        if np.linalg.norm(at - position) > _NEAR_M:
+            fault = Fault.OUT_OF_REACH if moved is Moved.OUT_OF_REACH else Fault.BLOCKED
+            robot.move_to(above, turned)
+            continue
+        robot.close()
+        robot.move_to(over(at, LIFT_M), turned, slow=True)
+        gone = changed_share(item.mask, before, robot.look(), _GONE_M) > _GONE_SHARE
+        if robot.opening_m() > _HELD_M and gone:
+            return Held(item.center_m[:2] - at[:2], float(at[2] - item.bottom_m))
+        robot.open()
+        raise StepError(Fault.MISSED, text)
+    raise StepError(fault, text)
+
+
+def put(robot: Robot, held: Held, goal: Goal, text: str) -> None:
+    """Put down what is in the hand, and withdraw.
+
+    Raises:
+        StepError: It slipped out on the way, the goal is not reached, or time is over.
+    """
+    rotation, start = robot.rotation(), robot.position_m()
+    xy = goal.point_m[:2] - held.offset_xy_m
+    z = goal.point_m[2] + held.height_m + _DROP_M
+    high = max(z + _DROP_M, start[2])
+    robot.move_to(np.array([*start[:2], high]), rotation)
+    moved = robot.move_to(np.array([*xy, high]), rotation)
+    if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= _HELD_M:
+        raise StepError(Fault.DROPPED, text)
+    if moved is not Moved.OUT_OF_REACH:
+        moved = robot.move_to(np.array([*xy, z]), rotation, slow=True)
+    if moved is Moved.OUT_OF_REACH:
+        raise StepError(Fault.OUT_OF_REACH, text)
+    arrived = np.linalg.norm(robot.position_m()[:2] - xy) < 2 * _NEAR_M
+    robot.open()
+    robot.move_to(over(robot.position_m(), CLEAR_M), rotation)
+    if not arrived or robot.out_of_time():
+        raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
+
+
+def release_nothing(robot: Robot) -> None:
+    """Open a hand that closed on nothing."""
+    if robot.opening_m() <= _HELD_M:
+        robot.open()
+
+
+def travel(robot: Robot, position_m: Floats, rotation: Floats) -> None:
+    """Go over everything: up, across, down."""
+    at = robot.position_m()
+    high = max(at[2], position_m[2])
+    robot.move_to(np.array([*at[:2], high]), robot.rotation())
+    robot.move_to(np.array([*position_m[:2], high]), rotation)
+    robot.move_to(position_m, rotation)
+
+
+def over(position_m: Floats, height_m: float) -> Floats:
+    """The position so much higher."""
+    return position_m + np.array([0.0, 0.0, height_m])
+
+
+def nearer_turn(rotation: Floats, now: Floats) -> Floats:
+    """A grasp, or the same one turned by half: the one that is nearer to how the hand is now."""
+    return rotation if rotation[:, 0] @ now[:, 0] >= 0 else rotation * [-1, -1, 1]
+
+
+def _alike(one: Pose, other: Pose) -> bool:
+    near = np.linalg.norm(one[0] - other[0]) < _SAME_M
+    return bool(near and abs(one[1][:, 0] @ other[1][:, 0]) > _SAME_COS)
