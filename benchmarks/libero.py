@@ -86,7 +86,8 @@ class TrueEyes:
         interest = self._cell.task.of_interest
         kinds = {name: name.split("_")[-2:-1] for name in self._cell.object_names}
         named = [name for name, kind in kinds.items() if kind and kind[0] in text.split()]
-        meant = interest[:1] if text in self._items else [*interest[-1:], *named]
+        places = [*interest[1:2], *named, *interest[:1]]
+        meant = interest[:1] if text in self._items else places
         masks = (self._cell.true_mask(name, "agentview") for name in meant)
         seen = [mask for mask in masks if mask.any()][:1]
         return Sight(np.array(seen) if seen else np.zeros((0, *image.depth_m.shape), bool))

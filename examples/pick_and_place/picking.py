@@ -23,6 +23,8 @@ _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
+_FAR_COS: Final = 0.5
+"""Grasps that turn the wrist by more than 60 degrees are tried last."""
 
 Pose = tuple[Floats, Floats]  # position [3] and rotation [3, 3] of the hand
 
@@ -48,8 +50,9 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
     Raises:
         StepError: There is no grasp left, or none is reached, or it did not hold.
     """
-    fault = Fault.NO_GRASP if len(item.points_m) else Fault.BAD_MASK
-    for position, rotation in item.grasps:
+    fault = Fault.NO_GRASP
+    closing = robot.rotation()[:, 0]
+    for position, rotation in sorted(item.grasps, key=lambda grasp: _is_far(grasp, closing)):
         if any(_alike((position, rotation), other) for other in failed):
             continue
         failed.append((position, rotation))
@@ -123,6 +126,11 @@ def over(position_m: Floats, height_m: float) -> Floats:
 def nearer_turn(rotation: Floats, now: Floats) -> Floats:
     """A grasp, or the same one turned by half: the one that is nearer to how the hand is now."""
     return rotation if rotation[:, 0] @ now[:, 0] >= 0 else rotation * [-1, -1, 1]
+
+
+def _is_far(grasp: Pose, closing: Floats) -> bool:
+    """Whether the wrist must turn far, to where an arm often ends."""
+    return bool(abs(grasp[1][:, 0] @ closing) < _FAR_COS)
 
 
 def _alike(one: Pose, other: Pose) -> bool:

@@ -47,9 +47,9 @@ def test_an_object_is_put_on_the_middle_of_a_tall_places_top() -> None:
     place = box_of_points((0.2, -0.1, 0.0), (0.4, 0.1, 0.3))
     goal = goal_of([place], "on", NOWHERE)
     assert goal.point_m == pytest.approx([0.3, 0.0, 0.3], abs=0.01)
-    assert goal.holds(goal.point_m + [0.04, 0.04, 0.02])
-    assert not goal.holds(goal.point_m + [0.15, 0.0, 0.02])
-    assert not goal.holds(goal.point_m - [0.0, 0.0, 0.2])
+    assert goal.holds(np.add(goal.point_m, (0.04, 0.04, 0.02)))
+    assert not goal.holds(np.add(goal.point_m, (0.15, 0.0, 0.02)))
+    assert not goal.holds(np.add(goal.point_m, (0.0, 0.0, -0.2)))
 
 
 def test_on_a_slanting_place_it_is_the_middle_of_its_board() -> None:
