@@ -24,7 +24,7 @@ from segzero_core import CancelledError, ConfigError, ModelLoadError, RgbImage, 
 from segzero_core.checkpoints.description import BUILT_IN, ModelDescription
 from segzero_core.reasoner.image_tokens import QWEN2_5_VL, QWEN3_VL, ImageTokens
 from segzero_core.reasoner.remote import API_KEY_VARIABLE, RemoteReasoner
-from segzero_core.reasoner.server_address import ServerAddress, is_server_address
+from segzero_core.reasoner.server_address import ServerAddress
 from segzero_core.reasoner.server_client import ServerLimits
 from segzero_core.reasoner.server_reply import ServerError
 from tests.core.reasoner.fault_server import (
@@ -471,48 +471,6 @@ def test_the_rules_of_both_families() -> None:
     assert QWEN2_5_VL.count((840, 840)) - QWEN2_5_VL.count((56, 56)) == 896
     assert QWEN3_VL.count((1024, 1024)) - QWEN3_VL.count((256, 256)) == 960
     assert QWEN3_VL.count((840, 840)) == 676  # 832x832
-
-
-@pytest.mark.parametrize(
-    ("name", "url", "served", "described"),
-    [
-        ("http://h:8000/v1#Qwen/Q", "http://h:8000/v1", "Qwen/Q", "Qwen/Q"),
-        ("https://h/v1/#a=Qwen/Q", "https://h/v1", "a", "Qwen/Q"),
-        ("http://[::1]:80/v1#m", "http://[::1]:80/v1", "m", "m"),
-    ],
-)
-def test_an_address_names_server_and_model(
-    name: str, url: str, served: str, described: str
-) -> None:
-    address = ServerAddress.parse(name)
-
-    assert (address.url, address.served_name, address.described_as) == (url, served, described)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("http://h:8000/v1", "names a server and no model"),
-        ("http://me:secret@h/v1#m", "SEGZERO_API_KEY"),
-        ("http:///v1#m", "no address"),
-        ("http://h:99999/v1#m", "no address|out of range|Port"),
-        ("http://h/v1?key=secret#m", "no address"),
-        ("http://h/v1#" + "m" * 3000, "no address"),
-        ("http://h/v1#a\nb", "no name"),
-        ("ftp://h/v1#m", "no address"),
-    ],
-)
-def test_an_address_that_is_none_is_refused_without_repeating_secrets(
-    name: str, words: str
-) -> None:
-    with pytest.raises(ConfigError, match=words) as caught:
-        ServerAddress.parse(name)
-    assert "secret@" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["tabletop", "Qwen/Qwen3-VL-8B-Instruct", "/models/http"])
-def test_other_names_are_no_addresses(name: str) -> None:
-    assert not is_server_address(name)
 
 
 def test_limits_are_numbers_of_seconds() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from segzero_core.checkpoints.registry import find_model
+from tests.training import in_process
 from training.bundle.recipe import Step, main, run
 
 
@@ -44,7 +45,8 @@ def test_a_share_that_is_none_is_refused(scale: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_steps_fit_together(tmp_path: Path) -> None:
+def test_all_steps_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", in_process.run)
     place = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bundle")]
     assert main([*place, "--scale", "0.0003", "--plain"]) == 0
     assert find_model(str(tmp_path / "bundle" / "reasoner")).segmenter

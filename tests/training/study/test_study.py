@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from segzero_core.errors import InputError
+from tests.training import in_process
 from tests.training.conftest import write_scene
 from training.study import estimates, jobs, plan, report
 from training.study.jobs import CHOICE, Study, StudyError, run
@@ -224,7 +225,10 @@ def test_the_committed_document_says_what_the_committed_results_say() -> None:
 
 
 @pytest.mark.slow
-def test_a_study_in_small_trains_asks_and_goes_on(tmp_path: Path) -> None:
+def test_a_study_in_small_trains_asks_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subprocess.run", in_process.run)
     work, kept = tmp_path / "work", tmp_path / "kept"
     firsts = {"train": 0, "validation": jobs.VALIDATION_SEED, "test": jobs.TEST_SEED}
     for name, first in firsts.items():
