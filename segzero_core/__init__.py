@@ -1,4 +1,4 @@
-"""Reasoning segmentation: from a query about an image to a mask of each object that is meant.
+"""Reasoning segmentation: from a query about an image to a mask for each object that it means.
 
     from segzero_core import SegZero, load_image
 

@@ -39,7 +39,7 @@ the completions.
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a setting may be."""
+    """The allowed values of a setting."""
 
     minimum: float | None = None  # smallest allowed number
     maximum: float | None = None  # largest allowed number
@@ -54,7 +54,7 @@ def setting(default: Any, description: str, bounds: Bounds | None = None) -> Any
 
 
 def bounds_of(field: dataclasses.Field[Any]) -> Bounds:
-    """Return what the value of a field may be."""
+    """Return the allowed values of a field."""
     bounds: Bounds = field.metadata["bounds"]
     return bounds
 

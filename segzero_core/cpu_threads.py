@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 def in_own_thread(work: Callable[[], _T]) -> _T:
-    """Work in a thread that then ends, so that its threads of torch's end too.
+    """Run a function in a thread of its own; torch's worker threads end with it.
 
     A thread that has computed keeps its helpers. Where there are more of them than cores, OpenMP
     (libgomp) sends all helpers of the process to sleep after every operation, and waking them
@@ -46,7 +46,7 @@ def _fulfil(done: Future[_T], work: Callable[[], _T]) -> None:
 
 
 class CpuThreads:
-    """The threads that torch may use, for two who use them at the same time.
+    """Shares torch's threads between two users that work at the same time.
 
     How many threads an operation takes is torch's own setting of the thread that calls it. Threads
     that begin meanwhile inherit what was set last, so everybody here puts it back.

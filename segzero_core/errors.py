@@ -1,4 +1,4 @@
-"""Everything that segzero raises on purpose.
+"""The exceptions of segzero.
 
     SegZeroError
     ├── ConfigError (ValueError)        a setting or description is wrong
@@ -29,7 +29,7 @@ _SHOWN_CHARS = 80
 
 
 class SegZeroError(Exception):
-    """Root of every error that segzero raises on purpose."""
+    """Base class of all errors that segzero raises on purpose."""
 
 
 class ConfigError(SegZeroError, ValueError):

@@ -1,4 +1,4 @@
-"""Opens files that are files, and writes them in one step."""
+"""Opens regular files only, and writes files atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads the parts of a pipeline: reasoner, encoder, segmenter, and what to call them."""
+"""Loads the parts of a pipeline: reasoner, encoder, segmenter and their identity."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def load_parts(
     fallbacks: Sequence[str] = (),
     reasoner_type: type[QwenReasoner] = QwenReasoner,
 ) -> tuple[Reasoner, CachingEncoder, Sam2Segmenter, ModelIdentity, tuple[NamedReasoner, ...]]:
-    """Load everything that `SegZero` is made of; see `SegZero.load`."""
+    """Load all parts of a `SegZero`; see `SegZero.load`."""
     check_backend(backend, encoder_precision)
     chosen = choose_device(device)
     names = (model, *fallbacks)

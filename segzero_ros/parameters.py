@@ -168,7 +168,7 @@ def read_config(node: Node, changes: Iterable[Parameter] = ()) -> NodeConfig:
 
 
 def check_change(node: Node, changes: Iterable[Parameter]) -> SetParametersResult:
-    """Answer whether parameters may be set, with a reason that names the allowed values."""
+    """Check whether parameters may be set; the reason names the allowed values."""
     try:
         read_config(node, changes)
     except ConfigError as error:

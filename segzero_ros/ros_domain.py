@@ -47,7 +47,7 @@ def is_silent(domain: int) -> bool:
 
 @contextmanager
 def claimed_domain() -> Iterator[int]:
-    """Hold a domain in which nobody is, and which nobody else who asks gets meanwhile.
+    """Claim an unused domain that no other caller gets at the same time.
 
     The claim is a bound socket: the system makes it exclusive, shows it to every container that
     shares this network, and takes it back when the process ends, however it ends.

@@ -74,7 +74,7 @@ class TrackingWorker:
         self._worker.stop(timeout_s)
 
     def _replace(self, answer: Answer | None) -> Answer | None:
-        """Put another answer, or none, in the place of the one before, and return that."""
+        """Replace the tracked answer by another one or None, and return the old one."""
         with self._lock:
             before, self._answer, self._tracker = self._answer, answer, None
         self._worker.forget()

@@ -1,4 +1,4 @@
-"""What the commands of training share: options from dataclasses, and how a command ends."""
+"""Shared by the commands of training: options from dataclasses, errors and exit codes."""
 
 from __future__ import annotations
 

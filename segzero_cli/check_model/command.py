@@ -1,4 +1,4 @@
-"""`segzero check-model`: whether a model is asked as it should be, and what it can find."""
+"""`segzero check-model`: tests a model and its prompt on images whose boxes are known."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _ask(reasoner: Any, image: RgbImage, query: str, truth: Box | None) -> Asked
 
 
 def summarize(asked: Sequence[Asked], description: ModelDescription) -> dict[str, Any]:
-    """Return the figures, and in words what is wrong."""
+    """Return the metrics, and a text about what is wrong."""
     there = [each for each in asked if each.truth is not None]
     absent = [each for each in asked if each.truth is None]
     samples = samples_of(asked)

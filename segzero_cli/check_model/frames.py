@@ -1,4 +1,4 @@
-"""Which coordinate frame a model's boxes are in, found from boxes that are known."""
+"""Finds the coordinate frame of a model's boxes from objects with known boxes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SCALE_GAIN: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was said about one object that is there."""
+    """A model's answer about one object in the image."""
 
     said: tuple[Box, ...]  # the boxes as they were written
     true: Box  # the object's box [px of the image]

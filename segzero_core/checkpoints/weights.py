@@ -1,4 +1,4 @@
-"""Weight files: which bytes they are, and whether they are still the bytes that were saved."""
+"""Hashes of weight files, and the check that a file is unchanged."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def _numbers(members: dict[str, Value], key: str, count: int) -> list[float]:
 
 
 def _holds_object(value: Value) -> bool:
-    """Say whether an object stands anywhere in a value; its depth is bounded by the reader."""
+    """Whether a value contains an object; the reader limits how deep the value is."""
     if isinstance(value, list):
         return any(_holds_object(item) for item in value)
     return isinstance(value, Object)

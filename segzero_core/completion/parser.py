@@ -93,7 +93,7 @@ def parse_completion(text: str, *, native: bool = False) -> Reasoning:
 
 
 def _parse_native(text: str) -> Reasoning:
-    """Read a reply whose answer is all that stands behind the thinking."""
+    """Read a reply whose answer is all the text after the thinking."""
     lower = text.lower()
     thinking, closed, answer = text, THINK_CLOSE in lower, text
     if closed:
@@ -132,7 +132,7 @@ def _thinking_blocks(tags: list[_Tag]) -> tuple[list[tuple[_Tag, _Tag]], _Tag | 
 
 
 def _last_answer(tags: Iterable[_Tag]) -> tuple[bool, tuple[int, int] | None]:
-    """Say whether an answer was opened, and where the text of the last complete one stands."""
+    """Return whether an answer was opened, and where the text of the last complete one is."""
     opened = False
     opening: _Tag | None = None
     span: tuple[int, int] | None = None
@@ -177,7 +177,7 @@ class StreamReader:
 
     @property
     def text(self) -> str:
-        """Everything that was fed."""
+        """All the text so far."""
         return "".join(self._chunks)
 
     @property

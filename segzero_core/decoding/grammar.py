@@ -85,7 +85,7 @@ class AnswerGrammar:
         return state.part == len(self._parts)
 
     def is_thinking(self, state: State) -> bool:
-        """Say whether the thinking goes on."""
+        """Whether the reply is still in its thinking."""
         return not self.is_over(state) and isinstance(self._parts[state.part], Thinking)
 
     def closing(self, state: State) -> str:

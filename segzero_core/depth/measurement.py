@@ -172,7 +172,7 @@ def _check_sizes(mask: NDArray[np.bool_], depth_m: NDArray[Any], camera: CameraM
 def _surface_pixels(
     kept: NDArray[np.bool_], depth_m: NDArray[np.float32], focal_px: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows and columns of the pixels that are no flying pixels."""
+    """Return rows and columns of the pixels, without flying pixels."""
     height, width = kept.shape
     # One flat list of all pixels, with an unknown one after each row: there is no neighbor there.
     grid = np.full((height, width + 1), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Reads and writes image files, in five formats only.
+"""Reads image files of five formats, and writes image files.
 
 Pillow knows many more; some start other programs (EPS starts Ghostscript) or are hardly tested.
 """

@@ -209,7 +209,7 @@ class LanguageModel:
 
 
 class _Layer:
-    """One layer, without the checks and the choices of a module that can do more."""
+    """One layer, without the checks and options of transformers' module."""
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn

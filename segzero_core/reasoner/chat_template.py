@@ -26,7 +26,7 @@ _MEMORY_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """What stands around the text of a question, the image's place included."""
+    """The text before and after a question, with the image's placeholder."""
 
     before: str  # up to the text
     behind: str  # from there to where the model goes on

@@ -98,7 +98,7 @@ class ReasonerChain:
         raise failure
 
     def _in_order(self) -> Iterator[tuple[NamedReasoner, CircuitBreaker]]:
-        """Yield those that may be asked, then as a last resort the others."""
+        """Yield the reasoners whose breaker is closed, then the others as a last resort."""
         left_alone = []
         for member, breaker in self._members:
             if breaker.allows():
@@ -135,7 +135,7 @@ class _Attempt:
 
 
 class _FirstTokenLimit(threading.Event):
-    """Is set when the caller's event is, or when no text has come in time."""
+    """Event that is set when the caller's event is set or the first token is late."""
 
     def __init__(self, cancel: threading.Event | None, seconds: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How many tokens a Qwen-VL processor makes of an image; tells a server that resizes silently."""
+"""Counts a Qwen-VL processor's image tokens, to detect a server that resizes silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts the events of a chat-completions stream together to a reply that the parser reads."""
+"""Assembles the events of a chat-completions stream into a reply for the parser."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A query's way from its arrival to its result."""
+"""Handles queries, from their arrival to their result."""

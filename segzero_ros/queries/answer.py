@@ -1,4 +1,4 @@
-"""The answer to one query: everything that its messages are made of. Knows no topics."""
+"""Answers one query and collects all data for its messages, without any topic."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def load_pipeline(config: NodeConfig) -> Pipeline:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Answer:
-    """What came of a query."""
+    """The answer to a query, or why there is none."""
 
     query: Query  # the question
     identity: ModelIdentity  # of the model that answered, or would have

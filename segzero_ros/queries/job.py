@@ -1,4 +1,4 @@
-"""A query on its way from arrival to its one result."""
+"""A query from its arrival to its result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stop:
 
 @dataclass(eq=False)
 class Job:
-    """A query, what it is about, and the promise of exactly one result.
+    """A query with its image; it gets exactly one result.
 
     Safe to use from several threads: a model that is slow to stop may come back long after its
     query was answered by another thread.
@@ -79,7 +79,7 @@ class Job:
         return max(0.0, (until_s - self.query.arrived_s) * 1000.0)
 
     def stop(self, code: int, reason: str) -> bool:
-        """Ask the model to stop; the first reason counts. Return whether this is it."""
+        """Ask the model to stop, and return whether this reason is the first; only that counts."""
         with self._lock:
             if self.stopped is not None or self.is_concluded:
                 return False
@@ -89,7 +89,7 @@ class Job:
         return True
 
     def seconds_left(self) -> float:
-        """Return the time until it is late [s]; infinite without a limit."""
+        """Return the time until the deadline [s]; infinite without a limit."""
         end_s = self.query.arrived_s + self.timeout_s if self.timeout_s else FOREVER
         return end_s - time.monotonic()
 
@@ -102,7 +102,7 @@ class Job:
         return True
 
     def conclude(self) -> bool:
-        """Claim the right to give the result: True for the first who asks, for nobody after."""
+        """Claim the right to give the result; True only for the first caller."""
         with self._lock:
             first, self.is_concluded = not self.is_concluded, True
             return first

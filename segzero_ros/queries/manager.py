@@ -105,7 +105,7 @@ class QueryManager:
         worker.wait_answered(RESULT_GRACE_S + MARGIN_S)
 
     def end(self, timeout_s: float | None = None) -> bool:
-        """Give up the model and say whether its threads end; call `stop_accepting` before.
+        """Release the model, return whether its threads end; call `stop_accepting` before.
 
         Waits `timeout_s` [s] for them, by default `stop_grace_s`. One that hangs is left behind,
         with its model.
@@ -158,7 +158,7 @@ class QueryManager:
         return job
 
     def why_refused(self, text: str) -> tuple[int, str] | None:
-        """Say why a query that comes now is not even taken, as an error code and a reason."""
+        """Return why a query would be refused now, as an error code and a reason."""
         try:
             clean_query(text)
         except InputError as error:
@@ -201,7 +201,7 @@ class QueryManager:
             self.refuse(job, SegmentationResult.CANCELLED, reason)
 
     def cancel_all(self) -> str:
-        """Stop the query that runs and the one that waits; return what was done, in words."""
+        """Stop the running and the waiting query; return a text about what was done."""
         worker = self._worker
         jobs = [job for job in (worker.pending, worker.running) if job] if worker else []
         for job in jobs:
@@ -210,7 +210,7 @@ class QueryManager:
         return f"cancelled query {ids}" if jobs else "no query runs or waits"
 
     def refuse(self, job: Job, code: int, reason: str) -> None:
-        """Give a query that is not worked on, or not any more, its result."""
+        """Give a query its result if it is not, or no longer, worked on."""
         frame = job.frame or self.images.latest
         composed = self._composed(job, lambda: self._failure(job, code, reason, frame))
         self._conclude(job, *composed)
@@ -277,7 +277,7 @@ class QueryManager:
         self.refuse(job, job.stopped.code, job.stopped.reason)
 
     def _give_up(self, job: Job) -> None:
-        """Use a model no more that does not stop: its thread may hold any of its locks."""
+        """Abandon a model that does not stop: its thread may hold any of its locks."""
         assert job.stopped is not None
         hang = (
             f"the model did not stop within {self.config().stop_grace_s:g} s (stop_grace_s) after"

@@ -1,4 +1,4 @@
-"""What is known in space about the objects of one answer."""
+"""The 3D poses of the objects of one answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a sample cannot be used: one word to count by, and a sentence that says what is wrong."""
+"""Reasons why a sample cannot be used: a word for counting, and a sentence for people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAM_DISAGREES: Final = "sam_disagrees"
 
 
 class SampleError(InputError):
-    """One sample cannot be used, the others can; such samples are counted by their reason."""
+    """One sample cannot be used; samples are counted by their reason."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""From a true mask to the prompt that a perfect reasoner would give: its box and points inside it.
+"""Makes the prompt of a perfect reasoner from a true mask: its box and points inside it.
 
 The points are the centers of the two largest inscribed circles, as in Seg-Zero's training data:
 far from every edge, and apart from each other, because the second circle is sought outside the
@@ -33,7 +33,7 @@ class MaskPrompt(NamedTuple):
     points: tuple[tuple[float, float], ...]
 
     def to_object(self, max_points: int | None = None) -> ObjectPrompt:
-        """Return it as the segmenter takes it, with so many points at most."""
+        """Return the prompt for the segmenter, with a limited number of points."""
         points = tuple(Point(*xy) for xy in self.points[:max_points])
         return ObjectPrompt(Box(*self.box_xyxy), points)
 
@@ -99,7 +99,7 @@ def _reference_points(inside: NDArray[np.uint8], count: int) -> Iterator[tuple[i
 
 
 def _squared_distance_to_edge(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Whole numbers, so that equal distances are equal: OpenCV errs in the last bit by chance."""
+    """Return integers, because the last bit of OpenCV's distances is not reproducible."""
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.rint(np.square(distance, dtype=np.float32))
 

@@ -1,4 +1,4 @@
-"""Work shared among processes, results in the order of the work."""
+"""Applies a function in several processes; results come in the order of the items."""
 
 from __future__ import annotations
 

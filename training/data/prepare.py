@@ -1,4 +1,4 @@
-"""Training data of local copies of public data sets: `python -m training.data.prepare --help`.
+"""Prepares training data from local copies of public data sets.
 
     python -m training.data.prepare --source refcocog --root COCO --split train --out data/refcocog
     python -m training.data.prepare --source reasonseg --root LISA --split val --out data/reasonseg
@@ -57,7 +57,7 @@ _MAX_SEEN_SIDE = 10_000
 
 
 def open_source(options: SourceOptions) -> Source:
-    """Open a data set, for training or evaluation; its images are read one by one later.
+    """Open a data set for training or evaluation; its images are read later, one by one.
 
     Raises:
         InputError: It is missing, damaged, half downloaded or of another version, or a choice
@@ -91,7 +91,7 @@ def prepare(options: SourceOptions, rows: RowOptions, out: Path, processes: int 
 def prepare_source(
     source: Source, arguments: Mapping[str, Any], rows: RowOptions, out: Path, processes: int = 1
 ) -> Manifest:
-    """Write an open source as training data, or continue it; see `prepare`.
+    """Write training data from an open source, or continue; see `prepare`.
 
     `arguments` is what decides the rows, as the manifest reports it.
     """

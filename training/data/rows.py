@@ -1,4 +1,4 @@
-"""From a sample to a row of the training data: boxes and points in the frame the model sees.
+"""Makes a row of training data from a sample, with boxes and points in the seen image.
 
 Boxes and points are found in the original mask, moved to the seen frame and rounded to whole
 pixels, halves up, because a model writes whole numbers. A box that would lose its area is rounded
@@ -137,7 +137,7 @@ def read_image(sample: Sample) -> tuple[bytes, RgbImage]:
 
 
 def squash(pixels: RgbImage, size_wh: SizeWH, image: str) -> bytes:
-    """Squash an image as the reasoner does before it looks, and encode it as JPEG or PNG."""
+    """Resize an image as the reasoner does, and encode it as JPEG or PNG."""
     small = Image.fromarray(pixels).resize(size_wh, Image.Resampling.BILINEAR)
     encoded = BytesIO()
     if image == "png":
@@ -156,7 +156,7 @@ class SeenPrompt(NamedTuple):
 
 
 def seen_prompt(mask: NDArray[np.bool_], prompt: MaskPrompt, seen_wh: SizeWH) -> SeenPrompt:
-    """Move a prompt into the seen frame and round it as the module says.
+    """Scale a prompt to the seen image and round it as the module describes.
 
     Args:
         mask: bool [H, W] of the original image.

@@ -278,7 +278,7 @@ def _rejects_of(path: Path) -> list[dict[str, str]]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn what the disk says into one clear error."""
+    """Turn an OSError into one clear error."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Work shared among processes that `accelerate launch` started, or among new ones."""
+"""Distributes work among processes of `accelerate launch`, or among new processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WAIT = timedelta(days=1)
 
 
 def is_launched() -> bool:
-    """Say whether this is one of several processes that were launched together."""
+    """Whether this is one of several processes that were launched together."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first() -> bool:
-    """Say whether this process is the one that speaks."""
+    """Whether this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
 
 

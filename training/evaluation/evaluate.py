@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> str | None:
-    """Do what the arguments say and return what is printed; only the first process prints."""
+    """Run the command; return the text to print, None in all processes but the first."""
     if args.compare:
         from training.evaluation.compare import compare
 

@@ -1,4 +1,4 @@
-"""LIBERO's suites as cases, and what is reported besides: per task, and what is left out.
+"""LIBERO's suites as cases, with results for each task and a list of what is left out.
 
 The images are rendered once, into the cache; see `worlds.libero.benchmark`.
 """
@@ -75,7 +75,7 @@ def _omissions(name: str) -> list[dict[str, Any]]:
 
 
 def suite_section(samples: Sequence[Scored], name: str, states: int) -> dict[str, Any]:
-    """What is reported of a suite besides the metrics of every evaluation."""
+    """Return the part of the report that only LIBERO's suites have."""
     omissions = _omissions(name)
     tasks: dict[int, list[Scored]] = {}
     for sample in samples:
@@ -113,7 +113,7 @@ def _instruction(samples: Sequence[Scored]) -> str:
 
 
 def suite_table(section: dict[str, Any]) -> str:
-    """IoU of 0.5 and more, per kind and per task, and what is left out."""
+    """Return a table: the share with IoU of 0.5 or more by kind and task, and omissions."""
 
     def line(name: str, cells: Iterable[str], after: str = "") -> str:
         return f"{name:<10}" + "".join(f"{cell:>13}" for cell in cells) + after

@@ -1,4 +1,4 @@
-"""Scores answers: the one implementation for evaluation, rewards and studies.
+"""Scores answers, for evaluation, rewards and studies alike.
 
 The rules: the IoU of a query is that of the union of the predicted masks with the union of the
 true ones. Where nothing fits (`none`), an empty answer scores 1 and any mask 0. An unusable

@@ -65,7 +65,7 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class PredictionsFile:
-    """A file of predictions that was read: values of the classes of its header, rows by case."""
+    """The content of a file of predictions: the values of its header, and rows by case."""
 
     path: Path
     protocol: Mapping[str, Any]
@@ -140,7 +140,7 @@ def _check_row(row: Mapping[str, Any], where: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before the work whether a file can be written.
+    """Check early whether a file can be written.
 
     Raises:
         InputError: Its folder is missing, or it is a folder.
@@ -152,7 +152,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file in one step, so that nobody finds half of it.
+    """Write a text file atomically.
 
     Raises:
         InputError: It cannot be written.

@@ -96,7 +96,7 @@ def batch_predictor(
 
 @dataclass(frozen=True)
 class _KnownCompletion:
-    """A reasoner whose completion is there already."""
+    """A reasoner that returns a given completion."""
 
     text: str
     description: ModelDescription

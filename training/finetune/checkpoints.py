@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or do not count, resuming from them, and the metrics beside them.
+"""Writes, checks and resumes checkpoints, and records the metrics of a run.
 
 A checkpoint counts when `complete.json` lies in it, which is written last and lists every file
 with its size. A folder without it, from a killed process or a full disk, is never resumed from.
@@ -49,7 +49,7 @@ class CheckpointError(SegZeroError):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run was made of, saved beside every checkpoint."""
+    """Method, configuration, data and code of a run, saved beside every checkpoint."""
 
     method: str  # `sft` or `grpo`
     config: Mapping[str, Any]  # the resolved configuration
@@ -61,7 +61,7 @@ class Provenance:
     description: Mapping[str, Any]
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal when a run is resumed; its length and its saving may change."""
+        """Return what must be equal to resume a run; length and saving intervals may change."""
         config = {k: v for k, v in self.config.items() if k not in _MAY_CHANGE}
         return {"method": self.method, "config": config, "data_hash": self.data_hash}
 
@@ -149,7 +149,7 @@ class ResumesByHubNames(Trainer):
 
 
 def finish_checkpoint(folder: Path, provenance: Provenance) -> None:
-    """Add what the run is, then mark the folder as complete.
+    """Write the provenance, then mark the folder as complete.
 
     Raises:
         CheckpointError: Something could not be written, such as on a full disk.
@@ -169,7 +169,7 @@ def finish_checkpoint(folder: Path, provenance: Provenance) -> None:
 
 
 def full_disk_message(folder: Path, error: BaseException) -> str:
-    """Say what could not be written, and how much room there is."""
+    """Return an error message about a file that does not fit on the disk."""
     reason = getattr(error, "strerror", None) or str(error)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
@@ -180,7 +180,7 @@ def full_disk_message(folder: Path, error: BaseException) -> str:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Say whether an error, of whatever library, comes from a disk without room."""
+    """Whether an error of any library means that the disk is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     # The errors of safetensors and torch hold the system's error only as a text.
@@ -295,7 +295,7 @@ def _check_same_run(folder: Path, provenance: Provenance) -> None:
 
 
 def drop_later_metrics(output: Path, step: int) -> None:
-    """Remove rows of steps that will be done again, and a row that was cut off."""
+    """Remove rows of steps that will be repeated, and a truncated row."""
     path = output / METRICS
     if not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""Turns prepared data into what the trainers of TRL take: conversation, image, true answer."""
+"""Converts prepared data for TRL's trainers: conversation, image and true answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRUTH_COLUMNS = ("boxes_xyxy", "points", "seen_size_wh", "source_id", "masks")
 def load_conversations(
     config: TrainConfig, description: ModelDescription, finish: Callable[..., dict[str, list]]
 ) -> Dataset | IterableDataset:
-    """Open the data of a run, and turn its rows into the columns of a trainer.
+    """Open the data of a run, and convert its rows to the columns of a trainer.
 
     `finish` is `grpo_columns` or `sft_columns`.
 
@@ -69,7 +69,7 @@ def grpo_columns(
 
 
 def conversation(row: Row) -> list[dict[str, Any]]:
-    """Turn a row of `grpo_columns` into a conversation for the processor's chat template."""
+    """Make a conversation for the processor's chat template from a row of `grpo_columns`."""
     (message,) = row["prompt"]
     image = {"type": "image", "image": row["image"]}
     return [{"role": "user", "content": [image, {"type": "text", "text": message["content"]}]}]

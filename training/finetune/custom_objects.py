@@ -127,7 +127,7 @@ def _prepared_source(folder: Path) -> Source:
 
 
 def _table(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Write metrics before and after side by side, a row a kind of question."""
+    """Return a table of the metrics before and after, with a row for each kind of question."""
 
     def cell(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Reward functions for TRL's GRPO trainer: one for each term. A completion is read once."""
+"""Reward functions for TRL's GRPO trainer, one for each term of the reward."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MASK_TERM = "mask_iou"
 
 
 class BatchScorer:
-    """Scores a batch of completions once for all terms; a mask reward loads a segmenter."""
+    """Scores each batch of completions once for all terms; loads a segmenter if needed."""
 
     def __init__(self, config: TrainConfig, files: ModelFiles, device: str = "cpu") -> None:
         self._template = config.template
@@ -62,7 +62,7 @@ class BatchScorer:
 
 
 def protocol_of(config: TrainConfig) -> RewardProtocol:
-    """Make the rewards of a run; there is none for thinking if the prompt asks for none."""
+    """Make the reward protocol of a run; a prompt without thinking has no term for it."""
     return make_protocol(
         config.grpo.protocol,
         accuracy=config.grpo.accuracy,
@@ -73,7 +73,7 @@ def protocol_of(config: TrainConfig) -> RewardProtocol:
 
 
 def reward_functions(scorer: BatchScorer) -> list[Callable[..., list[float]]]:
-    """Make a function for each term, with the term's name: TRL logs its mean under that name."""
+    """Return a function for each term. TRL logs its mean under the function's name."""
     functions = []
     for name in scorer.protocol.terms:
 

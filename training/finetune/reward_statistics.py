@@ -1,4 +1,4 @@
-"""The reward of a model's sampled replies to held-out questions: what GRPO is to raise.
+"""Measures the reward of a model's sampled completions for held-out questions.
 
     python -m training.finetune.reward_statistics --model MODEL --data DATA --samples FILE.jsonl
 
@@ -89,7 +89,7 @@ def _replies(
     replies: int,
     config: TrainConfig,
 ) -> list[str]:
-    """Draw replies, those of a question behind one another."""
+    """Sample completions, grouped by question."""
     inputs = processor.apply_chat_template(
         [conversation(row) for row in rows],
         add_generation_prompt=True,

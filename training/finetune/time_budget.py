@@ -1,4 +1,4 @@
-"""Limits how long a run takes, by the wall clock or in processor time, over its interruptions.
+"""Limits the wall-clock or processor time of a run, summed over its interruptions.
 
 The wall clock is what most runs are limited by. Processor time does not depend on what else the
 machine does, so that runs on a shared CPU can be given equal shares; it adds up all threads of

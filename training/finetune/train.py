@@ -279,7 +279,7 @@ def _parts(config: TrainConfig, files: ModelFiles) -> dict[str, Any]:
 
 
 def _described(config: TrainConfig, files: ModelFiles) -> ModelDescription:
-    """How the trained model will be asked: as the one it began from, with the run's template."""
+    """Describe the trained model: as the one it began from, with the run's template."""
     templates = (*files.description.templates, config.template)
     return replace(
         files.description,

@@ -180,7 +180,7 @@ def _paper_terms(
 
 
 def _or_refusal(function: TermFunction, answer: Answer, truth: GroundTruth) -> float:
-    """A term that an empty answer earns in full where nothing fits, and objects then do not."""
+    """Score a term, but by refusal where nothing fits: 1 for an empty answer, else 0."""
     return function(answer, truth) if len(truth) else refusal(answer, truth)
 
 

@@ -1,4 +1,4 @@
-"""Does what the plan says: trains, evaluates, keeps the results. Every finished step is skipped.
+"""Runs the plan: trains, evaluates and keeps the results. Finished steps are skipped.
 
 All work is done by the commands that a user would type, each in a process with one core, several
 at a time.
@@ -85,7 +85,7 @@ class Study:
 
 
 def run(study: Study) -> None:
-    """Do everything that is not done yet.
+    """Run all steps that are not done yet.
 
     Raises:
         StudyError: There is no such arm, or a command failed; its log is named.
@@ -151,7 +151,7 @@ def _from_history(folder: Path) -> Path:
 
 
 def _kept_rates(study: Study) -> dict[float, float]:
-    """GIoU by rate, of those that were tried; also on another machine."""
+    """Return gIoU by rate, of all rates tried so far, on any machine."""
     path = study.kept / CHOICE
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""What is trained, from what and with what: the arms of the study.
+"""The arms of the study: what is trained, from which model and with which settings.
 
 Every trained arm begins from the same warmed-up model and gets the same processor time. The
 warm-up plays the part that the pretraining of Qwen2.5-VL plays in the paper.
@@ -148,5 +148,5 @@ def _rl(
 
 
 def _group(size: int) -> tuple[str, ...]:
-    """As many completions a step, in groups of another size."""
+    """Return settings for the same number of completions a step, in groups of another size."""
     return (f"grpo.completions_per_prompt={size}", f"grpo.prompts_per_step={64 // size}")

@@ -57,7 +57,7 @@ def reward_terms(arms: Sequence[Trainings]) -> list[str]:
 
 
 def title_of(key: str) -> str:
-    """What a key of the metrics is called."""
+    """Return the title of a metric."""
     if key == LENGTH:
         return "length of the reply [tokens]"
     return key.removeprefix("rewards/").removesuffix("/mean").replace("_", " ")

@@ -1,4 +1,4 @@
-"""Results of the study's trainings, small enough to be committed beside the document.
+"""Results of the study's trainings, which are committed beside the document.
 
 One file holds the cases, which are the same for all arms. The file of a training holds one row of
 numbers per metric, in the order of the cases.
@@ -140,7 +140,7 @@ def metrics_path(folder: Path, arm: str, seed: int) -> Path:
 
 
 def keep_metrics(source: Path, target: Path) -> None:
-    """Copy the rows of a training's metrics, without what nobody reads."""
+    """Copy the metrics that the report uses."""
     rows = [row for row in _rows(source) if "train_runtime" not in row]
     kept = [{key: value for key, value in row.items() if _is_kept(key)} for row in rows]
     write_whole(target, "".join(json.dumps(row) + "\n" for row in kept))

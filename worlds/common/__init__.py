@@ -1,1 +1,1 @@
-"""What the simulated worlds share: the simulator and camera poses."""
+"""Shared by the simulated worlds: simulator, renderer, scene folders and wording."""

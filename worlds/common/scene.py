@@ -1,4 +1,4 @@
-"""A rendered folder: its images, and what is known of them: objects, camera, questions."""
+"""A rendered scene in a folder: images, objects, camera and questions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Split = Literal["train", "validation", "test"]
 
 
 def split_of_seed(seed: int) -> Split:
-    """Which part of the data a scene seed belongs to; the parts never share a scene."""
+    """Return the part of the data that a seed belongs to; the parts never share a scene."""
     if seed < TRAINING_SEEDS_END:
         return "train"
     return "validation" if seed < VALIDATION_SEEDS_END else "test"

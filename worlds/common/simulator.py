@@ -1,4 +1,4 @@
-"""The one place that imports MuJoCo, because what surrounds its first import matters.
+"""Imports MuJoCo, in one place because the order of its first import matters.
 
 Use `from worlds.common.simulator import mujoco`.
 """

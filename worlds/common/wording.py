@@ -1,4 +1,4 @@
-"""How questions get their words: phrasings, and choices by chance."""
+"""Phrasings of questions, and random choices among them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Phrasings:
 
 
 def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
-    """One of them, all as likely."""
+    """Choose one item at random."""
     return choices[int(rng.integers(len(choices)))]
 
 

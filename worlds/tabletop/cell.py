@@ -54,7 +54,7 @@ class MotionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Lift:
-    """What a second of holding showed."""
+    """The outcome of holding an object for a second."""
 
     # Indices of the objects that were up all the time and touched nothing but the hand.
     lifted: tuple[int, ...]
@@ -187,7 +187,7 @@ class Cell:
         self.world.data.ctrl[self._jaw] = width_m / 2
 
     def rest(self, seconds: float) -> None:
-        """Let the time go on with the gripper as it is."""
+        """Simulate some time with the gripper as it is."""
         for _ in range(math.ceil(seconds / _TIME_STEP_S)):
             self._step()
 
@@ -197,7 +197,7 @@ class Cell:
             self.on_step(self.time_s)
 
     def hold(self) -> Lift:
-        """Wait as long as something must be up, and tell what is."""
+        """Wait as long as a lift must last, and return what is held up."""
         count = len(self.world.bodies)
         up, risen = np.ones(count, np.bool_), np.zeros(count, np.bool_)
         for _ in range(math.ceil(HELD_S / _TIME_STEP_S)):

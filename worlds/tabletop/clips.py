@@ -304,7 +304,7 @@ def save_clip(folder: Path, clip: Clip, images: Iterator[RenderedImage]) -> None
 
 
 def load_clip(folder: Path) -> Clip:
-    """Read what a clip is.
+    """Read a clip's description.
 
     Raises:
         OSError: The file is missing.

@@ -1,4 +1,4 @@
-"""Kinds outside the vocabulary, for trying how a model learns an object that it never saw.
+"""Object classes outside the vocabulary, for training on objects that are new to a model.
 
 No seed shows one unless it is asked for by name, so that every scene of training and test stays
 what it was.

@@ -41,7 +41,7 @@ class Model:
 def _ring(
     count: int, radius: float, z: float, size: tuple[float, float, float], *, tilt: float = 0.0
 ) -> list[Part]:
-    """A round wall of boxes; `size` is (half thickness, half height, unused) of one box."""
+    """Make a round wall of boxes; `size` is (half thickness, half height, unused) of a box."""
     half_width = radius * math.tan(math.pi / count) * 1.04 + size[0] * 0.3
     parts = []
     for i in range(count):

@@ -1,4 +1,4 @@
-"""Asks questions about a table whose answer is certain.
+"""Asks questions about a table that have one certain answer.
 
 A question is only asked where the answer is beyond doubt: sizes differ clearly, the object that is
 "left of the bowl" is clearly nearer than the next one, and no name fits two objects.

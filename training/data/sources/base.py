@@ -1,4 +1,4 @@
-"""What every data set is read into: samples, and bad samples with the reason.
+"""Common form of all data sets: samples, and bad samples with the reason.
 
 Opening a `Source` reads the annotations only, so the number of samples is known at once. An image
 and its masks are read when the sample's turn comes. Training data and evaluation read the same
@@ -88,7 +88,7 @@ class BadSample:
 
 @dataclass(frozen=True)
 class Record:
-    """An annotation before its sample is made; `content` is whatever the source needs for it."""
+    """An annotation before its sample is made; `content` is for the source alone."""
 
     source_id: str
     kind: str
@@ -110,7 +110,7 @@ class Source:
         return len(self.records)
 
     def read(self, start: int = 0) -> Iterator[Sample | BadSample]:
-        """Give every sample from number `start` on, one for each record, in order."""
+        """Yield the samples from number `start` on, one for each record, in order."""
         for record in self.records[start:]:
             try:
                 yield record if isinstance(record, BadSample) else self.make(record)
@@ -184,7 +184,7 @@ def check_choice(problem: str, value: str, known: Iterable[str]) -> None:
 
 
 def usable_query(text: object) -> str:
-    """Return the text as the model is asked it; see `clean_query`.
+    """Return the text as a query; see `clean_query`.
 
     Raises:
         SampleError: It cannot be asked.
@@ -281,7 +281,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def as_stored(path: Path) -> bytes:
-    """Return an image as PNG with the pixels as they lie in the file, whatever its tag says.
+    """Return an image as PNG with its pixels as stored, ignoring the orientation tag.
 
     Raises:
         SampleError: The file is no whole image.

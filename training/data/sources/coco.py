@@ -1,4 +1,4 @@
-"""Labels of one's own: a folder of images, and one COCO instances file over them.
+"""Custom labels: a folder of images and one COCO instances file.
 
     images/any/name.jpg
     labels.json                 as CVAT, Label Studio or Roboflow export it: polygons or runs
@@ -68,7 +68,7 @@ class _Asked:
 
 
 def open_coco(options: SourceOptions) -> Source:
-    """Open images with labels of one's own.
+    """Open a folder of images with custom labels.
 
     The image names in the labels are relative to `root`. `split` is one of `SPLITS`; an image's
     part depends on its name and on the others' names. `sentences` is `first` to ask for a category

@@ -51,7 +51,7 @@ class Instances:
         return path, (width, height)
 
     def mask(self, annotation_id: int, image_id: int, size_wh: SizeWH) -> Rle:
-        """Read an annotation's mask.
+        """Decode an annotation's mask.
 
         Raises:
             SampleError: There is none, or it cannot be used.

@@ -1,4 +1,4 @@
-"""Masks as COCO's run-length codes, and the way there from polygons and runs.
+"""Masks as COCO's run-length codes, made from arrays, polygons or runs.
 
 What comes from a file is checked here before it reaches pycocotools, whose C code believes it.
 """
@@ -39,7 +39,7 @@ class Rle:
 
     @classmethod
     def from_coco(cls, code: dict[str, Any]) -> Rle:
-        """Take over what pycocotools gives."""
+        """Make it from an object of pycocotools."""
         height, width = code["size"]
         return cls((int(height), int(width)), code["counts"].decode("ascii"))
 

@@ -1,4 +1,4 @@
-"""Scores answers in words: those of ChartQA, TextVQA, and about rendered scenes.
+"""Scores answers in words, of ChartQA, TextVQA and rendered scenes.
 
 Written from the published definitions; each rule names its source.
 """
@@ -41,7 +41,7 @@ _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 
 
 def spoken_answer(reply: str) -> str:
-    """Return what a reply answers: the text of its last answer tags, else all of it."""
+    """Return the answer of a reply: the text in its last answer tags, else the whole reply."""
     tagged = _ANSWER.findall(reply)
     return (tagged[-1] if tagged else reply).strip()
 
@@ -88,7 +88,7 @@ def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
 
 
 def normalize(text: str) -> str:
-    """Write an answer the way answers are compared.
+    """Normalize an answer for the comparison.
 
     Lower case; periods outside numbers and commas inside them dropped; other punctuation, but for
     apostrophe, colon and signs such as $ and %, a space; number words as digits; no articles;
