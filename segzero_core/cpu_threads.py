@@ -49,10 +49,8 @@ class CpuThreads:
     """Shares torch's threads between two users that work at the same time.
 
     How many threads an operation takes is torch's own setting of the thread that calls it. Threads
-    that begin meanwhile inherit what was set last, so everybody here puts it back.
-
-    Args:
-        total: Threads in all; 0: as many as torch has in the calling thread.
+    that begin meanwhile inherit what was set last, so everybody here puts it back. A total of 0
+    means as many as torch has in the calling thread.
     """
 
     def __init__(self, total: int = 0) -> None:

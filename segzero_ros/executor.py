@@ -23,12 +23,9 @@ class ExecutorThread:
     """Spins a node in a thread of its own from construction until `stop`.
 
     rclpy's own way, `Executor.shutdown()` from outside, takes the guard conditions away from a
-    thread that may just be about to wait for them. Here the thread leaves first.
-
-    Args:
-        node: What to spin.
-        on_error: Called in the thread with what a callback raised; says whether to go on. Without
-            it, the exception ends the thread and goes to `threading.excepthook`.
+    thread that may just be about to wait for them. Here the thread leaves first. `on_error` is
+    called in the thread with what a callback raised, and says whether to go on. Without it, the
+    exception ends the thread and goes to `threading.excepthook`.
     """
 
     def __init__(

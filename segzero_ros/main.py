@@ -35,15 +35,11 @@ End: TypeAlias = "queue.SimpleQueue[BaseException | int]"
 def main(
     args: Sequence[str] | None = None, load: Callable[[NodeConfig], Pipeline] = load_pipeline
 ) -> int:
-    """Run the node until it is interrupted.
+    """Run the node until it is interrupted, with the process's own or other arguments.
 
-    Args:
-        args: The command line; None takes the process's own.
-        load: Makes the pipeline, in place of the model that the parameters name.
-
-    Returns:
-        0 after an interrupt, 2 when an argument or a parameter is not allowed, 3 when the model
-        hangs and `exit_on_hang` is set.
+    `load` makes the pipeline, in place of the model that the parameters name. Returns 0 after an
+    interrupt, 2 when an argument or a parameter is not allowed, 3 when the model hangs and
+    `exit_on_hang` is set.
     """
     logging.captureWarnings(capture=True)
     ends: End = queue.SimpleQueue()

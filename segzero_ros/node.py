@@ -49,12 +49,8 @@ class SegZeroNode(ManagedNode):
     """Answers queries about the latest image of a camera.
 
     All topics, the action and the services exist from construction to the end, so that a query to
-    a node that is not active is answered too: with INACTIVE.
-
-    Args:
-        load: Makes the pipeline from the settings, in configure.
-        end_process: Called with a reason to end the process, where `exit_on_hang` asks for that.
-        **node_arguments: For `rclpy.node.Node`.
+    a node that is not active is answered too: with INACTIVE. `load` makes the pipeline, in
+    configure. `end_process` is called with a reason, where `exit_on_hang` asks for that.
     """
 
     def __init__(

@@ -67,12 +67,9 @@ def read_answer(text: str, *, native: bool = False) -> tuple[ObjectPrompt, ...]:
 
 
 class AnswerReader:
-    """Reads one answer, which may still be growing.
+    """Reads one answer, which may still be growing; `native` boxes need no point.
 
     Each call of `read` gets the whole text so far and goes on where the last one stopped.
-
-    Args:
-        native: A box needs no point.
     """
 
     def __init__(self, *, native: bool = False) -> None:

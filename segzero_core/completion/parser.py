@@ -157,9 +157,6 @@ class StreamReader:
     What `feed` returns is the live view: it takes `<answer>` within open thinking for a mention,
     and yields no more objects when the answer breaks a rule. `finish` has the last word; it equals
     `parse_completion` of the whole text. Not safe for use by two threads at once.
-
-    Args:
-        native: See `parse_completion`.
     """
 
     def __init__(self, *, native: bool = False) -> None:

@@ -21,14 +21,10 @@ _WARM_UP_RUNS: Final = 3
 
 
 class CudaGraphStepper:
-    """Replays the step of one token; see `Stepper`.
+    """Replays the step of one token on a GPU, perhaps `compiled` before; see `Stepper`.
 
     A graph attends to a fixed length of the KV cache. There is one for each multiple of
     `KV_CACHE_STEP`, captured when a reply first gets there.
-
-    Args:
-        language: On a GPU.
-        compiled: Compile the step with torch before it is captured.
     """
 
     def __init__(self, language: LanguageModel, *, compiled: bool) -> None:

@@ -62,10 +62,7 @@ class CachingEncoder:
     """Image encoder that caches the embedding of the last image, for further queries about it.
 
     Images are compared by their pixels, so an image that was changed in place is encoded again.
-
-    Args:
-        encoder: Encodes new images, one at a time.
-        cores: Threads shared with the reasoner, if both run on the CPU.
+    `cores` are shared with the reasoner, if both run on the CPU.
     """
 
     def __init__(self, encoder: ImageEncoder, cores: CpuThreads | None = None) -> None:

@@ -40,9 +40,8 @@ class FeatureError:
 class EncoderGraph(nn.Module):
     """The image encoder as a function from a normalized image to its features.
 
-    Args:
-        sam: A `SAM2Base` in float32; copied for fp16.
-        precision: `fp32` or `fp16`; input and outputs are always float32.
+    It is made of a `SAM2Base` in float32, which is copied for fp16. Input and outputs are always
+    float32.
     """
 
     def __init__(self, sam: nn.Module, precision: str = "fp32") -> None:

@@ -20,11 +20,8 @@ def rms_norm_of(weight: Tensor, eps: float) -> Callable[[Tensor], Tensor]:
     """Return a function that norms the last dimension, and multiplies by the weight.
 
     A GPU has one kernel for it. On a CPU torch runs seven operations, which for one token take as
-    long as a small matrix product; here it is three.
-
-    Args:
-        weight: [width], or [heads, width] for one of each head.
-        eps: Added to the mean square.
+    long as a small matrix product; here it is three. The weight is [width], or [heads, width] for
+    one of each head; `eps` is added to the mean square.
     """
     width = weight.shape[-1]
     if weight.device.type != "cpu" or weight.dtype != torch.float32:

@@ -64,13 +64,8 @@ class RemoteReasoner:
     """A vision-language model behind an OpenAI-compatible server.
 
     Safe to call from any thread; replies run beside each other. Closing a reply closes its
-    connection, by which servers stop generating.
-
-    Args:
-        address: Server and model.
-        description: How the model is asked.
-        limits: How long a reply may take, and how long it may be.
-        structured: Only let well-formed replies be said, by the server's structured output.
+    connection, by which servers stop generating. `structured` constrains decoding by the server's
+    structured output.
 
     Raises:
         ConfigError: The `openai` package is missing.

@@ -16,11 +16,9 @@ class ServerError(ReasoningError):
 
 
 class ReplyText:
-    """Puts the events of a server together to a reply that `parse_completion` reads.
+    """Assembles the events of a server into a reply of limited length for `parse_completion`.
 
-    Args:
-        max_chars: Longest reply.
-        opens_thinking: The reply begins within the thinking, unless that comes on its own.
+    If it `opens_thinking`, the reply begins within the thinking, unless that comes on its own.
     """
 
     def __init__(self, max_chars: int, *, opens_thinking: bool = False) -> None:

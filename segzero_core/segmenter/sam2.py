@@ -55,11 +55,8 @@ class Segmenter(Protocol):
 class Sam2Segmenter:
     """The prompt encoder and mask decoder of a SAM 2 model.
 
-    SAM 2 proposes three masks for an object. The one with the highest predicted IoU wins.
-
-    Args:
-        model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
-        tracking: What its configuration says about tracking.
+    SAM 2 proposes three masks for an object. The one with the highest predicted IoU wins. The
+    `SAM2Base`, in evaluation mode on its device, is shared, not copied.
     """
 
     def __init__(self, model: nn.Module, tracking: TrackingFacts | None = None) -> None:

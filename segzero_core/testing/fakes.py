@@ -44,11 +44,8 @@ def fake_description(seen_size_wh: SizeWH = (100, 100), **changes: object) -> Mo
 class ScriptedReasoner:
     """Gives fixed replies, one after the other; the last one again and again.
 
-    Args:
-        replies: What to answer. An exception is raised in its turn.
-        delay_s: How long each chunk takes; a cancellation cuts it short.
-        piece_chars: Length of the chunks.
-        description: How it says it is asked.
+    An exception among the replies is raised in its turn. Each chunk of `piece_chars` takes
+    `delay_s`; a cancellation cuts that short.
     """
 
     def __init__(
@@ -99,12 +96,7 @@ class ScriptedReasoner:
 
 
 class FakeEncoder:
-    """Keeps the size of the image and nothing else.
-
-    Args:
-        delay_s: How long encoding takes.
-        error: Raised in place of an embedding.
-    """
+    """Keeps the size of the image and nothing else, after a delay [s]; or raises an error."""
 
     def __init__(self, *, delay_s: float = 0.0, error: BaseException | None = None) -> None:
         self._delay_s = delay_s

@@ -50,20 +50,15 @@ class AppearanceModel:
     def update(self, fine: torch.Tensor, covered: torch.Tensor) -> None:
         """Learn from a later frame, in place of the last later frame.
 
-        The first frame, in which the object is certain, is never forgotten.
-
-        Args:
-            fine: Finest features of that frame, float [1, C, h, w].
-            covered: Share of each cell that the object covers, float [1, 1, h, w].
+        The first frame, in which the object is certain, is never forgotten. The arguments are as
+        for the class.
         """
         self._examples = [self._examples[0], self._examples_of(fine, covered)]
 
     def matching_cells(self, fine: torch.Tensor, where: Cells) -> Cells:
-        """Return the cells that look like the object.
+        """Return the cells of `where` that look like the object; both are bool [h, w].
 
-        Args:
-            fine: Finest features of a frame, float [1, C, h, w].
-            where: bool [h, w], the cells to compare; all others do not match.
+        `fine` are the finest features of a frame, float [1, C, h, w].
         """
         features = self._normalized(fine)[torch.from_numpy(where).to(fine.device).flatten()]
         to_inside, to_outside = (

@@ -115,10 +115,8 @@ class _State:
 class Sam2Tracker:
     """Follows objects by the memory of a SAM 2 model; see `Tracker`.
 
-    Args:
-        model: A `SAM2Base` in evaluation mode, on its device; shared, not copied.
-        side: Side of the square that frames are resized to [px]; 0: the model's own.
-        careful: See `ObjectMemory`.
+    The `SAM2Base`, in evaluation mode on its device, is shared, not copied. `side` is that of the
+    square that frames are resized to [px], 0 the model's own. For `careful` see `ObjectMemory`.
     """
 
     def __init__(self, model: nn.Module, side: int = 0, *, careful: bool = False) -> None:

@@ -93,14 +93,11 @@ class CameraFrame:
 class ImageBuffer:
     """Ring buffer of images, paired with depth and camera_info as these arrive, in any order.
 
+    `size` of each are kept, and `tolerance_s` is how far apart two stamps of one moment may be.
     Nothing is paired with a stamp of zero, which says nothing about the moment. A clock that jumps
     needs no care: partners are looked for among a few messages, and those of the time before the
-    jump are pushed out. Safe to use from several threads. Closed at first: whatever comes while
-    it is closed is dropped.
-
-    Args:
-        size: How many of each are kept.
-        tolerance_s: How far apart two stamps of one moment may be [s].
+    jump are pushed out. Safe to use from several threads. Closed at first: whatever comes while it
+    is closed is dropped.
     """
 
     def __init__(self, size: int, tolerance_s: float) -> None:

@@ -13,9 +13,7 @@ from segzero_ros.msg import Status
 class StatusReporter:
     """Publishes the node's state in the order in which it changes, whichever threads change it.
 
-    Args:
-        model: Name of the model.
-        publish: Publishes a status; called while the state is locked.
+    `publish` is called while the state is locked.
     """
 
     def __init__(self, model: str, publish: Callable[[Status], None]) -> None:

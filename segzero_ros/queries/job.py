@@ -43,20 +43,16 @@ class Job:
 
     Safe to use from several threads: a model that is slow to stop may come back long after its
     query was answered by another thread.
-
-    Args:
-        query: The question.
-        frame: The image it is about; None takes the camera's latest when work begins.
-        timeout_s: From the arrival [s]; 0 is no limit.
-        on_trace: Called with every trace, besides its topic.
-        on_result: Called once with the result, besides its topic.
     """
 
-    query: Query
+    query: Query  # the question
     _: KW_ONLY
+    # The image it is about; None takes the camera's latest when work begins.
     frame: CameraFrame | None = None
-    timeout_s: float = 0.0
+    timeout_s: float = 0.0  # from the arrival [s]; 0 is no limit
+    # Called with every trace, besides its topic.
     on_trace: Callable[[ReasoningTrace], None] = lambda _: None
+    # Called once with the result, besides its topic.
     on_result: Callable[[SegmentationResult], None] = lambda _: None
 
     def __post_init__(self) -> None:

@@ -34,22 +34,16 @@ class Refused:
 
 @dataclass(eq=False)
 class Worker:
-    """Does one job at a time and keeps at most one waiting. All methods are thread-safe.
+    """Does one job at a time and keeps at most one waiting. All methods are thread-safe."""
 
-    Args:
-        work: Called in the model's thread with each job.
-        on_late: Called with a job that has to be answered now: its time was over while it waited,
-            or it was stopped and the model has not come back yet.
-        on_hang: Called once, with the job whose model did not stop; the worker does no more jobs.
-        grace_s: Returns how long a model may take to stop [s].
-        guard: Keeps both threads alive.
-    """
-
-    work: Callable[[Job], None]
+    work: Callable[[Job], None]  # called in the model's thread with each job
+    # Called with a job that has to be answered now: its time was over while it waited, or it was
+    # stopped and the model has not come back yet.
     on_late: Callable[[Job], None]
+    # Called once, with the job whose model did not stop; the worker does no more jobs.
     on_hang: Callable[[Job], None]
-    grace_s: Callable[[], float]
-    guard: Guard
+    grace_s: Callable[[], float]  # returns how long a model may take to stop [s]
+    guard: Guard  # keeps both threads alive
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()

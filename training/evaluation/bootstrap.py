@@ -32,10 +32,7 @@ Interval = tuple[float, float]
 class Resampler:
     """Draws images with replacement, the same way every time.
 
-    Args:
-        clusters: For each case the name of its image; at least one.
-        resamples: How many times.
-        seed: Of the draws.
+    There is at least one case, and `clusters` names the image of each.
     """
 
     def __init__(
@@ -54,13 +51,12 @@ class Resampler:
     ) -> Interval | None:
         """Return the interval of a mean over groups of sum(tops) / sum(bottoms).
 
+        There is none with fewer than two images that count: they do not tell how far others lie.
+
         Args:
             tops: float [N], one per case.
             bottoms: float [N]; 1 each by default, which makes the metric a mean.
             groups: For each case the name of its group; one group by default.
-
-        Returns:
-            None with fewer than two images that count: they do not tell how far others lie.
         """
         bottom = np.ones(len(self._clusters)) if bottoms is None else bottoms
         if np.count_nonzero(self.sums(bottom, groups).any(axis=1)) < 2:

@@ -26,13 +26,8 @@ class MaskIoU:
 
     As in `training.evaluation.metrics`, an empty answer is right where nothing fits and only
     there. An answer with a box outside the image scores 0, because the pipeline refuses it.
-
-    Args:
-        encoder: The segmenter's image encoder.
-        segmenter: Turns embeddings and prompts into masks.
-        open_image: Returns the input image with an `image_id`.
-        kept_images: Number of embeddings that are kept. The completions of one question come
-            together, so a few are enough.
+    `open_image` returns the input image with an `image_id`. A few embeddings are kept, because the
+    completions of one question come together.
     """
 
     def __init__(

@@ -65,13 +65,9 @@ def metric(
 ) -> Estimate:
     """Average a column of the results: the mean over the kinds of their means.
 
-    Args:
-        trainings: An arm.
-        column: `iou`, `box_hit`, `point_hit` or `refused`.
-        cases: What the arm was asked.
-        kinds: Only cases of these kinds count.
-        split: `SEEN` or `UNSEEN` phrasings and pairs; None is both.
-        over: The result is the gain over this arm; seeds and images are resampled.
+    The column is `iou`, `box_hit`, `point_hit` or `refused`. Only cases of these kinds and this
+    split count: `SEEN` or `UNSEEN` phrasings and pairs, or both. With `over`, the result is the
+    gain over that arm; seeds and images are resampled.
     """
     pairs = zip(cases.kinds, cases.splits, strict=True)
     use = np.flatnonzero([kind in kinds and split in (None, own) for kind, own in pairs])

@@ -36,11 +36,8 @@ def open_gl() -> mujoco.GLContext:
 class Renderer:
     """Draws a world with the OpenGL context that is open. It owns textures: close it.
 
-    Args:
-        world: Has a MuJoCo `model`, and the `data` that are drawn as they are.
-        near_m: What is nearer to the camera is not drawn.
-        far_m: What is farther away is not drawn.
-        max_geoms: The model has fewer.
+    The world has a MuJoCo `model` with fewer than `max_geoms`, and the `data` that are drawn as
+    they are. Nothing nearer than `near_m` or farther than `far_m` is drawn.
     """
 
     def __init__(self, world: Any, near_m: float, far_m: float, max_geoms: int) -> None:

@@ -66,10 +66,7 @@ class Cell:
 
     Positions are in the world's frame, which is the robot's base: z up, the table's top at 0. A
     gripper's pose is that of a grasp: its origin is the middle between the tips, z the approach, x
-    the closing axis.
-
-    Args:
-        stage_world: The settled table; it stays as it is.
+    the closing axis. The settled table `stage_world` stays as it is.
     """
 
     def __init__(self, stage_world: World) -> None:

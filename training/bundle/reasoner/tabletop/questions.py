@@ -69,13 +69,10 @@ _TAILS = (
 
 
 class QuestionSampler:
-    """Draws encoded questions about a scene.
+    """Draws encoded questions about a scene; each of `QUERY_KINDS` with its share.
 
-    Args:
-        tokenizer: The reasoner's.
-        shares: How often each of `QUERY_KINDS` is asked.
-        choices_only: Completions end where the choice has fallen.
-        augment: Surround some questions with words that do not matter.
+    With `choices_only` completions end where the choice has fallen. `augment` surrounds some
+    questions with words that do not matter.
     """
 
     def __init__(
