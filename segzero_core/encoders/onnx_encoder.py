@@ -24,13 +24,10 @@ CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxImageEncoder:
-    """Runs an encoder that `segzero export` has written.
+    """Runs an encoder that `segzero export` has written from weights with this hash.
 
-    Args:
-        path: The ONNX file.
-        weights_hash: Of the weights that the file must come from.
-        device: `cpu` or `cuda:N`; on a GPU the features stay there.
-        threads: CPU threads; 0: as many as torch has.
+    The device is `cpu` or `cuda:N`; on a GPU the features stay there. 0 threads are as many as
+    torch has.
 
     Raises:
         ConfigError: ONNX Runtime is missing, or has no provider for the device.

@@ -34,14 +34,9 @@ class TensorRtImageEncoder:
     """Runs an engine in a stream of its own, as one CUDA graph where it can be captured.
 
     Input and outputs have fixed addresses. The returned features are copies, so that the next
-    frame does not change them.
-
-    Args:
-        tensorrt: The module, from `import_tensorrt`.
-        engine: The serialized engine, from `read_engine`.
-        output_names: Of the features, finest first.
-        device: The GPU.
-        compiled: File of what TensorRT-RTX compiles for this GPU in the first run.
+    frame does not change them. `engine` is from `read_engine`, the output names are those of the
+    features, finest first, and `compiled` is the file of what TensorRT-RTX compiles for this GPU
+    in the first run.
 
     Raises:
         EngineMismatchError: TensorRT refuses the engine.

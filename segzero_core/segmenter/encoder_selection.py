@@ -45,12 +45,7 @@ class ChosenEncoder:
 
 
 class FallbackEncoder:
-    """Image encoder that is replaced by another one when it fails.
-
-    Args:
-        first: Encodes until it fails.
-        fallback: Encodes from then on; torch, which works everywhere.
-    """
+    """Image encoder that is replaced by another one, torch's, when it fails."""
 
     def __init__(self, first: ImageEncoder, fallback: ImageEncoder) -> None:
         self._lock = threading.Lock()

@@ -26,13 +26,10 @@ _MASK_THRESHOLD: Final = 0.5
 def track_step_inputs(
     model: Any, image_embed: torch.Tensor, high_res_feats: list[torch.Tensor], count: int
 ) -> dict[str, Any]:
-    """Arrange features as the arguments of `SAM2Base.track_step`.
+    """Arrange features as the arguments of `SAM2Base.track_step` for `count` objects.
 
-    Args:
-        model: A SAM2Base.
-        image_embed: float [B, C, h, w]; B is 1 (one frame with many objects) or `count`.
-        high_res_feats: The finer maps, finest first.
-        count: Number of objects.
+    `image_embed` is float [B, C, h, w], where B is 1 (one frame with many objects) or `count`; the
+    finer maps come finest first.
     """
     positions = model.image_encoder.neck.position_encoding(image_embed)
     maps = [*high_res_feats, image_embed]

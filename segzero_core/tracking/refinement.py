@@ -93,10 +93,8 @@ class Detection:
 class MaskRefiner:
     """Knows the appearance of an object, and its size in the last reliable frame.
 
-    Args:
-        model: A SAM2Base.
-        inputs: Features of the first frame, as `track_step` takes them.
-        mask: float [1, 1, side, side] of 0 and 1, the object in it; not empty.
+    `inputs` are the features of the first frame, as `track_step` takes them. The mask is the
+    object in it, float [1, 1, side, side] of 0 and 1, not empty.
     """
 
     def __init__(self, model: Any, inputs: dict[str, Any], mask: torch.Tensor) -> None:

@@ -56,8 +56,7 @@ class LoopSettings:
     def learning_rate_at(self, progress: float) -> float:
         """Rise linearly, then fall along a cosine to a hundredth of the peak.
 
-        Args:
-            progress: Share of the planned time that is over.
+        `progress` is the share of the planned time that is over.
         """
         if progress < self.warmup:
             return self.learning_rate * progress / self.warmup
@@ -109,11 +108,8 @@ class Run:
     ) -> None:
         """Take one optimizer step, move the averaged weights, and note the step's metrics.
 
-        Args:
-            loss: A scalar with gradients; a step with a non-finite gradient norm is left out.
-            metrics: Noted beside the loss and the gradient norm.
-            ema: Decay of the averaged weights; less in the first steps.
-            images: Number of images that the step learned from.
+        A loss whose gradients have no finite norm is left out. `ema` is the decay of the averaged
+        weights, less in the first steps; `images` is how many the step learned from.
         """
         self.images += images
         self.optimizer.zero_grad(set_to_none=True)

@@ -158,10 +158,7 @@ class SeenPrompt(NamedTuple):
 def seen_prompt(mask: NDArray[np.bool_], prompt: MaskPrompt, seen_wh: SizeWH) -> SeenPrompt:
     """Scale a prompt to the seen image and round it as the module describes.
 
-    Args:
-        mask: bool [H, W] of the original image.
-        prompt: Box and points in pixels of the mask.
-        seen_wh: Width and height of the seen image [px].
+    The mask is bool [H, W] of the original image; the prompt is in its pixels.
     """
     height, width = mask.shape
     scale = (seen_wh[0] / width, seen_wh[1] / height)
@@ -193,12 +190,9 @@ def _round_point(
 def covers(
     mask: NDArray[np.bool_], point: tuple[float, float], scale: tuple[float, float]
 ) -> bool:
-    """Say whether a point of the seen frame lies on a mask.
+    """Whether a point of the seen image [px] lies on a mask bool [H, W] of the original image.
 
-    Args:
-        mask: bool [H, W] of the original image.
-        point: x and y in the seen image [px].
-        scale: Seen pixels per original pixel, along x and y.
+    The scale is seen pixels per original pixel, along x and y.
     """
     column, row = int(point[0] / scale[0]), int(point[1] / scale[1])
     return row < mask.shape[0] and column < mask.shape[1] and bool(mask[row, column])

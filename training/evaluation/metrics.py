@@ -154,10 +154,8 @@ def point_hits(
 ) -> float | None:
     """Share of points inside the true mask; without any point 0, of ignored ones alone None.
 
-    Args:
-        points: In pixels of the image.
-        truth: bool [H, W], all meant objects together.
-        ignore: bool [H, W], where points are neither right nor wrong.
+    Points are in pixels of the image. `truth` and `ignore` are bool [H, W]; points on ignored
+    pixels are neither right nor wrong.
 
     Source: Seg-Zero (arXiv:2503.06520), table 11.
     """

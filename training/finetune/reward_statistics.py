@@ -40,11 +40,8 @@ QUESTIONS_AT_ONCE = 8
 def sampled_rewards(config: TrainConfig, questions: int, replies: int) -> Iterator[dict[str, Any]]:
     """Ask held-out questions and score the replies as the configuration's training would.
 
-    Args:
-        config: Of the training; its model, data, template, rewards and temperature count. The
-            replies are drawn with its seed.
-        questions: At most so many, evenly over the data.
-        replies: Drawn for each question.
+    Model, data, template, rewards, temperature and seed are those of the configuration. So many
+    questions at most are asked, evenly over the data.
 
     Yields:
         For each question `id`, `kind`, the mean `reward` and the mean of each of its `terms`.

@@ -148,14 +148,10 @@ def sample_prompts(
     copies: int = 1,
     **how: Any,
 ) -> list[list[int]]:
-    """Draw completions of whole prompts; each distinct image is computed once.
+    """Draw `copies` completions of each prompt, one after the other; an image is computed once.
 
-    Args:
-        model: The small reasoner.
-        prompt_ids: The tokens of every prompt.
-        pixel_values: Of the prompts' images; see `unique_images`.
-        copies: Completions of each prompt, one after the other.
-        **how: `limit`, `temperature` and `end_ids` of `sample`.
+    For the prompts' `pixel_values` see `unique_images`; for `limit`, `temperature` and `end_ids`
+    see `sample`.
     """
     first = torch.tensor(prompt_ids[0], device=pixel_values.device)
     cells = image_tokens(model, first)

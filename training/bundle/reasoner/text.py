@@ -39,13 +39,10 @@ def write_completion(
     prompts: dict[int, Prompt],
     template: str,
 ) -> list[Chunk]:
-    """The whole completion for a question.
+    """Write the whole completion for a question, in the form of a template.
 
-    Args:
-        thoughts: What stands between the tags of thinking, where the template asks for it.
-        meant: The objects of the answer; none is a refusal.
-        prompts: True box and points of every object, in pixels of the image the model sees.
-        template: A key of `segzero_core.prompt.TEMPLATES`.
+    The thoughts are left out where the template asks for none. No objects are a refusal. The
+    prompts hold the true box and points of every object, in pixels of the image the model sees.
     """
     thinking = [Chunk("<think>"), *thoughts, Chunk("</think>")] if asks_to_think(template) else []
     row = left_to_right(meant)

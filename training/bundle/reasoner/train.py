@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from training.arguments import new_parser
 from training.bundle.reasoner.checkpoints import (
     average,
     export,
@@ -66,10 +67,8 @@ def optimizers(
     )
     if not muon:
         return [adamw]
-    return [
-        torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        adamw,
-    ]
+    how = {"weight_decay": 0.05, "adjust_lr_fn": "match_rms_adamw"}
+    return [torch.optim.Muon(matrices, lr=lr, **how), adamw]
 
 
 def rate(step: int, steps: int, warm: int, cool: int) -> float:
@@ -87,11 +86,8 @@ def train(args: argparse.Namespace, world: World) -> None:
     heads = DenseHeads(256, len(world.kinds), len(world.colors))
     opts = optimizers(model, heads, args.lr, muon=args.muon)
     step = restore(args, tokenizer, model, heads, opts)
-    losses = Losses(
-        number_ids(tokenizer),
-        model.get_input_embeddings().weight,
-        args.deciding_weight,
-    )
+    embeddings = model.get_input_embeddings().weight
+    losses = Losses(number_ids(tokenizer), embeddings, args.deciding_weight)
     questions = 0 if args.stage == DENSE else args.questions
     loader = DataLoader(
         Scenes(
@@ -161,80 +157,44 @@ def _step(model, heads, opts, losses, batch, args, step) -> dict[str, Tensor]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.bundle.reasoner.train", description=__doc__
-    )
-    parser.add_argument("action", choices=("train", "export", "average", "repack"))
-    parser.add_argument("--world", choices=WORLDS, default=TABLETOP.name)
-    parser.add_argument("--run", type=Path, help="folder of checkpoints and log")
-    parser.add_argument(
-        "--checkpoints", type=Path, nargs="+", help="average, repack: of which the mean"
-    )
-    parser.add_argument("--data", type=Path, nargs="+", default=[], help="rendered folders")
-    parser.add_argument("--stage", choices=(DENSE, TEXT, CHOICES), default=TEXT)
-    parser.add_argument(
-        "--init",
-        type=Path,
-        help="checkpoint or model folder to begin from, such as RUN/dense.safetensors",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="export, repack: the model folder; average: the checkpoint"
-    )
-    parser.add_argument(
-        "--layers",
-        type=int,
-        default=LAYERS,
-        help="language layers; with fewer than --init has, its upper ones are left out",
-    )
-    parser.add_argument(
-        "--thoughts",
-        choices=LIBERO_STYLES,
-        help="libero: how thoughts state a place (default: places)",
-    )
-    parser.add_argument(
-        "--new-words",
-        action="store_true",
-        help="learn the tokens from the scenes, though --init has a tokenizer",
-    )
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=12, help="images per step")
-    parser.add_argument("--questions", type=int, default=5, help="questions per image")
-    parser.add_argument(
-        "--shares",
-        type=float,
-        nargs="+",
-        help="how often each kind of question is asked, in the order of the world's kinds",
-    )
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--warm", type=int, default=50)
-    parser.add_argument(
-        "--cool", type=int, default=800, help="steps at the end in which the rate falls"
-    )
-    parser.add_argument(
-        "--heads-first",
-        type=int,
-        default=0,
-        help="steps in which fresh read-out layers learn without moving the model",
-    )
-    parser.add_argument(
-        "--words-weight",
-        type=float,
-        default=2.0,
-        help="weight of the words against the numbers; few words decide, so they need it",
-    )
-    parser.add_argument(
-        "--deciding-weight",
-        type=float,
-        default=10.0,
-        help="weight of the words of a choice, against the other words",
-    )
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser = new_parser("python -m training.bundle.reasoner.train", __doc__)
+    add = parser.add_argument
+    add("action", choices=("train", "export", "average", "repack"))
+    add("--world", choices=WORLDS, default=TABLETOP.name)
+    add("--run", type=Path, help="folder of checkpoints and log")
+    add("--checkpoints", type=Path, nargs="+", help="average, repack: of which the mean")
+    add("--data", type=Path, nargs="+", default=[], help="rendered folders")
+    add("--stage", choices=(DENSE, TEXT, CHOICES), default=TEXT)
+    how = "checkpoint or model folder to begin from, such as RUN/dense.safetensors"
+    add("--init", type=Path, help=how)
+    add("--out", type=Path, help="export, repack: the model folder; average: the checkpoint")
+    how = "language layers; with fewer than --init has, its upper ones are left out"
+    add("--layers", type=int, default=LAYERS, help=how)
+    how = "libero: how thoughts state a place (default: places)"
+    add("--thoughts", choices=LIBERO_STYLES, help=how)
+    how = "learn the tokens from the scenes, though --init has a tokenizer"
+    add("--new-words", action="store_true", help=how)
+    add("--steps", type=int, default=3000)
+    add("--batch", type=int, default=12, help="images per step")
+    add("--questions", type=int, default=5, help="questions per image")
+    how = "how often each kind of question is asked, in the order of the world's kinds"
+    add("--shares", type=float, nargs="+", help=how)
+    add("--lr", type=float, default=1.5e-3)
+    add("--warm", type=int, default=50)
+    add("--cool", type=int, default=800, help="steps at the end in which the rate falls")
+    how = "steps in which fresh read-out layers learn without moving the model"
+    add("--heads-first", type=int, default=0, help=how)
+    how = "weight of the words against the numbers; few words decide, so they need it"
+    add("--words-weight", type=float, default=2.0, help=how)
+    how = "weight of the words of a choice, against the other words"
+    add("--deciding-weight", type=float, default=10.0, help=how)
+    add("--threads", type=int, default=1)
+    add("--workers", type=int, default=1)
+    add("--seed", type=int, default=0)
+    add("--log-every", type=int, default=20)
+    add("--save-every", type=int, default=100)
+    add("--muon", action=argparse.BooleanOptionalAction, default=True)
+    add("--bf16", action=argparse.BooleanOptionalAction, default=True)
     return parser
 
 
