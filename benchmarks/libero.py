@@ -70,6 +70,12 @@ class Episode:
     seconds: float  # of wall clock
 
 
+def taken_by(instruction: str) -> set[str]:
+    """The noun phrases of what an instruction has taken into the hand."""
+    steps = parse_order(instruction)
+    return {step.item for step in steps if step.skill in ("move", "pick")}
+
+
 class TrueEyes:
     """Answers with the simulator's masks of what the task's file means.
 
@@ -78,8 +84,7 @@ class TrueEyes:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        steps = parse_order(cell.instruction)
-        self._items = {step.item for step in steps if step.skill in ("move", "pick")}
+        self._items = taken_by(cell.instruction)
 
     def find(self, text: str, image: Image) -> Sight:
         """See `Eyes`."""
@@ -117,7 +122,7 @@ class Judge:
 
     def __init__(self, eyes: Eyes, cell: Cell) -> None:
         self._eyes, self._cell = eyes, cell
-        self._items = {step.item for step in parse_order(cell.instruction)}
+        self._items = taken_by(cell.instruction)
         self.cause = ""
 
     def find(self, text: str, image: Image) -> Sight:

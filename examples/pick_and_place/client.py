@@ -12,6 +12,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import numpy as np
+
+from examples.pick_and_place.fixtures import open_drawer, turn_knob
 from examples.pick_and_place.interfaces import (
     Eyes,
     Fault,
@@ -30,6 +33,7 @@ from segzero_core.errors import InputError
 
 TRIES: Final = 3
 """How often it looks and asks at most before it gives up."""
+FIXTURES: Final = ("open", "turn on", "turn off")
 _AGAIN: Final = (
     Fault.BAD_MASK,
     Fault.NO_GRASP,
@@ -61,6 +65,7 @@ class Client:
             return Outcome(Fault.NOT_UNDERSTOOD, instruction)
         if not all(map(_has_skill, steps)):
             return Outcome(Fault.NO_SKILL, instruction)
+        self._opened: dict[str, Goal] = {}  # drawers, by noun phrase: where something goes in them
         try:
             self._home: Pose = (self._robot.position_m(), self._robot.rotation())
             for step in steps:
@@ -78,7 +83,8 @@ class Client:
         tried: list[Pose] = []
         for _ in range(TRIES):
             try:
-                return self._try(step, tried)
+                self._try(step, tried)
+                return
             except StepError as failed:
                 if self._robot.out_of_time():
                     raise
@@ -91,8 +97,11 @@ class Client:
 
     def _try(self, step: Step, tried: list[Pose]) -> None:
         image = self._look()
-        goal = self._goal(step, image) if step.place else None
         item = self._find(step.item, image)
+        if step.skill in FIXTURES:
+            self._work(step, item, image)
+            return
+        goal = self._goal(step, item, image) if step.place else None
         held = pick(self._robot, item, image, tried, step.item)
         if goal is None:
             return
@@ -103,6 +112,13 @@ class Client:
         if not (stands_at(goal, item.height_m, image, after) or self._is_at(goal, step, after)):
             raise StepError(Fault.MISPLACED, step.item)
 
+    def _work(self, step: Step, item: Seen, image: Image) -> None:
+        if step.skill == "open":
+            self._opened[step.item] = open_drawer(self._robot, item, image, step.item)
+        else:
+            turn_knob(self._robot, item, step.item, on=step.skill == "turn on")
+        self._go_home()
+
     def _is_at(self, goal: Goal, step: Step, image: Image) -> bool:
         """Ask where the object is, where the depth does not tell."""
         try:
@@ -110,9 +126,12 @@ class Client:
         except StepError:
             return False
 
-    def _goal(self, step: Step, image: Image) -> Goal:
+    def _goal(self, step: Step, item: Seen, image: Image) -> Goal:
+        if step.place in self._opened and step.relation == "in":
+            return self._opened[step.place]
+        half_m = float(np.ptp(item.points_m[:, :2], axis=0).max()) / 2
         places = [self._find(text, image) for text in places_of(step)]
-        return goal_of(places, step.relation, image)
+        return goal_of(places, step.relation, image, half_m)
 
     def _find(self, text: str, image: Image) -> Seen:
         """Ask for an object or a place, and measure it; of a place its visible surface will do.
@@ -146,4 +165,4 @@ class Client:
 
 def _has_skill(step: Step) -> bool:
     move = step.skill == "move" and step.relation in RELATIONS and bool(places_of(step))
-    return move or step.skill == "pick"
+    return move or step.skill in ("pick", *FIXTURES)

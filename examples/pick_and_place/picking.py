@@ -15,7 +15,7 @@ ABOVE_M, LIFT_M, CLEAR_M = 0.10, 0.16, 0.12
 """Where the way down begins; how high an object is lifted; how far the hand withdraws."""
 _DROP_M: Final = 0.012
 """Height over the place from which an object is let go."""
-_HELD_M: Final = 0.0015
+HELD_M: Final = 0.0015
 """Fingers that hold something stay further apart."""
 _NEAR_M: Final = 0.02
 """A hand that was stopped so near to a grasp closes there."""
@@ -71,7 +71,7 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         robot.close()
         robot.move_to(over(at, LIFT_M), turned, slow=True)
         gone = changed_share(item.mask, before, robot.look(), _GONE_M) > _GONE_SHARE
-        if robot.opening_m() > _HELD_M and gone:
+        if robot.opening_m() > HELD_M and gone:
             return Held(item.center_m[:2] - at[:2], float(at[2] - item.bottom_m))
         robot.open()
         raise StepError(Fault.MISSED, text)
@@ -90,7 +90,7 @@ def put(robot: Robot, held: Held, goal: Goal, text: str) -> None:
     high = max(z + _DROP_M, start[2])
     robot.move_to(np.array([*start[:2], high]), rotation)
     moved = robot.move_to(np.array([*xy, high]), rotation)
-    if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= _HELD_M:
+    if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= HELD_M:
         raise StepError(Fault.DROPPED, text)
     if moved is not Moved.OUT_OF_REACH:
         moved = robot.move_to(np.array([*xy, z]), rotation, slow=True)
@@ -105,7 +105,7 @@ def put(robot: Robot, held: Held, goal: Goal, text: str) -> None:
 
 def release_nothing(robot: Robot) -> None:
     """Open a hand that closed on nothing."""
-    if robot.opening_m() <= _HELD_M:
+    if robot.opening_m() <= HELD_M:
         robot.open()
 
 

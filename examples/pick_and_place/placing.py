@@ -18,8 +18,8 @@ _FLAT_M: Final = 0.08
 """A lower place is taken as a whole; of a taller one only its top counts."""
 _MIDDLE_M: Final = 0.03
 """How much around its middle tells how high a place is."""
-_ASIDE_M: Final = 0.08
-"""Distance from the edge of a place to what is put beside it."""
+_ASIDE_M: Final = 0.05
+"""Room between a place and what is put beside it."""
 _SIDES: Final = {"front": (1, 0), "behind": (-1, 0), "left": (0, -1), "right": (0, 1)}
 """Directions on the table, as one sees them who faces the robot."""
 _CELL_M, _LEVEL_M = 0.01, 0.0075
@@ -47,13 +47,14 @@ class Goal:
         return bool(near and center_m[2] > self.low_m)
 
 
-def goal_of(places: Sequence[Seen], relation: str, image: Image) -> Goal:
+def goal_of(places: Sequence[Seen], relation: str, image: Image, half_m: float) -> Goal:
     """Where an object goes.
 
     Args:
         places: What it is put on, in, or beside; two for "between".
         relation: One of `RELATIONS`.
         image: The image of the places.
+        half_m: Half of the object's longer side.
 
     Raises:
         ValueError: Nothing is put so.
@@ -66,20 +67,21 @@ def goal_of(places: Sequence[Seen], relation: str, image: Image) -> Goal:
         low = min(one.bottom_m for one in places)
         return Goal(np.array([*middle, low]), _REACH_M, low)
     if relation == "beside":
-        return min((_aside(place, side) for side in _SIDES), key=lambda goal: _full(goal, image))
+        options = (_aside(place, side, half_m) for side in _SIDES)
+        return min(options, key=lambda goal: _full(goal, image, half_m))
     if relation in _SIDES:
-        return _aside(place, relation)
-    half_m = np.ptp(place.points_m[:, :2], axis=0).min() / 2
+        return _aside(place, relation, half_m)
+    inner_m = np.ptp(place.points_m[:, :2], axis=0).min() / 2
     top = float(np.percentile(place.points_m[:, 2], 98))
     if relation in ("in", "to"):
-        return Goal(np.array([*place.center_m[:2], top]), float(half_m), place.bottom_m)
+        return Goal(np.array([*place.center_m[:2], top]), float(inner_m), place.bottom_m)
     point = place.center_m
     if np.ptp(place.points_m[:, 2]) > _FLAT_M:
         point = _top_m(place.points_m)
     near = np.linalg.norm(place.points_m[:, :2] - point[:2], axis=1) < _MIDDLE_M
     heights = place.points_m[near & (place.points_m[:, 2] > point[2] - _FLAT_M / 2), 2]
     z = float(np.median(heights)) if len(heights) else top
-    return Goal(np.array([*point[:2], z]), max(_REACH_M, float(half_m) - _EDGE_M), z)
+    return Goal(np.array([*point[:2], z]), max(_REACH_M, float(inner_m) - _EDGE_M), z)
 
 
 def stands_at(goal: Goal, height_m: float, before: Image, after: Image) -> bool:
@@ -94,16 +96,16 @@ def stands_at(goal: Goal, height_m: float, before: Image, after: Image) -> bool:
     return bool(np.linalg.norm((low + high) / 2 - goal.point_m[:2]) <= goal.reach_m)
 
 
-def _aside(place: Seen, side: str) -> Goal:
-    half = np.ptp(place.points_m[:, :2], axis=0) / 2
-    xy = place.center_m[:2] + np.array(_SIDES[side]) * (half + _ASIDE_M)
+def _aside(place: Seen, side: str, half_m: float) -> Goal:
+    edge = np.ptp(place.points_m[:, :2], axis=0) / 2
+    xy = place.center_m[:2] + np.array(_SIDES[side]) * (edge + _ASIDE_M + half_m)
     return Goal(np.array([*xy, place.bottom_m]), _REACH_M, place.bottom_m)
 
 
-def _full(goal: Goal, image: Image) -> int:
+def _full(goal: Goal, image: Image, half_m: float) -> int:
     """How many pixels show something that stands around a goal; all if it is out of sight."""
     points = image.points_m
-    near = np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < _ASIDE_M
+    near = np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < half_m
     seen = np.count_nonzero(near)
     return np.count_nonzero(near & (points[..., 2] > goal.low_m + 0.02)) if seen else near.size
 

@@ -45,7 +45,7 @@ def image_of(view: View) -> Image:
 
 def test_an_object_is_put_on_the_middle_of_a_tall_places_top() -> None:
     place = box_of_points((0.2, -0.1, 0.0), (0.4, 0.1, 0.3))
-    goal = goal_of([place], "on", NOWHERE)
+    goal = goal_of([place], "on", NOWHERE, 0.03)
     assert goal.point_m == pytest.approx([0.3, 0.0, 0.3], abs=0.01)
     assert goal.holds(np.add(goal.point_m, (0.04, 0.04, 0.02)))
     assert not goal.holds(np.add(goal.point_m, (0.15, 0.0, 0.02)))
@@ -59,15 +59,15 @@ def test_on_a_slanting_place_it_is_the_middle_of_its_board() -> None:
     post = rng.uniform((-0.1, 0.09, 0.0), (0.1, 0.1, 0.3), (2000, 3))
     points = np.concatenate((board, post))
     place = Seen(np.ones((1, 1), bool), points, points.mean(axis=0), 0.0, 0.3, ())
-    assert goal_of([place], "on", NOWHERE).point_m == pytest.approx([0, 0, 0.2], abs=0.02)
+    assert goal_of([place], "on", NOWHERE, 0.03).point_m == pytest.approx([0, 0, 0.2], abs=0.02)
 
 
 def test_beside_is_beside_the_edge_and_stands_on_the_table() -> None:
     place = box_of_points((0.2, -0.1, 0.05), (0.4, 0.1, 0.3))
-    x, y, z = goal_of([place], "front", NOWHERE).point_m
+    x, y, z = goal_of([place], "front", NOWHERE, 0.03).point_m
     assert (x, z) == (pytest.approx(0.48, abs=0.01), 0.05)
     assert y == pytest.approx(0.0, abs=0.01)
-    assert goal_of([place], "left", NOWHERE).point_m[1] < -0.1
+    assert goal_of([place], "left", NOWHERE, 0.03).point_m[1] < -0.1
 
 
 def test_next_to_a_place_is_where_nothing_stands() -> None:
@@ -75,20 +75,20 @@ def test_next_to_a_place_is_where_nothing_stands() -> None:
     others = [Brick((x, y), (0.05, 0.05, 0.06)) for x, y in ((0.11, 0), (-0.11, 0), (0, 0.11))]
     view = see([middle, *others], elevation_deg=70.0)
     image = image_of(view)
-    goal = goal_of([measured(view.mask(1), image, PANDA)], "beside", image)
+    goal = goal_of([measured(view.mask(1), image, PANDA)], "beside", image, 0.03)
     assert goal.point_m == pytest.approx([0.0, -0.11, 0.0], abs=0.01)
 
 
 def test_between_is_the_middle_of_two_places() -> None:
     one = box_of_points((0.2, -0.1, 0.0), (0.3, 0.0, 0.3))
     other = box_of_points((0.2, 0.3, 0.0), (0.3, 0.4, 0.1))
-    goal = goal_of([one, other], "between", NOWHERE)
+    goal = goal_of([one, other], "between", NOWHERE, 0.03)
     assert goal.point_m == pytest.approx([0.25, 0.15, 0.0])
 
 
 def test_nothing_is_put_under_a_place() -> None:
     with pytest.raises(ValueError, match="under"):
-        goal_of([box_of_points((0, 0, 0), (1, 1, 1))], "under", NOWHERE)
+        goal_of([box_of_points((0, 0, 0), (1, 1, 1))], "under", NOWHERE, 0.03)
 
 
 def test_what_stands_at_its_goal_is_seen_and_what_lies_beside_is_not() -> None:

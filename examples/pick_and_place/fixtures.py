@@ -1,0 +1,174 @@
+"""Drawers that open by their handle, and knobs that are turned.
+
+A model answers with the whole cabinet or stove; what is taken of it is found in its shape. Handles
+stick out of the front, one over the other; a knob's blade is the highest part.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from examples.pick_and_place.interfaces import Fault, Floats, Image, Robot, StepError
+from examples.pick_and_place.measuring import Seen
+from examples.pick_and_place.picking import HELD_M, nearer_turn, over, travel
+from examples.pick_and_place.placing import Goal, stands_at
+
+UP: Final = np.array([0.0, 0.0, 1.0])
+_LEVELS: Final = {"top": 0, "upper": 0, "middle": 1, "bottom": -1, "lower": -1}
+"""Which of the handles, from above."""
+_TOP_M: Final = 0.015
+"""The top of a fixture is what lies so far below its highest points."""
+_OUT_M, _LEAST_PX = 0.012, 60
+"""A handle sticks out of the front by more, over so many pixels."""
+_GAP_M: Final = 0.02
+"""Handles are further apart than this in height."""
+_BEFORE_M, _BEHIND_M = 0.09, 0.006
+"""Where the hand turns to a handle; how far the fingertips reach behind its front."""
+_PULL_M, _PULLED_M = 0.175, 0.12
+"""How far a drawer is pulled, and at least comes."""
+_DEEP_M: Final = 0.03
+"""An object is let go so far below the edge of a drawer."""
+_BLADE_M, _GRIP_M = 0.014, 0.018
+"""A knob's blade stands out of the fixture's top by more; how deep the fingers reach."""
+_TURN_RAD, _TURNED_RAD = math.radians(70), math.radians(25)
+"""How far a knob is turned, and at least comes. Counterclockwise, from above, is on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """The handle of a drawer."""
+
+    position_m: Floats  # [3], the middle of its front
+    outward: Floats  # [3], the level direction in which the drawer opens
+    face_m: float  # how far the cabinet's front is behind it
+
+
+def find_handles(cabinet: Seen) -> list[Handle]:
+    """The handles on the side where something sticks out, from above."""
+    points = cabinet.points_m
+    top = float(np.percentile(points[:, 2], 98))
+    upper = points[points[:, 2] > top - _TOP_M, :2]
+    center, size, angle = cv2.minAreaRect(((upper - upper[0]) * 1000).astype(np.float32))
+    middle = np.array(center) / 1000 + upper[0]
+    turn = np.radians(angle)
+    axes = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
+    best: tuple[int, list[Handle]] = (0, [])
+    below = points[points[:, 2] < top - _GAP_M]
+    for axis, extent in zip((0, 1), size, strict=True):
+        for outward in (axes[axis], -axes[axis]):
+            off = (below[:, :2] - middle) @ outward - extent / 2000
+            out = (off > _OUT_M) & (off < _BEFORE_M)
+            handles = _by_height(below[out], off[out], outward)
+            if np.count_nonzero(out) > best[0] and handles:
+                best = (int(np.count_nonzero(out)), handles)
+    return best[1]
+
+
+def _by_height(points_m: Floats, off_m: Floats, outward: Floats) -> list[Handle]:
+    if not len(points_m):
+        return []
+    order = np.argsort(-points_m[:, 2])
+    points, off = points_m[order], off_m[order]
+    cuts = np.flatnonzero(-np.diff(points[:, 2]) > _GAP_M) + 1
+    handles = []
+    for part, depth in zip(np.split(points, cuts), np.split(off, cuts), strict=True):
+        if len(part) < _LEAST_PX:
+            continue
+        front = float(np.percentile(depth, 95))
+        bar = part[depth > front - _OUT_M]
+        along = np.array([-outward[1], outward[0]])
+        places = bar[:, :2] @ along
+        side = (np.percentile(places, 2) + np.percentile(places, 98)) / 2
+        ahead = float(np.percentile(bar[:, :2] @ outward, 95))
+        height = (np.percentile(bar[:, 2], 2) + np.percentile(bar[:, 2], 98)) / 2
+        position = np.array([*(side * along + ahead * outward), height])
+        handles.append(Handle(position, np.array([*outward, 0.0]), front))
+    return handles
+
+
+def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
+    """Pull a drawer by its handle; tells where something goes that is put in it.
+
+    Args:
+        robot: Whose hand is empty.
+        cabinet: That the drawer is in.
+        before: The image of the cabinet.
+        text: What the drawer is called: "the top drawer of the cabinet".
+
+    Raises:
+        StepError: It has no such handle, or did not come.
+    """
+    handles = find_handles(cabinet)
+    level = next((_LEVELS[word] for word in text.split() if word in _LEVELS), 0)
+    if not -len(handles) <= level < len(handles):
+        raise StepError(Fault.NO_GRASP, text)
+    handle = handles[level]
+    outward, closing = handle.outward, -UP
+    rotation = np.stack((closing, np.cross(-outward, closing), -outward), axis=1)
+    rotation = nearer_turn(rotation, robot.rotation())
+    grasp = handle.position_m - (_OUT_M + _BEHIND_M) * outward
+    robot.open()
+    travel(robot, handle.position_m + _BEFORE_M * outward, rotation)
+    robot.move_to(grasp, rotation, slow=True)
+    start = robot.position_m()
+    robot.close()
+    robot.move_to(start + _PULL_M * outward, rotation, slow=True)
+    robot.open()
+    pulled = float((robot.position_m() - start) @ outward)
+    robot.move_to(robot.position_m() + _BEFORE_M * outward, rotation)
+    robot.move_to(over(robot.position_m(), _BEFORE_M), rotation)
+    moved = handle.position_m + pulled * outward
+    shown = stands_at(Goal(moved, 0.06, moved[2] - _GAP_M), _GAP_M, before, robot.look())
+    if robot.out_of_time() or pulled < _PULLED_M or not shown:
+        raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.MISSED, text)
+    inside = handle.position_m - handle.face_m * outward + pulled / 2 * outward
+    return Goal(inside, pulled / 2, float(inside[2]) - 2 * _DEEP_M)
+
+
+def turn_knob(robot: Robot, fixture: Seen, text: str, *, on: bool) -> None:
+    """Turn the knob of a fixture by its blade.
+
+    Raises:
+        StepError: No knob stands out of it, or it did not turn.
+    """
+    middle, along = knob_of(fixture, text)
+    closing = np.array([-along[1], along[0], 0.0])
+    rotation = nearer_turn(
+        np.stack((closing, np.cross(-UP, closing), -UP), axis=1), robot.rotation()
+    )
+    robot.open()
+    travel(robot, over(middle, _BEFORE_M), rotation)
+    robot.move_to(over(middle, -_GRIP_M), rotation, slow=True)
+    robot.close()
+    holds = robot.opening_m() > HELD_M
+    angle = _TURN_RAD if on else -_TURN_RAD
+    cos, sin = math.cos(angle), math.sin(angle)
+    turned = np.array([(cos, -sin, 0), (sin, cos, 0), (0, 0, 1)]) @ rotation
+    robot.move_to(robot.position_m(), turned, slow=True)
+    came = math.acos(np.clip(rotation[:, 0] @ robot.rotation()[:, 0], -1, 1))
+    robot.open()
+    robot.move_to(over(middle, _BEFORE_M), robot.rotation())
+    if robot.out_of_time() or not holds or came < _TURNED_RAD:
+        raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.MISSED, text)
+
+
+def knob_of(fixture: Seen, text: str) -> tuple[Floats, Floats]:
+    """The middle of the blade's upper edge, [3], and its direction, [2].
+
+    Raises:
+        StepError: Nothing stands out of the fixture.
+    """
+    points = fixture.points_m
+    level = float(np.median(points[:, 2]))
+    blade = points[points[:, 2] > level + _BLADE_M]
+    if len(blade) < _LEAST_PX:
+        raise StepError(Fault.NO_GRASP, text)
+    flat = blade[:, :2] - blade[:, :2].mean(axis=0)
+    along = np.linalg.eigh(flat.T @ flat)[1][:, 1]
+    low, high = blade.min(axis=0), blade.max(axis=0)
+    return np.array([*((low + high)[:2] / 2), high[2]]), along

@@ -1,0 +1,61 @@
+"""Handles of drawers and the blade of a knob are found in the shape of what they belong to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from examples.pick_and_place.fixtures import find_handles, knob_of
+from examples.pick_and_place.interfaces import StepError
+from examples.pick_and_place.measuring import Seen
+from tests.synthetic_depth import Floats
+
+MASK = np.ones((1, 1), np.bool_)
+
+
+def seen(*parts: Floats) -> Seen:
+    points = np.concatenate(parts)
+    return Seen(MASK, points, points.mean(axis=0), float(points[:, 2].min()), 0.0, ())
+
+
+def filled(low: tuple[float, ...], high: tuple[float, ...], count: int = 1500) -> Floats:
+    return np.random.default_rng(0).uniform(low, high, (count, 3))
+
+
+def turned(points: Floats, degrees: float) -> Floats:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return points @ np.array([(cos, sin, 0), (-sin, cos, 0), (0, 0, 1)])
+
+
+@pytest.mark.parametrize("degrees", [0.0, 35.0, 90.0, 200.0])
+def test_handles_are_listed_from_above_with_the_way_in_which_they_open(degrees: float) -> None:
+    top = filled((-0.12, -0.1, 0.215), (0.12, 0.1, 0.22))
+    front = filled((-0.12, 0.09, 0.0), (0.12, 0.1, 0.22))
+    bars = [filled((-0.03, 0.115, z), (0.05, 0.13, z + 0.012)) for z in (0.05, 0.12, 0.19)]
+    handles = find_handles(seen(*(turned(part, degrees) for part in (top, front, *bars))))
+    assert [handle.position_m[2] for handle in handles] == pytest.approx(
+        [0.196, 0.126, 0.056], abs=0.003
+    )
+    for handle in handles:
+        assert handle.outward == pytest.approx(
+            turned(np.array([0.0, 1.0, 0.0]), degrees), abs=0.03
+        )
+        place = turned(np.array([0.01, 0.13, 0.0]), degrees)
+        assert handle.position_m[:2] == pytest.approx(place[:2], abs=0.006)
+        assert handle.face_m == pytest.approx(0.03, abs=0.004)
+
+
+def test_a_box_has_no_handles() -> None:
+    top = filled((-0.12, -0.1, 0.215), (0.12, 0.1, 0.22))
+    assert find_handles(seen(top, filled((-0.12, 0.09, 0.0), (0.12, 0.1, 0.22)))) == []
+
+
+def test_a_knob_is_what_stands_out_of_a_plate_and_a_plate_has_none() -> None:
+    plate = filled((-0.1, -0.1, 0.02), (0.1, 0.1, 0.025))
+    blade = filled((0.12, -0.01, 0.03), (0.19, 0.01, 0.055), 300)
+    middle, along = knob_of(seen(plate, turned(blade, 20.0)), "the stove")
+    assert middle == pytest.approx([*turned(np.array([0.155, 0, 0]), 20.0)[:2], 0.055], abs=0.003)
+    direction = turned(np.array([1.0, 0, 0]), 20.0)[:2]
+    assert abs(along @ direction) == pytest.approx(1, abs=0.01)
+    with pytest.raises(StepError, match="the plate: no grasp"):
+        knob_of(seen(plate), "the plate")
