@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.libero import Episode, summary
-from benchmarks.libero_report import FAMILIES, KINDS, faults_of, main, suite_of, table
+from benchmarks.libero_tasks.report import FAMILIES, KINDS, faults_of, main, suite_of, table
 
 DONE = Episode("libero_spatial", 0, 0, succeeded=True, cause="", about="", steps=200, seconds=3.0)
 FAILED = replace(DONE, succeeded=False, cause="no grasp")

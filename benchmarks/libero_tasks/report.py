@@ -1,7 +1,7 @@
 """Tables and a plot of what `benchmarks.libero` kept, and whether it is good enough.
 
-    python -m benchmarks.libero_report --truth --plot docs/libero-truth.png
-    python -m benchmarks.libero_report --model libero --check
+    python -m benchmarks.libero_tasks.report --truth --plot docs/libero-truth.png
+    python -m benchmarks.libero_tasks.report --model libero --check
 
 It reads the episodes of all suites that are there, and runs none. `--check` wants every suite that
 a target is set for: see `faults_of`.
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         who = SegZero.load(args.model).identity.weights_hash
     episodes = read_folder(folder, who, args.states)
     if not episodes:
-        print(f"benchmarks.libero_report: error: no episodes in {folder}", file=sys.stderr)
+        print(f"benchmarks.libero_tasks.report: error: no episodes in {folder}", file=sys.stderr)
         return 2
     summaries = {suite: summary(kept, suite) for suite, kept in episodes.items()}
     print(table(summaries))

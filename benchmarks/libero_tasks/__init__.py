@@ -1,0 +1,1 @@
+"""What is made of the episodes of `benchmarks.libero`."""
