@@ -106,7 +106,7 @@ class Client:
         if goal is None:
             return
         tried.clear()  # it lies elsewhere from now on
-        put(self._robot, held, goal, step.item)
+        put(self._robot, held, goal, image, step.item)
         self._go_home()
         after = self._look()
         if not (stands_at(goal, item.height_m, image, after) or self._is_at(goal, step, after)):

@@ -23,6 +23,8 @@ _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
+_WAY_M: Final = 0.06
+"""Half the width of the way of what is carried."""
 _FAR_COS: Final = 0.5
 """Grasps that turn the wrist by more than 60 degrees are tried last."""
 
@@ -78,8 +80,8 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
     raise StepError(fault, text)
 
 
-def put(robot: Robot, held: Held, goal: Goal, text: str) -> None:
-    """Put down what is in the hand, and withdraw.
+def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
+    """Put down what is in the hand, over all that the image shows on the way, and withdraw.
 
     Raises:
         StepError: It slipped out on the way, the goal is not reached, or time is over.
@@ -87,7 +89,8 @@ def put(robot: Robot, held: Held, goal: Goal, text: str) -> None:
     rotation, start = robot.rotation(), robot.position_m()
     xy = goal.point_m[:2] - held.offset_xy_m
     z = goal.point_m[2] + held.height_m + _DROP_M
-    high = max(z + _DROP_M, start[2])
+    obstacles = _highest_m(before, start, goal.point_m) + held.height_m + _DROP_M
+    high = max(z + _DROP_M, start[2], obstacles)
     robot.move_to(np.array([*start[:2], high]), rotation)
     moved = robot.move_to(np.array([*xy, high]), rotation)
     if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= HELD_M:
@@ -101,6 +104,16 @@ def put(robot: Robot, held: Held, goal: Goal, text: str) -> None:
     robot.move_to(over(robot.position_m(), CLEAR_M), rotation)
     if not arrived or robot.out_of_time():
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
+
+
+def _highest_m(image: Image, start_m: Floats, end_m: Floats) -> float:
+    """The height of what stands on a straight way, up to a little over where it starts."""
+    points = image.points_m.reshape(-1, 3)
+    way, off = (end_m - start_m)[:2], points[:, :2] - start_m[:2]
+    along = np.clip(off @ way / max(float(way @ way), 1e-9), 0, 1)
+    near = np.linalg.norm(off - along[:, None] * way, axis=1) < _WAY_M
+    near &= (np.linalg.norm(off, axis=1) > 2 * _WAY_M) & (points[:, 2] < start_m[2] + _WAY_M)
+    return float(np.percentile(points[near, 2], 99.5)) if near.any() else -np.inf
 
 
 def release_nothing(robot: Robot) -> None:
