@@ -138,7 +138,7 @@ def over(position_m: Floats, height_m: float) -> Floats:
 
 def nearer_turn(rotation: Floats, now: Floats) -> Floats:
     """A grasp, or the same one turned by half: the one that is nearer to how the hand is now."""
-    return rotation if rotation[:, 0] @ now[:, 0] >= 0 else rotation * [-1, -1, 1]
+    return rotation if (rotation * now)[:, :2].sum() >= 0 else rotation * [-1, -1, 1]
 
 
 def _is_far(grasp: Pose, closing: Floats) -> bool:

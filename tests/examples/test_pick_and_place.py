@@ -129,6 +129,9 @@ def test_of_two_equal_turns_the_nearer_is_taken() -> None:
     turned = now * [-1, -1, 1]
     assert np.array_equal(nearer_turn(turned, now), now)
     assert np.array_equal(nearer_turn(now, now), now)
+    level = np.stack(([0, 0, -1.0], [1.0, 0, 0], [0, -1.0, 0]), axis=1)  # closes up and down
+    home = np.stack(([0, 1.0, 0], [1.0, 0, 0], [0, 0, -1.0]), axis=1)
+    assert np.array_equal(nearer_turn(level * [-1, -1, 1], home), level)
 
 
 class NamedEyes:
