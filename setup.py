@@ -14,6 +14,8 @@ PACKAGES = ("segzero_core", "segzero_cli", "segzero_ros", "worlds")
 TRAINING = "segzero_cli._packages.training"
 # The bundled model becomes a package of its own: a wheel only carries what lies in one.
 BUNDLED = "segzero_core._bundled"
+# So do the demo's clips, whose images are the examples of `segzero web`.
+CLIPS = "segzero_cli._demo"
 
 
 def bundled_files() -> list[str]:
@@ -57,6 +59,8 @@ EXTRAS = {
     ],
     # `segzero export`, and the image encoder by ONNX Runtime.
     "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
+    # `segzero web`, and the clips that are its examples.
+    "web": ["rosbags>=0.11,<1", "starlette>=0.45,<2", "uvicorn>=0.30,<1"],
     # A reasoner on a server (`segzero_core/reasoner/remote.py`).
     "remote": ["openai>=1.60,<4"],
     # Never installed by default: the package fetches 3.7 GB from its vendor's own index.
@@ -99,6 +103,7 @@ EXTRAS = {
         "mypy>=1.15",
         "omegaconf>=2.3,<3",
         "packaging>=23",
+        "playwright>=1.50,<2",  # drives the system's Chromium in the tests of the page
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
@@ -121,9 +126,12 @@ setup(
         TRAINING,
         *(f"{TRAINING}.{name}" for name in find_packages(str(ROOT / "training"))),
         *([BUNDLED] if (ROOT / "models").is_dir() else []),
+        CLIPS,
     ],
-    package_dir={BUNDLED: "models", TRAINING: "training"},
+    package_dir={BUNDLED: "models", CLIPS: "demo", TRAINING: "training"},
     package_data={
+        CLIPS: ["*.mcap"],
+        "segzero_cli.web": ["page/*"],
         "segzero_cli.check_model": ["scenes/*"],
         BUNDLED: bundled_files(),
         TRAINING: ["accelerate/*.yaml", "evaluation/*.j2"],

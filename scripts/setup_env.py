@@ -26,7 +26,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = VENV / "setup.log"
 NEEDED_GB = 9.0
-EXTRAS = ("dev", "tabletop", "demo", "train", "onnx", "remote")
+EXTRAS = ("dev", "tabletop", "demo", "train", "onnx", "remote", "web")
 WHEELS_HEADING = "# ROS 2 Jazzy as wheels"
 INTERFACE_SOURCES = (
     "msg/*",

@@ -43,6 +43,14 @@ def clip_of(model: str | None) -> Path:
     return own if own.exists() else CLIP
 
 
+def find_clip(model: str) -> Path | None:
+    """Find a bundled model's clip, in the source tree or where pip installed it."""
+    package = Path(__file__).resolve().parents[1]
+    clip = CLIP if model == BUNDLED[0] else CLIP.with_name(f"{model}.mcap")
+    places = (package.parent / clip, package / "_demo" / clip.name)
+    return next((place for place in places if place.is_file()), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Shot:
     """One image of the clip, its truth, and the query that the demo asks about it."""

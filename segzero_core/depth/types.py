@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.depth.camera import Floats, frozen_array
 from segzero_core.errors import InputError, ShapeError
+
+DRAWN_FINGER_M: Final = 0.05
+"""How long the fingers of a gripper are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,11 @@ class OrientedBox:
         signs = np.array([[(i >> axis & 1) - 0.5 for axis in range(3)] for i in range(8)])
         return np.asarray(self.center_m + (signs * self.size_m) @ self.rotation.T, np.float64)
 
+    def edges_m(self) -> Floats:
+        """Return float64 [24, 3]: both ends of each edge, for drawing."""
+        pairs = [(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]
+        return np.asarray(self.corners_m()[np.array(pairs).ravel()], np.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class Grasp:
@@ -95,3 +104,12 @@ class Grasp:
     def __post_init__(self) -> None:
         for name, shape in (("position_m", (3,)), ("rotation", (3, 3))):
             object.__setattr__(self, name, frozen_array(name, getattr(self, name), shape))
+
+    def gripper_lines_m(self) -> Floats:
+        """Return float64 [8, 3]: both ends of two fingers, the palm and the wrist, for drawing."""
+        half = self.width_m / 2
+        left, right = (-half, 0.0, 0.0), (half, 0.0, 0.0)
+        left_up, right_up = (-half, 0.0, -DRAWN_FINGER_M), (half, 0.0, -DRAWN_FINGER_M)
+        palm, wrist = (0.0, 0.0, -DRAWN_FINGER_M), (0.0, 0.0, -2 * DRAWN_FINGER_M)
+        lines = np.array([left, left_up, right, right_up, left_up, right_up, palm, wrist])
+        return np.asarray(self.position_m + lines @ self.rotation.T, np.float64)

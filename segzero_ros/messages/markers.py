@@ -17,7 +17,6 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from segzero_core.depth import Grasp, OrientedBox
 from segzero_core.images.overlay import PALETTE
 from segzero_core.types import Box, Result
 from segzero_ros.conversions.text import valid_text
@@ -31,8 +30,6 @@ TEXT_ABOVE_M: Final = 0.4
 WRAP_CHARS: Final = 60
 MAX_LINES: Final = 12
 EDGE_M: Final = 0.002
-FINGER_M: Final = 0.05
-"""How long the fingers of a gripper are drawn."""
 
 
 def markers_to_msg(
@@ -51,9 +48,10 @@ def markers_to_msg(
         if measured is None:
             continue
         color = PALETTE[(index - 1) % len(PALETTE)]
-        markers.append(_lines(poses, "objects", index, _edges(measured.box), color))
+        markers.append(_lines(poses, "objects", index, measured.box.edges_m(), color))
         if measured.grasps:
-            markers.append(_lines(poses, "grasps", index, _gripper(measured.grasps[0])))
+            best = measured.grasps[0]
+            markers.append(_lines(poses, "grasps", index, best.gripper_lines_m()))
     return MarkerArray(markers=markers)
 
 
@@ -83,23 +81,6 @@ def _image_box(index: int, box: Box, header: Header, info: CameraInfo) -> Marker
     ]
     marker.scale.x = LINE_M
     return marker
-
-
-def _edges(box: OrientedBox) -> NDArray[np.float64]:
-    """Return float64 [24, 3]: both ends of each edge in the camera frame."""
-    corners = box.corners_m()
-    pairs = [(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]
-    return corners[np.array(pairs).ravel()]
-
-
-def _gripper(grasp: Grasp) -> NDArray[np.float64]:
-    """Return float64 [8, 3]: two fingers, the palm between them and the wrist behind."""
-    half = grasp.width_m / 2
-    left, right = (-half, 0.0, 0.0), (half, 0.0, 0.0)
-    left_up, right_up = (-half, 0.0, -FINGER_M), (half, 0.0, -FINGER_M)
-    palm, wrist = (0.0, 0.0, -FINGER_M), (0.0, 0.0, -2 * FINGER_M)
-    lines = np.array([left, left_up, right, right_up, left_up, right_up, palm, wrist])
-    return grasp.position_m + lines @ grasp.rotation.T
 
 
 def _lines(

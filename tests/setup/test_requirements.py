@@ -22,6 +22,8 @@ OPTIONAL = {
     "onnxscript": "onnx",
     "openai": "remote",
     "rosbags": "bags",
+    "starlette": "web",
+    "uvicorn": "web",
 }
 """Modules that only some commands need, and the extra that brings them."""
 ROS = {

@@ -1,0 +1,140 @@
+"""The page's real server in a thread, with models that say what a test tells them."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from segzero_cli.web.answers import LocalModel
+from segzero_cli.web.app import VISITOR_HEADER, make_app
+from segzero_cli.web.command import bind
+from segzero_core.testing.fakes import fake_segzero
+
+TIMEOUT_S = 30.0
+THINKING = "I see a red mug on the left and a blue one; the query names the red one."
+TWO_OBJECTS = (
+    f"<think>{THINKING}</think><answer>"
+    '[{"bbox_2d": [10, 10, 30, 40], "point_2d": [20, 25]},'
+    ' {"bbox_2d": [50, 60, 90, 95], "point_2d": [70, 80]}]</answer>'
+)
+NOTHING = "<think>There is no fruit.</think><answer>[]</answer>"
+
+
+def png(size_wh: tuple[int, int] = (100, 100), kind: str = "PNG", **options: Any) -> bytes:
+    """An encoded image, left half red and right half blue."""
+    width, height = size_wh
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2, 0] = pixels[:, width // 2 :, 2] = 200
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> str:
+        return json.loads(self.body)["error"]
+
+    @property
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        blocks = self.body.decode().strip().split("\n\n")
+        return [parse(block) for block in blocks]
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [data for each, data in self.events if each == name]
+
+
+def parse(block: str) -> tuple[str, dict[str, Any]]:
+    name, data = block.split("\n")
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that runs."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def connect(
+        self, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        connection.putrequest(method, path, skip_host="Host" in headers)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        return connection
+
+    def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        connection = self.connect(method, path, body, **headers)
+        try:
+            response = connection.getresponse()
+            return Reply(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+        finally:
+            connection.close()
+
+    def ask(
+        self, query: str = "red", image: bytes | None = None, visitor: str = "a", **more: str
+    ) -> Reply:
+        path = f"/api/ask?model=scripted&query={query}" + "".join(
+            f"&{name}={value}" for name, value in more.items()
+        )
+        body = png() if image is None else image
+        return self.send("POST", path, body, **{VISITOR_HEADER: visitor})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """Serve answerers, or one model that gives fixed replies."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(
+        replies: Any = TWO_OBJECTS,
+        *,
+        examples: dict[str, Any] | None = None,
+        delay_s: float = 0.0,
+        model: Any = None,
+        answerers: dict[str, Any] | None = None,
+        port: int = 0,
+    ) -> Served:
+        model = model or fake_segzero(replies, delay_s=delay_s)
+        app = make_app(
+            answerers or {"scripted": LocalModel("scripted", {}, model)}, examples or {}
+        )
+        listening = bind("127.0.0.1", port)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return Served(listening.getsockname()[1])
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(TIMEOUT_S)
