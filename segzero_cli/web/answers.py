@@ -36,29 +36,18 @@ PageEvent: TypeAlias = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What one visitor asks.
-
-    Attributes:
-        text: The query.
-        image: An encoded image, an example, or None for what the robot's camera sees.
-    """
+    """What one visitor asks."""
 
     text: str
-    image: bytes | Example | None
+    image: bytes | Example | None  # encoded; None is what the robot's camera sees
 
 
 class Answerer(Protocol):
-    """Answers questions, one at a time and in one thread.
+    """Answers questions, one at a time and in one thread."""
 
-    Attributes:
-        name: What the page calls it.
-        is_robot: Whether it can answer about what its own camera sees.
-        state: For a person: whether it is ready, or why not.
-    """
-
-    name: str
-    is_robot: bool
-    state: str
+    name: str  # what the page calls it
+    is_robot: bool  # whether it can answer about what its own camera sees
+    state: str  # for a person: whether it is ready, or why not
 
     def prepare(self) -> None:
         """Do what takes long before the first answer; does nothing the second time."""

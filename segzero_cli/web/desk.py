@@ -22,14 +22,10 @@ class Desk:
     """Answers questions in one thread; whoever stops listening cancels the own question only.
 
     All calls are made in the event loop's thread.
-
-    Attributes:
-        answerers: By name; the first is the page's choice.
-        queue: Who waits.
     """
 
     def __init__(self, answerers: Mapping[str, Answerer]) -> None:
-        self.answerers = dict(answerers)
+        self.answerers = dict(answerers)  # by name; the first is the page's choice
         self.queue = FairQueue()
         self._pool = ThreadPoolExecutor(1, "answer")
 

@@ -20,14 +20,9 @@ MAX_EXAMPLES: Final = 6
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image of a clip.
+    """One image of a clip."""
 
-    Attributes:
-        model: The model whose world it shows.
-        shot: Image, depth and scene.
-    """
-
-    model: str
+    model: str  # whose world it shows
     shot: Shot
 
     @property

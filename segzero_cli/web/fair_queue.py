@@ -21,15 +21,10 @@ class QueueFullError(SegZeroError):
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """One question's place.
+    """One question's place."""
 
-    Attributes:
-        visitor: Who asks; visitors take turns.
-        on_place: Called with the number of questions before this one whenever it changes; 0 means
-            that it is this one's turn.
-    """
-
-    visitor: str
+    visitor: str  # who asks; visitors take turns
+    # Called with the number of questions before this one whenever it changes; 0: it is its turn.
     on_place: Callable[[int], None]
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,10 @@ from segzero_cli.web.command import bind
 from segzero_core.testing.fakes import fake_segzero
 
 TIMEOUT_S = 30.0
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
+)
 THINKING = "I see a red mug on the left and a blue one; the query names the red one."
 TWO_OBJECTS = (
     f"<think>{THINKING}</think><answer>"
@@ -138,3 +145,42 @@ def serve() -> Iterator[Callable[..., Served]]:
     for server, thread in running:
         server.should_exit = True
         thread.join(TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="there is no playwright")
+    # Playwright's loop stays in this thread; the sandbox needs rights that containers lack.
+    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--disable-gpu"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Open the page as another person, in a browser profile of their own."""
+    contexts, faults = [], []
+
+    def note(message: Any) -> None:
+        if "Content Security" in message.text:
+            faults.append(message.text)
+
+    def open_page(server: Served, context: Any = None, **options: Any) -> Any:
+        if context is None:
+            context = chromium.new_context(**options)
+            context.set_default_timeout(TIMEOUT_S * 1000)
+            contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", note)
+        page.goto(server.url)
+        page.wait_for_selector("#model option", state="attached")
+        return page
+
+    import_module("playwright.sync_api").expect.set_options(timeout=TIMEOUT_S * 1000)
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []

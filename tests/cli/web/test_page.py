@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +15,13 @@ import pytest
 from segzero_cli.web.examples import load_examples
 from segzero_core.errors import ReasoningError
 from segzero_core.testing.fakes import fake_segzero
-from tests.cli.web.conftest import NOTHING, THINKING, TWO_OBJECTS, Served, png
+from tests.cli.web.conftest import NOTHING, THINKING, TWO_OBJECTS, Served, needs_chromium, png
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="there is no playwright")
-expect = sync_api.expect
+expect = pytest.importorskip("playwright.sync_api", reason="there is no playwright").expect
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-TIMEOUT_MS = 30_000
 FOUND = "2 objects found for “the red mug”."
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    # Playwright's loop stays in this thread; the sandbox needs rights that containers lack.
-    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--disable-gpu"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Open the page as another person, in a browser profile of their own."""
-    contexts, faults = [], []
-
-    def note(message: Any) -> None:
-        if "Content Security" in message.text:
-            faults.append(message.text)
-
-    def open_page(server: Served, context: Any = None, **options: Any) -> Any:
-        if context is None:
-            context = chromium.new_context(**options)
-            context.set_default_timeout(TIMEOUT_MS)
-            contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", note)
-        page.goto(server.url)
-        page.wait_for_selector("#model option", state="attached")
-        return page
-
-    expect.set_options(timeout=TIMEOUT_MS)
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 def open_file(page: Any, data: bytes, name: str = "table.png") -> None:
@@ -303,7 +257,8 @@ def test_an_image_of_the_webcam_is_asked_about(serve: Callable, visit: Callable)
     page.click("#webcam-start")
     page.click("#webcam-shot")
     expect(page.locator("#webcam")).to_be_hidden()
-    page.wait_for_function("document.getElementById('image').width > 300")
+    expect(page.locator("#query")).to_be_focused()
+    assert page.evaluate("document.getElementById('image').width") > 300
     ask(page)
     expect(page.locator("#status")).to_have_text(FOUND)
 
