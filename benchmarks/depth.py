@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_core.config import GraspConfig
@@ -37,6 +36,7 @@ from segzero_core.depth import (
     measure_object,
 )
 from segzero_core.errors import InputError
+from segzero_core.progress_bar import ProgressBar
 from worlds.common.scene import Scene, SceneObject, load_scene
 
 SCENES, SEED, REPEATS = 60, 1_000_000, 5
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--scenes and --repeats must be at least 1")
     shots = stored(args.data, args.scenes) if args.data else rendered(args.seed, args.scenes)
     rows, count = [], 0
-    for shot in tqdm(shots, desc="measuring", unit="scene", total=args.scenes):
+    for shot in ProgressBar(shots, desc="measuring", unit="scene", total=args.scenes):
         rows += measure_scene(shot, args.repeats, GraspConfig())
         count += 1
     if not any(row["kind"] in CONVEX and "error" not in row for row in rows):

@@ -17,12 +17,12 @@ from statistics import median
 from typing import Any, Final
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_cli.export import random_segmenter
 from segzero_core.encoders.onnx_encoder import OnnxImageEncoder
 from segzero_core.encoders.onnx_export import export_encoder
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.segmenter.encoder_parity import drawn_scene
 
 CONFIG: Final = "configs/sam2.1/sam2.1_hiera_t.yaml"
@@ -43,7 +43,7 @@ def measure(config: str, runs: int) -> dict[str, Any]:
         }
         image, _ = drawn_scene(0)
         times: dict[str, list[float]] = {name: [] for name in encoders}
-        for index in tqdm(range(-1, runs), unit="round"):
+        for index in ProgressBar(range(-1, runs), unit="round"):
             for name, encoder in encoders.items():
                 start = time.perf_counter()
                 encoder.encode(image)

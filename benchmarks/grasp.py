@@ -33,7 +33,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from benchmarks.depth import camera_of
 from benchmarks.figures import conclude, new_parser
@@ -49,6 +48,7 @@ from segzero_core.depth import (
     measure_object,
 )
 from segzero_core.geometry import MATCH_IOU, mask_iou
+from segzero_core.progress_bar import ProgressBar
 from worlds.common.scene import Query
 from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.cell import Cell, Lift
@@ -270,7 +270,7 @@ def main(argv: list[str] | None = None) -> int:
             tables = singles(camera, args.seed, args.trials)
         else:
             tables = questions(camera, args.seed, args.trials, cut=args.cut)
-        for stage, query in tqdm(tables, desc="grasping", unit="trial", total=args.trials):
+        for stage, query in ProgressBar(tables, desc="grasping", unit="trial", total=args.trials):
             rows.append(try_out(stage, query, camera, segment))
     figures = summary(rows, target)
     report(figures)

@@ -31,7 +31,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from examples.pick_and_place.client import Client
@@ -40,6 +39,7 @@ from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.orders import parse_order
 from segzero_core.checkpoints.cache import cache_folder
 from segzero_core.geometry import mask_iou
+from segzero_core.progress_bar import ProgressBar
 from worlds.libero.benchmark.suites import BenchmarkError, Task, open_suite
 from worlds.libero.package import LiberoMissingError
 from worlds.libero.robot.cell import Cell
@@ -214,7 +214,7 @@ def run(tasks: Sequence[Task], states: int, model: str, log: Path, processes: in
     log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     total = sum(len(job[1]) for job in jobs)
-    with context.Pool(processes) as pool, tqdm(total=total, unit="episode") as progress:
+    with context.Pool(processes) as pool, ProgressBar(total=total, unit="episode") as progress:
         for count in pool.imap_unordered(_run_task, jobs):
             progress.update(count)
 

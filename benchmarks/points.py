@@ -15,9 +15,9 @@ import time
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
+from segzero_core.progress_bar import ProgressBar
 from training.data.mask_prompts import MaskPrompt, mask_to_prompt
 from training.data.parallel import map_in_order
 from training.data.sources.rle import Rle
@@ -60,11 +60,11 @@ def prompts_of_batch(masks: list[Rle]) -> list[MaskPrompt]:
 def measure(count: int, processes: int) -> dict[str, float]:
     """Return the time that many masks take, beside the time they may take."""
     rng = np.random.default_rng(0)
-    masks = [draw_mask(rng) for _ in tqdm(range(count), desc="drawing", unit="mask")]
+    masks = [draw_mask(rng) for _ in ProgressBar(range(count), desc="drawing", unit="mask")]
     started = time.perf_counter()
     batches = [masks[start : start + BATCH] for start in range(0, count, BATCH)]
     prompts = map_in_order(prompts_of_batch, batches, processes, cv2.setNumThreads, (1,))
-    with tqdm(desc="points", unit="mask", total=count) as progress:
+    with ProgressBar(desc="points", unit="mask", total=count) as progress:
         done = 0
         for batch in prompts:
             done += len(batch)

@@ -26,10 +26,9 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
-from tqdm import tqdm
-
 from benchmarks.figures import conclude, new_parser
 from benchmarks.ros.processes import CAMERA_ENVIRONMENT, TIMEOUT_S, Client, camera_main, node_main
+from segzero_core.progress_bar import ProgressBar
 from segzero_ros.diagnostics.health import CODES
 from segzero_ros.ros_domain import isolated_environment
 
@@ -207,7 +206,7 @@ def soak(run: Soak, queries: int, seconds: float) -> dict[str, Any]:
     began_s = next_s = time.monotonic()
     memory: list[float] = []
     before = None
-    with tqdm(total=queries, initial=run.asked, unit="query", disable=None) as bar:
+    with ProgressBar(total=queries, initial=run.asked, unit="query") as bar:
         while run.asked < queries and time.monotonic() - began_s < seconds:
             run.step()
             bar.update()

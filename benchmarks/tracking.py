@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from benchmarks.figures import conclude, new_parser
 from segzero_core.checkpoints.registry import bundled_folder
@@ -40,6 +39,7 @@ from segzero_core.checkpoints.sam2_checkpoint import (
 from segzero_core.errors import SegZeroError
 from segzero_core.geometry import mask_iou
 from segzero_core.images.overlay import draw_overlay
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import RgbImage, Segmentation
 from training.bundle.tracker.train import TRAINED
@@ -106,7 +106,7 @@ def measure_clips(
     scores = {name: Scores() for name in (*trackers, "still")}
     seconds: list[float] = []
     with Camera() as camera:
-        for index in tqdm(range(clips), desc="clips", unit="clip"):
+        for index in ProgressBar(range(clips), desc="clips", unit="clip"):
             frames = watch(camera, seed + index)
             first = next(frames)
             for tracker in trackers.values():
@@ -154,7 +154,7 @@ def measure_memory(tracker: Sam2Tracker, frames: int, seed: int) -> dict[str, fl
     warm, sizes, remembered = min(100, frames // 2), [], set()
     there_and_back: Iterable[int] = [*range(20), *range(18, 0, -1)]
     order = np.resize(np.array(list(there_and_back)), frames)
-    for step, index in enumerate(tqdm(order, desc="on end", unit="image")):
+    for step, index in enumerate(ProgressBar(order, desc="on end", unit="image")):
         tracker.step(images[index].color)
         if step >= warm:
             sizes.append(resident_mb())

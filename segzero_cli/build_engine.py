@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from segzero_cli import export
 from segzero_cli.arguments import Parser
 from segzero_core.errors import ConfigError
+from segzero_core.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from segzero_core.encoders.tensorrt_engine import EngineKey
@@ -77,7 +76,7 @@ def build(
     if not graph.is_file():
         export.write(sam, precision)
     key = tensorrt_engine.engine_key(tensorrt, gpu, sam.weights_hash, precision, side)
-    with tqdm(bar_format="{bar:30} {desc}", leave=False, disable=None) as bar:
+    with ProgressBar(bar_format="{bar:30} {desc}", leave=False, disable=None) as bar:
 
         def show(phase: str, step: int, steps: int) -> None:
             bar.total = steps or None

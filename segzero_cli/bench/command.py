@@ -13,12 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tqdm import tqdm
-
 from segzero_cli import console
 from segzero_cli.arguments import Parser
 from segzero_cli.bench.questions import load_questions
 from segzero_core.errors import ConfigError, ModelLoadError
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.types import RgbImage
 
 _WARM_UP: Final = 2
@@ -115,7 +114,7 @@ def measure(
     runs: dict[str, list[Run]] = {
         f"{flow} {turn}": [] for turn in ("first", "second") for flow in flows
     }
-    for index in tqdm(range(-_WARM_UP, arguments.runs), unit="image", leave=False, disable=None):
+    for index in ProgressBar(range(-_WARM_UP, arguments.runs), unit="image", leave=False):
         image, *texts = questions[(index + _WARM_UP) % len(questions)]
         for turn, text in zip(("first", "second"), texts, strict=True):
             # In turns, and neither always after the other.

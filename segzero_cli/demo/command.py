@@ -25,13 +25,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segzero_cli.arguments import Parser
 from segzero_cli.demo.clip import TOPICS, Shot, clip_of, read_clip
 from segzero_core.errors import ConfigError, SegZeroError, printable
 from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.images.files import save_image
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.prompt import clean_query
 from segzero_ros.ros_domain import isolated_environment
 
@@ -106,7 +106,7 @@ def wait_until_ready(graph: DemoGraph, node: NodeProcess) -> None:
     """Wait until the model is loaded; a DemoError where it cannot be."""
     began = time.monotonic()
     # On a terminal only.
-    with tqdm(
+    with ProgressBar(
         desc="loading the model", bar_format="{desc} … {elapsed}", leave=False, disable=None
     ) as waiting:
         for topic, msg in published(graph, node, LOAD_TIMEOUT_S, "the node is not ready"):

@@ -21,9 +21,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from tqdm import tqdm
-
 from segzero_core.errors import InputError
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.types import SizeWH
 from training.arguments import add_fields, new_parser, positive, run_command, settings_from
 from training.data.rows import Row, RowOptions, make_rows
@@ -110,7 +109,7 @@ def _with_progress(
     made: Iterator[Row | BadSample], source: Source, start: int
 ) -> Iterator[Row | BadSample]:
     counts = {"total": len(source), "initial": start, "unit": "sample"}
-    with tqdm(made, desc=source.name, file=sys.stderr, **counts) as bar:
+    with ProgressBar(made, desc=source.name, file=sys.stderr, **counts) as bar:
         yield from bar
 
 

@@ -24,9 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tqdm import tqdm
-
 from segzero_core.errors import InputError
+from segzero_core.progress_bar import ProgressBar
 from training.arguments import new_parser, positive, run_command, settings_from
 from training.data.rendered_scenes import LIBERO_KINDS, QUERY_KINDS, open_scenes
 from training.data.sources.base import FIRST, SENTENCE_POLICIES, SourceOptions
@@ -87,7 +86,7 @@ def evaluate(
     """
     scored: list[Scored] = []
     total = sum(len(entry.cases) for entry in images)
-    with tqdm(
+    with ProgressBar(
         total=total, unit="query", desc="evaluate", file=sys.stderr, disable=quiet
     ) as progress:
         for entry in images:

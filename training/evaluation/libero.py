@@ -51,8 +51,7 @@ def render_suite(name: str, states: int) -> Path:
     Raises:
         InputError: As for `open_libero`.
     """
-    from tqdm import tqdm
-
+    from segzero_core.progress_bar import ProgressBar
     from worlds.libero.benchmark.rendering import render_tasks
     from worlds.libero.benchmark.suites import BenchmarkError, open_suite
 
@@ -61,7 +60,7 @@ def render_suite(name: str, states: int) -> Path:
         tasks, omitted = open_suite(name, states)
         folder.mkdir(parents=True, exist_ok=True)
         total = len(tasks) * states
-        with tqdm(total=total, unit="image", desc=name, file=sys.stderr) as progress:
+        with ProgressBar(total=total, unit="image", desc=name, file=sys.stderr) as progress:
             for count in render_tasks(tasks, omitted, states, folder):
                 progress.update(count)
     except (RuntimeError, BenchmarkError, OSError) as error:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import InputError, ReasoningError, SegZeroError
 from segzero_core.pipeline import SegZero
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.types import ObjectPrompt, RgbImage
 from training.data.mask_prompts import mask_to_prompt
 from training.evaluation.cases import Case, ImageCases, View
@@ -56,7 +56,7 @@ def _ask(pipeline: SegZero, image: RgbImage, case: Case, ms_before: float = 0.0)
         ms = (time.perf_counter() - started) * 1e3
         if isinstance(error, ReasoningError):
             return Prediction(error.completion, (), None, ms, unusable=True, error=str(error))
-        tqdm.write(f"{case.id}: {case.query!r}: {error}", file=sys.stderr)
+        ProgressBar.write(f"{case.id}: {case.query!r}: {error}", file=sys.stderr)
         return Prediction("", (), None, ms, error=str(error))
     ms = (time.perf_counter() - started) * 1e3
     reasoning = result.reasoning

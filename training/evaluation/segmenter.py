@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.segmenter.close_up import segment_closely
 from segzero_core.segmenter.sam2 import LoadedSegmenter, load_segmenter
 from training.data.mask_prompts import mask_to_prompt
@@ -71,7 +71,7 @@ def measure(
     """
     scores: dict[int, list[ObjectScore]] = {count: [] for count in POINT_COUNTS}
     seconds = 0.0
-    for folder in tqdm(folders, unit="scene", desc="segmenter", file=sys.stderr):
+    for folder in ProgressBar(folders, unit="scene", desc="segmenter", file=sys.stderr):
         scene = EvaluationScene.read(folder)
         started = time.perf_counter()
         found = _measure_scene(loaded, scene, close_up_share)

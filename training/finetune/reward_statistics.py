@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import InputError
+from segzero_core.progress_bar import ProgressBar
 from training.arguments import new_parser, positive, run_command
 from training.config import TrainConfig, load_config
 from training.evaluation.predictions import write_whole
@@ -61,7 +61,7 @@ def sampled_rewards(config: TrainConfig, questions: int, replies: int) -> Iterat
     processor = AutoProcessor.from_pretrained(files.reasoner, trust_remote_code=False)
     scorer = BatchScorer(config, files)
     torch.manual_seed(config.seed)
-    for start in tqdm(range(0, len(chosen), QUESTIONS_AT_ONCE), unit="batch", disable=None):
+    for start in ProgressBar(range(0, len(chosen), QUESTIONS_AT_ONCE), unit="batch"):
         indices = chosen[start : start + QUESTIONS_AT_ONCE]
         batch = [rows[index] for index in indices for _ in range(replies)]
         texts = _replies(model, processor, batch[::replies], replies, config)

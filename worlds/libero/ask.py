@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from segzero_core.progress_bar import ProgressBar
 from worlds.common.scene import Query, Scene, split_of_seed
 from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.generate import ask_each_kind
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         paths = sorted(args.folder.glob("*/scene.json"))
         if not paths:
             raise OSError(f"{args.folder} holds no rendered scene")
-        for path in tqdm(paths, desc="asking", unit="scene"):
+        for path in ProgressBar(paths, desc="asking", unit="scene"):
             scene, truth = read_scene(path)
             queries = queries_of(scene, truth, forbidden)
             write_scene(path, replace(scene, queries=queries), truth)

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from segzero_core.progress_bar import ProgressBar
 from worlds.libero.ask import queries_of
 from worlds.libero.composition.compose import compose
 from worlds.libero.composition.pools import Pool, block_of_seed, sample_pool
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         blocks.setdefault(block_of_seed(seed), []).append(seed)
     try:
         require()
-        with tqdm(total=args.count, desc="rendering", unit="scene") as bar:
+        with ProgressBar(total=args.count, desc="rendering", unit="scene") as bar:
             for count in _run(args.seed, list(blocks.values()), args.out, args.jobs):
                 bar.update(count)
     except (RuntimeError, OSError) as error:

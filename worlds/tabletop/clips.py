@@ -20,8 +20,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
+from segzero_core.progress_bar import ProgressBar
 from worlds.common.camera_pose import CameraPose, direction
 from worlds.common.scene import split_of_seed
 from worlds.common.simulator import mujoco
@@ -339,7 +339,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--seed must be >= 0, --count >= 1, --frames >= 2 and --rate > 0")
     try:
         with Camera() as camera:
-            for index in tqdm(range(args.count), desc="filming", unit="clip"):
+            for index in ProgressBar(range(args.count), desc="filming", unit="clip"):
                 folder = args.out / f"{index:06d}"
                 if not _is_done(folder, args, args.seed + index):
                     save_clip(folder, *film(camera, args.seed + index, args.frames, args.rate))

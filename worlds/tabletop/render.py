@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from segzero_core.progress_bar import ProgressBar
 from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
 from worlds.common.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.camera import Camera, RenderedImage, sample_camera
@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--seed must be at least 0 and --count at least 1")
     try:
         with Camera() as camera:
-            for index in tqdm(range(args.count), desc="rendering", unit="scene"):
+            for index in ProgressBar(range(args.count), desc="rendering", unit="scene"):
                 folder = args.out / f"{index:06d}"
                 if _is_done(folder, args, index):
                     continue

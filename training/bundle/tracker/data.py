@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from segzero_core.files import write_atomically
+from segzero_core.progress_bar import ProgressBar
 from training.bundle.segmenter.data import MIN_OBJECT_PX, normalize, squash
 from training.bundle.segmenter.loss import set_resolution
 from worlds.tabletop.clips import FILE_NAME, load_clip, load_frame
@@ -53,7 +53,9 @@ def prepare(model: Any, clips: Sequence[Path], side: int) -> None:
     """Make the features of clips that are missing; the SAM2Base stays at this resolution [px]."""
     set_resolution(model, side)
     missing = [folder for folder in clips if not feature_file(folder, side).exists()]
-    for folder in tqdm(missing, desc=f"encoding at {side}", unit="clip", disable=not missing):
+    for folder in ProgressBar(
+        missing, desc=f"encoding at {side}", unit="clip", disable=not missing
+    ):
         save = partial(save_file, _encode_clip(model, folder, side))
         write_atomically(feature_file(folder, side), save)
 

@@ -22,13 +22,13 @@ from typing import Any, Final
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import SegZeroError
 from segzero_core.images.files import load_image
 from segzero_core.loading import choose_device
+from segzero_core.progress_bar import ProgressBar
 from segzero_core.reasoner.base import squash
 from training.arguments import new_parser, positive, run_command
 from training.evaluation.batch_inference import BatchReasoner
@@ -70,7 +70,7 @@ def ask(reasoner: BatchReasoner, benchmark: Benchmark, batch: int, suffix: str) 
         InputError: An image cannot be read.
     """
     answered: list[Answered] = []
-    with tqdm(total=len(benchmark.questions), unit="query", file=sys.stderr) as progress:
+    with ProgressBar(total=len(benchmark.questions), unit="query", file=sys.stderr) as progress:
         for start in range(0, len(benchmark.questions), batch):
             questions = benchmark.questions[start : start + batch]
             answered += _ask_batch(reasoner, benchmark, questions, suffix)
@@ -101,7 +101,7 @@ def _ask_batch(
             alone = (_ask_batch(reasoner, benchmark, [q], suffix) for q in questions)
             return [answered for one in alone for answered in one]
         # A failure is a wrong answer and stays in the count.
-        tqdm.write(f"{questions[0].id}: {error}", file=sys.stderr)
+        ProgressBar.write(f"{questions[0].id}: {error}", file=sys.stderr)
         completions = [""]
     ms = (time.perf_counter() - started) * 1e3 / len(questions)
     return [

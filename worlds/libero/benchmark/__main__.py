@@ -15,8 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from segzero_core.progress_bar import ProgressBar
 from worlds.libero.benchmark.rendering import render_suite
 from worlds.libero.benchmark.suites import open_suite
 
@@ -34,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         tasks, _ = open_suite(args.suite, args.states)
         args.out.mkdir(parents=True, exist_ok=True)
         total = len(tasks) * args.states
-        with tqdm(total=total, desc=args.suite, unit="image") as bar:
+        with ProgressBar(total=total, desc=args.suite, unit="image") as bar:
             for count in render_suite(args.suite, args.states, args.out):
                 bar.update(count)
     except (RuntimeError, ValueError, OSError) as error:
