@@ -36,7 +36,7 @@ from segzero_core.depth import (
     measure_object,
 )
 from segzero_core.errors import InputError
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.common.scene import Scene, SceneObject, load_scene
 
 SCENES, SEED, REPEATS = 60, 1_000_000, 5

@@ -22,8 +22,8 @@ from benchmarks.figures import conclude, new_parser
 from segzero_cli.export import random_segmenter
 from segzero_core.encoders.onnx_encoder import OnnxImageEncoder
 from segzero_core.encoders.onnx_export import export_encoder
-from segzero_core.progress_bar import ProgressBar
 from segzero_core.segmenter.encoder_parity import drawn_scene
+from segzero_core.terminal.progress_bar import ProgressBar
 
 CONFIG: Final = "configs/sam2.1/sam2.1_hiera_t.yaml"
 RUNS: Final = 20

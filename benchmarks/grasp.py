@@ -48,7 +48,7 @@ from segzero_core.depth import (
     measure_object,
 )
 from segzero_core.geometry import MATCH_IOU, mask_iou
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.common.scene import Query
 from worlds.tabletop.camera import Camera, RenderedImage
 from worlds.tabletop.cell import Cell, Lift

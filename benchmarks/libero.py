@@ -39,7 +39,7 @@ from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.orders import parse_order
 from segzero_core.checkpoints.cache import cache_folder
 from segzero_core.geometry import mask_iou
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.libero.benchmark.suites import BenchmarkError, Task, open_suite
 from worlds.libero.package import LiberoMissingError
 from worlds.libero.robot.cell import Cell

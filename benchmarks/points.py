@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from benchmarks.figures import conclude, new_parser
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from training.data.mask_prompts import MaskPrompt, mask_to_prompt
 from training.data.parallel import map_in_order
 from training.data.sources.rle import Rle

@@ -28,7 +28,7 @@ from typing import Any, Final, TypeAlias
 
 from benchmarks.figures import conclude, new_parser
 from benchmarks.ros.processes import CAMERA_ENVIRONMENT, TIMEOUT_S, Client, camera_main, node_main
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_ros.diagnostics.health import CODES
 from segzero_ros.ros_domain import isolated_environment
 

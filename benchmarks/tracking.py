@@ -39,7 +39,7 @@ from segzero_core.checkpoints.sam2_checkpoint import (
 from segzero_core.errors import SegZeroError
 from segzero_core.geometry import mask_iou
 from segzero_core.images.overlay import draw_overlay
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import RgbImage, Segmentation
 from training.bundle.tracker.train import TRAINED

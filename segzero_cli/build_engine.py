@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from segzero_cli import export
 from segzero_cli.arguments import Parser
 from segzero_core.errors import ConfigError
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from segzero_core.encoders.tensorrt_engine import EngineKey

@@ -25,8 +25,8 @@ EXIT_INTERRUPTED = 130
 # its command is used, so that `segzero segment` needs neither ROS nor training code.
 COMMANDS = {
     "segment": ("segzero_cli.segment", "find what a query means in an image"),
-    "web": ("segzero_cli.web.command", "open a page where a model is asked about images"),
     "doctor": ("segzero_cli.doctor.command", "check the installation"),
+    "web": ("segzero_cli.web.command", "open a page where a model is asked about images"),
     "check-model": (
         "segzero_cli.check_model.command",
         "ask a model about images whose boxes are known",

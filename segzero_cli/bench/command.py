@@ -17,7 +17,7 @@ from segzero_cli import console
 from segzero_cli.arguments import Parser
 from segzero_cli.bench.questions import load_questions
 from segzero_core.errors import ConfigError, ModelLoadError
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_core.types import RgbImage
 
 _WARM_UP: Final = 2

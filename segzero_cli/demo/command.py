@@ -31,8 +31,8 @@ from segzero_cli.demo.clip import TOPICS, Shot, clip_of, read_clip
 from segzero_core.errors import ConfigError, SegZeroError, printable
 from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.images.files import save_image
-from segzero_core.progress_bar import ProgressBar
 from segzero_core.prompt import clean_query
+from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_ros.ros_domain import isolated_environment
 
 try:

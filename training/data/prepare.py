@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segzero_core.errors import InputError
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_core.types import SizeWH
 from training.arguments import add_fields, new_parser, positive, run_command, settings_from
 from training.data.rows import Row, RowOptions, make_rows

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from segzero_core.errors import InputError
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from training.arguments import new_parser, positive, run_command, settings_from
 from training.data.rendered_scenes import LIBERO_KINDS, QUERY_KINDS, open_scenes
 from training.data.sources.base import FIRST, SENTENCE_POLICIES, SourceOptions

@@ -51,7 +51,7 @@ def render_suite(name: str, states: int) -> Path:
     Raises:
         InputError: As for `open_libero`.
     """
-    from segzero_core.progress_bar import ProgressBar
+    from segzero_core.terminal.progress_bar import ProgressBar
     from worlds.libero.benchmark.rendering import render_tasks
     from worlds.libero.benchmark.suites import BenchmarkError, open_suite
 

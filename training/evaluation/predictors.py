@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segzero_core.checkpoints.description import ModelDescription
 from segzero_core.errors import InputError, ReasoningError, SegZeroError
 from segzero_core.pipeline import SegZero
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_core.types import ObjectPrompt, RgbImage
 from training.data.mask_prompts import mask_to_prompt
 from training.evaluation.cases import Case, ImageCases, View

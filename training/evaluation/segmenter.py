@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segzero_core.progress_bar import ProgressBar
 from segzero_core.segmenter.close_up import segment_closely
 from segzero_core.segmenter.sam2 import LoadedSegmenter, load_segmenter
+from segzero_core.terminal.progress_bar import ProgressBar
 from training.data.mask_prompts import mask_to_prompt
 from training.data.rendered_scenes import EvaluationScene
 

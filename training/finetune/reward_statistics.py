@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from segzero_core.checkpoints.registry import find_model
 from segzero_core.errors import InputError
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from training.arguments import new_parser, positive, run_command
 from training.config import TrainConfig, load_config
 from training.evaluation.predictions import write_whole

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.common.scene import Query, Scene, split_of_seed
 from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.generate import ask_each_kind

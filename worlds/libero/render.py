@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.libero.ask import queries_of
 from worlds.libero.composition.compose import compose
 from worlds.libero.composition.pools import Pool, block_of_seed, sample_pool

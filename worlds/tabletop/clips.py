@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.common.camera_pose import CameraPose, direction
 from worlds.common.scene import split_of_seed
 from worlds.common.simulator import mujoco

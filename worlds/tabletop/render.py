@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
 from worlds.common.scene import Scene, SceneObject, save_scene, split_of_seed
 from worlds.tabletop.camera import Camera, RenderedImage, sample_camera

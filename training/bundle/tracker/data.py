@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from segzero_core.files import write_atomically
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from training.bundle.segmenter.data import MIN_OBJECT_PX, normalize, squash
 from training.bundle.segmenter.loss import set_resolution
 from worlds.tabletop.clips import FILE_NAME, load_clip, load_frame

@@ -28,8 +28,8 @@ from segzero_core.checkpoints.weights import weights_hash
 from segzero_core.errors import SegZeroError
 from segzero_core.images.files import load_image
 from segzero_core.loading import choose_device
-from segzero_core.progress_bar import ProgressBar
 from segzero_core.reasoner.base import squash
+from segzero_core.terminal.progress_bar import ProgressBar
 from training.arguments import new_parser, positive, run_command
 from training.evaluation.batch_inference import BatchReasoner
 from training.evaluation.bootstrap import Resampler

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal.progress_bar import ProgressBar
 from worlds.libero.benchmark.rendering import render_suite
 from worlds.libero.benchmark.suites import open_suite
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from segzero_core import progress_bar
-from segzero_core.progress_bar import ProgressBar
+from segzero_core.terminal import progress_bar
+from segzero_core.terminal.progress_bar import ProgressBar
 
-ROOT = Path(progress_bar.__file__).resolve().parents[1]
+ROOT = Path(progress_bar.__file__).resolve().parents[2]
 
 
 class Terminal(io.StringIO):
@@ -67,4 +67,4 @@ def test_no_module_writes_progress_by_itself() -> None:
         if "tqdm import" in path.read_text() or "import tqdm" in path.read_text()
     }
 
-    assert users == {"segzero_core/progress_bar.py"}
+    assert users == {"segzero_core/terminal/progress_bar.py"}
