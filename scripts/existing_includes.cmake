@@ -1,0 +1,15 @@
+# ROS packages that come as Python wheels name folders of the machine that built them in their exported targets, and
+# CMake refuses a target with an include folder that does not exist. Harmless on an ordinary installation.
+get_property(imported_targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+foreach(target IN LISTS imported_targets)
+  get_target_property(include_dirs ${target} INTERFACE_INCLUDE_DIRECTORIES)
+  if(include_dirs)
+    set(existing_dirs "")
+    foreach(dir IN LISTS include_dirs)
+      if(NOT IS_ABSOLUTE "${dir}" OR EXISTS "${dir}")
+        list(APPEND existing_dirs "${dir}")
+      endif()
+    endforeach()
+    set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${existing_dirs}")
+  endif()
+endforeach()
