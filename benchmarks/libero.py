@@ -13,10 +13,18 @@ beside it: a wrong object or a bad mask (IoU under 0.5 with what the instruction
 client that believed to be done.
 
 Episodes are kept in `--work` as they end; killed and started again, it goes on.
+
+    python -m benchmarks.libero --suite libero_object_swap --states 4 --over-ros --check
+
+    python -m benchmarks.libero --suite libero_spatial --film spatial.gif
+
+With `--over-ros` the same client drives the robot node and asks the segzero node, and its episodes
+are compared with those in one process: at most one in twenty may end otherwise.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -34,7 +42,8 @@ from scipy.stats import binomtest
 
 from benchmarks.figures import conclude, new_parser
 from examples.pick_and_place.client import Client
-from examples.pick_and_place.interfaces import Eyes, Fault, Image, Sight
+from examples.pick_and_place.film import Film, FilmedEyes
+from examples.pick_and_place.interfaces import Eyes, Fault, Image, Outcome, RobotError, Sight
 from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.orders import parse_order
 from segzero_core.checkpoints.cache import cache_folder
@@ -57,6 +66,8 @@ TARGETS: Final[dict[bool, dict[str, float]]] = {
 TARGETS[True] |= {f"{suite}_swap": share - SWAP_DROP for suite, share in TARGETS[True].items()}
 RIGHT_IOU: Final = 0.5
 TRUTH: Final = "truth"
+MIN_COMPARED: Final = 40
+"""Episodes that a comparison with ROS takes."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +162,22 @@ def run_episode(cell: Cell, state: int, eyes: Eyes) -> Episode:
     succeeded = cell.succeeded()
     cause = ""
     if not succeeded:
-        believed = "believed done" if outcome.done else outcome.fault.value
-        cause = believed if outcome.fault in _OWN else judge.cause or believed
+        cause = cause_of(outcome)
+        cause = cause if outcome.fault in _OWN else judge.cause or cause
     seconds = round(time.monotonic() - started, 2)
     task = cell.task
     about = "" if succeeded else outcome.about
     return Episode(task.suite, task.index, state, succeeded, cause, about, cell.steps, seconds)
+
+
+def cause_of(outcome: Outcome) -> str:
+    """Why a task failed, as far as the client knows."""
+    return "believed done" if outcome.done else outcome.fault.value
+
+
+def _append(log: Path, episode: Episode) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        print(json.dumps(asdict(episode)), file=file, flush=True)
 
 
 _OWN: Final = (Fault.NO_SKILL, Fault.FAILED, Fault.REFUSED, Fault.AMBIGUOUS)
@@ -170,9 +191,7 @@ def _run_task(job: tuple[Task, list[int], str, Path]) -> int:
     with Cell(task) as cell:
         eyes = ModelEyes(loaded) if loaded else TrueEyes(cell)
         for state in states:
-            episode = run_episode(cell, state, eyes)
-            with log.open("a", encoding="utf-8") as file:
-                print(json.dumps(asdict(episode)), file=file, flush=True)
+            _append(log, run_episode(cell, state, eyes))
     return len(states)
 
 
@@ -217,6 +236,50 @@ def run(tasks: Sequence[Task], states: int, model: str, log: Path, processes: in
     with context.Pool(processes) as pool, ProgressBar(total=total, unit="episode") as progress:
         for count in pool.imap_unordered(_run_task, jobs):
             progress.update(count)
+
+
+def film_success(tasks: Sequence[Task], states: int, model: str, path: Path) -> bool:
+    """Film episodes until one succeeds, and keep that one; whether any did."""
+    loaded = _model(model)
+    for task in tasks:
+        with Cell(task) as cell:
+            for state in range(states):
+                cell.begin(state)
+                film = Film(cell, cell.instruction)
+                eyes = FilmedEyes(ModelEyes(loaded) if loaded else TrueEyes(cell), film)
+                outcome = Client(LiberoRobot(cell, HORIZON), eyes).carry_out(cell.instruction)
+                if cell.succeeded():
+                    print(f"{path}: task {task.index}, state {state}, {film.save(path)} bytes")
+                    return True
+                print(f"task {task.index}, state {state}: {cause_of(outcome)}", file=sys.stderr)
+    return False
+
+
+def over_ros(tasks: Sequence[Task], states: int, model: str, log: Path) -> None:
+    """Run all episodes over ROS that the log lacks."""
+    from benchmarks.ros.episodes import run_over_ros
+
+    done = {(e.task, e.state) for e in read_log(log)}
+    wanted = [(task.index, state) for task in tasks for state in range(states)]
+    missing = [each for each in wanted if each not in done]
+    if not missing:
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    suite = tasks[0].suite
+    episodes = run_over_ros(suite, missing, model, HORIZON)
+    for task, state, ended in tqdm(episodes, total=len(missing), unit="episode"):
+        cause = "" if ended.succeeded else cause_of(ended.outcome)
+        about = "" if ended.succeeded else ended.outcome.about
+        numbers = ended.steps, ended.seconds
+        _append(log, Episode(suite, task, state, ended.succeeded, cause, about, *numbers))
+
+
+def compare(here: Sequence[Episode], there: Sequence[Episode]) -> dict[str, Any]:
+    """How many of the same episodes ended alike in one process and over ROS."""
+    known = {(e.task, e.state): e.succeeded for e in here}
+    pairs = [(e, known[e.task, e.state]) for e in there if (e.task, e.state) in known]
+    differ = [(e.task, e.state) for e, succeeded in pairs if e.succeeded != succeeded]
+    return {"compared": len(pairs), "succeeded_here": sum(b for _, b in pairs), "differ": differ}
 
 
 def summary(episodes: Sequence[Episode], suite: str) -> dict[str, Any]:
@@ -265,27 +328,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--states", type=int, default=10, help="first initial states of each task")
     parser.add_argument("--model", default="libero", help="who answers")
     parser.add_argument("--truth", action="store_true", help="the simulator's masks instead")
+    parser.add_argument("--over-ros", action="store_true", help="as processes, and compared")
+    parser.add_argument("--film", type=Path, metavar="GIF", help="only film the first success")
+    parser.add_argument("--task", type=int, help="with --film: only this one")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, help="where episodes are kept (default: the cache)")
     args = parser.parse_args(argv)
-    model = TRUTH if args.truth else args.model
+    if args.truth and args.over_ros:
+        parser.error("the simulator's masks do not go over ROS: --over-ros is for a model")
     try:
         tasks, omitted = open_suite(args.suite, args.states)
-    except (LiberoMissingError, BenchmarkError) as error:
+        for omission in omitted:
+            print(f"left out: task {omission.task}: {omission.reason}", file=sys.stderr)
+        if args.film:
+            tasks = [task for task in tasks if args.task in (None, task.index)]
+            model = TRUTH if args.truth else args.model
+            return int(not film_success(tasks, args.states, model, args.film))
+        return _run_and_report(args, tasks)
+    except (LiberoMissingError, BenchmarkError, RobotError) as error:
         print(f"benchmarks.libero: error: {error}", file=sys.stderr)
         return 2
-    for omission in omitted:
-        print(f"left out: task {omission.task}: {omission.reason}", file=sys.stderr)
+
+
+def _run_and_report(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
     folder = args.work or cache_folder("libero") / "episodes"
     # Other weights begin anew; episodes of an older client are kept until `--work` is another.
     who = TRUTH if args.truth else _model(args.model).identity.weights_hash
     log = folder / f"{args.suite}-{who}.jsonl"
-    run(tasks, args.states, model, log, args.processes)
-    figures = summary([e for e in read_log(log) if e.state < args.states], args.suite)
+    run(tasks, args.states, TRUTH if args.truth else args.model, log, args.processes)
+    episodes = [e for e in read_log(log) if e.state < args.states]
+    if args.over_ros:
+        return _report_over_ros(args, tasks, episodes, log.with_suffix(".ros.jsonl"))
+    figures = summary(episodes, args.suite)
     print(report(figures))
     target = TARGETS[args.truth].get(args.suite, 0.0)
     print(f"target {target:.2f}" if target else "no target is set for this suite")
     return conclude(args, figures, missed=figures["share"] < target)
+
+
+def _report_over_ros(
+    args: argparse.Namespace, tasks: Sequence[Task], here: Sequence[Episode], log: Path
+) -> int:
+    over_ros(tasks, args.states, args.model, log)
+    there = [e for e in read_log(log) if e.state < args.states]
+    figures = summary(there, args.suite) | compare(here, there)
+    print(report(figures))
+    count, differ = figures["compared"], figures["differ"]
+    print(
+        f"of {count} episodes {figures['succeeded_here']} succeed in one process; "
+        f"{len(differ)} end otherwise over ROS (at most 1 in 20, of at least {MIN_COMPARED})"
+    )
+    return conclude(args, figures, missed=count < MIN_COMPARED or len(differ) > count / 20)
 
 
 if __name__ == "__main__":

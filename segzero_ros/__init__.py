@@ -2,8 +2,8 @@
 
 The modules written by hand and those generated from `msg/`, `srv/` and `action/` have one package
 name but may lie in two folders: a checkout holds the first, the prefix that the interfaces were
-built into holds the second. Both are seen, whichever folder Python finds first. Nothing is imported
-here, so that a message can be used without the node.
+built into holds the second. Both are seen, whichever folder Python finds first. Nothing is
+imported here, so that a message can be used without the node.
 """
 
 from pkgutil import extend_path

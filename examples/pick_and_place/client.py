@@ -9,6 +9,7 @@ opening; nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -67,14 +68,18 @@ class Client:
             return Outcome(Fault.NO_SKILL, instruction)
         self._opened: dict[str, Goal] = {}  # drawers, by noun phrase: where something goes in them
         try:
-            self._home: Pose = (self._robot.position_m(), self._robot.rotation())
+            return self._carry_out(steps)
+        except RobotError as error:
+            return Outcome(Fault.ROBOT, str(error))
+
+    def _carry_out(self, steps: Sequence[Step]) -> Outcome:
+        self._home: Pose = (self._robot.position_m(), self._robot.rotation())
+        try:
             for step in steps:
                 self._do(step)
         except StepError as failed:
             release_nothing(self._robot)
             return failed.outcome
-        except RobotError as error:
-            return Outcome(Fault.ROBOT, str(error))
         return Outcome(Fault.NONE)
 
     def _do(self, step: Step) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from segzero_core.depth import CameraModel
 
 Floats = NDArray[np.float64]
+SLOW: Final = 0.4
+"""The share of the full speed that a slow motion has."""
 
 
 class Fault(Enum):

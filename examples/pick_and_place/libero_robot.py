@@ -6,15 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from examples.pick_and_place.interfaces import Floats, Image, Moved
+from examples.pick_and_place.interfaces import SLOW, Floats, Image, Moved
 from segzero_core.depth import CameraModel, depth_in_meters
-from worlds.common.camera_pose import IMAGE_SIZE_WH
+from worlds.common.camera_pose import IMAGE_SIZE_WH, CameraPose
 from worlds.libero.robot.cell import CLOSED, OPEN, Cell
 from worlds.libero.robot.motion import move_to, set_fingers
 
 TIP_M: Final = 0.009
 """The fingertips reach so far beyond the hand's frame."""
-_SLOW: Final = 0.4
 _WIDE_M: Final = 0.075
 
 
@@ -43,13 +42,17 @@ class LiberoRobot:
 
     def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
         """See `Robot`."""
+        return self.drive(position_m, rotation, SLOW if slow else 1.0)
+
+    def drive(self, position_m: Floats, rotation: Floats, speed: float) -> Moved:
+        """Move with a share of the full speed."""
         motion = move_to(
             self._cell,
             position_m - TIP_M * rotation[:, 2],
             rotation,
             self._grip,
             last_step=self._horizon,
-            speed=_SLOW if slow else 1.0,
+            speed=speed,
         )
         return Moved(motion.value)
 
@@ -65,6 +68,11 @@ class LiberoRobot:
         self._grip = CLOSED
         set_fingers(self._cell, CLOSED, last_step=self._horizon)
 
+    def rest(self, steps: int) -> None:
+        """Hold the hand and the fingers where they are."""
+        for _ in range(steps):
+            self._cell.act(np.zeros(3), np.zeros(3), self._grip)
+
     def out_of_time(self) -> bool:
         """See `Robot`."""
         return self._cell.steps >= self._horizon
@@ -73,8 +81,12 @@ class LiberoRobot:
 def image_of(cell: Cell, camera: str) -> Image:
     """What one of the cell's cameras sees, for the client."""
     view = cell.look(camera)
-    k = view.pose.intrinsics()
-    matrix = np.array([[k["fx"], 0, k["cx"]], [0, k["fy"], k["cy"]], [0, 0, 1]])
-    model = CameraModel(matrix, (0.0,) * 5, IMAGE_SIZE_WH)
+    model = CameraModel(intrinsic_matrix(view.pose), (0.0,) * 5, IMAGE_SIZE_WH)
     depth = depth_in_meters(view.depth_mm, "16UC1")
     return Image(view.color, depth, model, view.pose.rotation, view.pose.position_m)
+
+
+def intrinsic_matrix(pose: CameraPose) -> Floats:
+    """K as ROS has it: 0 is the middle of the first pixel, where the renderer has its corner."""
+    k = pose.intrinsics()
+    return np.array([[k["fx"], 0, k["cx"] - 0.5], [0, k["fy"], k["cy"] - 0.5], [0, 0, 1]])

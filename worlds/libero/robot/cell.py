@@ -105,8 +105,12 @@ class Cell:
 
     def look(self, camera: str) -> CameraView:
         """What one of `CAMERAS` sees now."""
-        pose = self._pose(camera)
+        pose = self.camera_pose(camera)
         return CameraView(*self._drawing.color_and_depth(pose), pose)
+
+    def camera_pose(self, camera: str) -> CameraPose:
+        """Where one of `CAMERAS` is now, in the world frame."""
+        return model_camera(self._stage.model, self._data, CAMERAS[camera])
 
     def hand(self) -> Hand:
         """Where the hand is now."""
@@ -139,9 +143,6 @@ class Cell:
     def true_mask(self, name: str, camera: str) -> NDArray[np.bool_]:
         """The visible pixels of an object or a fixture, bool [H, W]; for `--truth` alone."""
         objects = self._stage.objects
-        seen = self._drawing.instances(self._pose(camera), [obj.geoms for obj in objects])
+        seen = self._drawing.instances(self.camera_pose(camera), [obj.geoms for obj in objects])
         own = [i + 1 for i, obj in enumerate(objects) if f"{name}_".startswith(f"{obj.name}_")]
         return np.isin(seen, own)
-
-    def _pose(self, camera: str) -> CameraPose:
-        return model_camera(self._stage.model, self._data, CAMERAS[camera])
