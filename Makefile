@@ -1,6 +1,5 @@
 # Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
 #   make demo [QUERY="the red mug"] [MODEL=libero]    ask the running node about a recorded clip
-#   make grasp [QUERY="the red mug"] [SEED=1600000] [GRASP_ARGS="--film F.gif"]  lift it in simulation
 #   make libero-setup                  add LIBERO's world to the environment (1 GB)
 #   make test [PYTEST_ARGS="-k name"]  run the tests
 #   make fuzz [FUZZ_SECONDS=60]        feed every reader with damaged input, for so long each
@@ -8,13 +7,11 @@
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libero-setup demo grasp check test fuzz audit fast-tests lint layers words house format study clean
+.PHONY: help setup libero-setup demo check test fuzz audit fast-tests lint layers words house format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
 export MODEL
-export SEED
-export GRASP_ARGS
 export PYTEST_ARGS
 export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
@@ -24,7 +21,7 @@ FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/cor
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
-	@echo 'make setup | libero-setup | demo [QUERY="…"] | grasp [QUERY="…"] [SEED=n] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
+	@echo 'make setup | libero-setup | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
@@ -34,9 +31,6 @@ libero-setup: setup
 
 demo: setup
 	@$(IN_ENV) python -m segzero_cli demo $${MODEL:+--model "$$MODEL"}
-
-grasp: setup
-	@$(IN_ENV) python -m examples.grasp_cell $$GRASP_ARGS
 
 test: setup
 	@$(IN_ENV) python -m pytest -m "not gpu" -n logical --maxprocesses 4 --dist loadgroup $$PYTEST_ARGS

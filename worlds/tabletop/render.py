@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,26 +41,10 @@ MARGIN_PX = 12  # the middle of every object's box is at least so far inside the
 EXTRA_CHANCE = 2 / 3  # how often a table has the extra kind, where one is asked for
 
 
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """A scene with the table that it is an image of."""
-
-    scene: Scene  # what is known about the image
-    image: RenderedImage  # its pixels
-    world: World  # the settled table
-    pose: CameraPose  # where the camera was
-
-
 def render_scene(
     camera: Camera, seed: int, extra_kind: str | None = None
 ) -> tuple[Scene, RenderedImage]:
-    """Make the scene of a seed; see `stage_scene`."""
-    stage = stage_scene(camera, seed, extra_kind)
-    return stage.scene, stage.image
-
-
-def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Stage:
-    """Build the tables of a seed until one can be seen well.
+    """Build the tables of a seed until one can be seen well, and look at it.
 
     `extra_kind`, a key of `EXTRA_MODELS`, may stand there too; the scene then has no questions.
 
@@ -80,35 +63,8 @@ def stage_scene(camera: Camera, seed: int, extra_kind: str | None = None) -> Sta
         image, objects = _shoot(camera, world, pose)
         if objects is not None:
             queries = () if extra_kind else ask_each_kind(rng, objects, test=test)
-            return Stage(_scene(seed, pose, objects, queries), image, world, pose)
+            return _scene(seed, pose, objects, queries), image
     raise RuntimeError(f"seed {seed}: no clear view of {MAX_WORLDS} tables")
-
-
-def stage_single(camera: Camera, seed: int) -> Stage:
-    """Put one object on a table, of any kind, color and size, and look at it.
-
-    The scene has no questions: there is nothing to choose from.
-
-    Raises:
-        RuntimeError: No table of this seed could be seen well.
-    """
-
-    def build(rng: np.random.Generator) -> World | None:
-        return build_world(rng, sample_objects(rng, with_test_only=True)[:1])
-
-    for rng, world, center in settled_tables((seed, 1), build, 1):
-        pose = sample_camera(rng, center)
-        image, objects = _shoot(camera, world, pose)
-        if objects is not None and _is_whole(objects[0]):
-            return Stage(_scene(seed, pose, objects, ()), image, world, pose)
-    raise RuntimeError(f"seed {seed}: no clear view of {MAX_WORLDS} tables")
-
-
-def _is_whole(item: SceneObject) -> bool:
-    """Whether the image's border does not cut it."""
-    left, top, right, bottom = item.box_xyxy
-    width, height = IMAGE_SIZE_WH
-    return left > 0 and top > 0 and right < width and bottom < height
 
 
 def _with_extra(specs: tuple[ObjectSpec, ...], seed: int, kind: str) -> tuple[ObjectSpec, ...]:

@@ -63,13 +63,12 @@ class ObjectSpec:
 
 @dataclass(frozen=True)
 class World:
-    """A settled table. `bodies[i]` is the MuJoCo body of `objects[i]`; `spec` made the model."""
+    """A settled table. `bodies[i]` is the MuJoCo body of `objects[i]`."""
 
     model: mujoco.MjModel
     data: mujoco.MjData
     objects: tuple[ObjectSpec, ...]
     bodies: tuple[int, ...]
-    spec: mujoco.MjSpec
 
     @property
     def is_on_table(self) -> bool:
@@ -157,7 +156,7 @@ def build_world(
     data = mujoco.MjData(model)
     bodies = tuple(model.body(f"thing{i}").id for i in range(len(objects)))
     _settle(model, data)
-    return World(model, data, objects, bodies, spec)
+    return World(model, data, objects, bodies)
 
 
 def _settle(model: mujoco.MjModel, data: mujoco.MjData) -> None:
