@@ -267,7 +267,7 @@ def over_ros(tasks: Sequence[Task], states: int, model: str, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     suite = tasks[0].suite
     episodes = run_over_ros(suite, missing, model, HORIZON)
-    for task, state, ended in tqdm(episodes, total=len(missing), unit="episode"):
+    for task, state, ended in ProgressBar(episodes, total=len(missing), unit="episode"):
         cause = "" if ended.succeeded else cause_of(ended.outcome)
         about = "" if ended.succeeded else ended.outcome.about
         numbers = ended.steps, ended.seconds

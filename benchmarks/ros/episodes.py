@@ -29,7 +29,7 @@ from segzero_ros.ros_domain import isolated_environment
 from segzero_ros.srv import BeginEpisode
 
 LOAD_TIMEOUT_S: Final = 600.0
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 300.0
 """For the robot; it draws on a processor that others may use too."""
 
 

@@ -41,8 +41,9 @@ class Film:
 
     def show(self, text: str, image: Image, sight: Sight) -> None:
         """Show a question, the masks that answer it, and the thoughts."""
-        scores = np.ones(len(sight.masks), np.float32)
-        drawn = draw_overlay(image.color, Segmentation(sight.masks, scores))
+        # An empty mask comes first: the first color of the palette is that of a wooden table.
+        masks = np.concatenate((np.zeros((1, *image.depth_m.shape), np.bool_), sight.masks))
+        drawn = draw_overlay(image.color, Segmentation(masks, np.ones(len(masks), np.float32)))
         answer = sight.error or sight.thinking or ("" if len(sight.masks) else "nothing matches")
         self._add(drawn, f"segzero: “{text}”", answer, _TITLE_S)
 
