@@ -125,11 +125,11 @@ class Client:
         self._go_home()
 
     def _is_at(self, goal: Goal, step: Step, image: Image) -> bool:
-        """Ask where the object is, where the depth does not tell."""
+        """Ask where the object is, where the depth does not tell; in a container it is hidden."""
         try:
             return goal.holds(self._find(step.item, image).center_m)
-        except StepError:
-            return False
+        except StepError as unseen:
+            return step.relation in ("in", "to") and unseen.outcome.fault is Fault.REFUSED
 
     def _goal(self, step: Step, item: Seen, image: Image) -> Goal:
         if step.place in self._opened and step.relation == "in":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ DOWN = np.stack(([0, 1.0, 0], [1.0, 0, 0], [0, 0, -1.0]), axis=1)
 PLATE = Brick((-0.12, 0.0), (0.14, 0.14, 0.01))
 AT_FIRST = see([Brick((0.1, 0.0), (0.08, 0.04, 0.05)), PLATE], elevation_deg=60.0)
 GONE = see([PLATE], elevation_deg=60.0)
+HIDDEN = replace(GONE, ids=2 * GONE.ids)
 PLACED = see([Brick((-0.12, 0.0), (0.08, 0.04, 0.06)), PLATE], elevation_deg=60.0)
 NUMBERS = {"the brick": 1, "the plate": 2}
 ORDER = "put the brick on the plate"
@@ -73,7 +75,7 @@ class ScriptedEyes:
     def find(self, text: str, image: Image) -> Sight:
         self.asked.append(text)
         mask = self._robot.view.ids == NUMBERS[text]
-        return Sight(mask[None], ambiguous=self._ambiguous)
+        return Sight(mask[None][: int(mask.any())], ambiguous=self._ambiguous)
 
 
 def test_an_object_that_stands_where_it_was_put_is_not_asked_for_again() -> None:
@@ -92,6 +94,15 @@ def test_what_is_not_where_it_should_be_is_tried_again_and_then_given_up() -> No
     assert len(robot.grasps) == TRIES
     robot = ScriptedRobot([AT_FIRST, GONE, AT_FIRST, AT_FIRST, GONE, PLACED])
     assert Client(robot, ScriptedEyes(robot)).carry_out(ORDER).done
+
+
+def test_what_is_not_seen_any_more_is_in_the_container_and_not_on_the_place() -> None:
+    for relation, fault in (("into", Fault.NONE), ("onto", Fault.MISPLACED)):
+        robot = ScriptedRobot([AT_FIRST, GONE, HIDDEN])
+        outcome = Client(robot, ScriptedEyes(robot)).carry_out(
+            f"put the brick {relation} the plate"
+        )
+        assert outcome.fault is fault
 
 
 def test_a_hand_that_closed_on_nothing_takes_another_grasp_each_time() -> None:
