@@ -16,10 +16,14 @@ _run = subprocess.run
 
 
 def run(command: Sequence[str], **how: Any) -> subprocess.CompletedProcess[Any]:
-    """Take the place of `subprocess.run` for our own `python -m …`; do all else as it is."""
-    if command[1] != "-m" or not command[2].startswith(("training.", "worlds.")):
+    """Take the place of `subprocess.run` for our own `python -m …`; do all else as it is.
+
+    A training keeps a process of its own, because its memory ends with it.
+    """
+    _, flag, module, first, *_ = [*command, "", "", ""]
+    is_ours = flag == "-m" and module.startswith(("training.", "worlds."))
+    if not is_ours or module == "training.cli" or first == "train":
         return _run(command, **how)
-    module = command[2]
     spec = find_spec(module)
     assert spec is not None, module
     if spec.submodule_search_locations is not None:
