@@ -62,7 +62,7 @@ def random_segmenter(config: str) -> LoadedSegmenter:
     torch.manual_seed(0)
     sam = build_sam2(package_config(config)).requires_grad_(requires_grad=False)
     # The constructor makes it zero everywhere, which would hide a mistake.
-    torch.nn.init.normal_(sam.image_encoder.trunk.pos_embed, std=0.02)  # type: ignore[union-attr]
+    torch.nn.init.normal_(sam.image_encoder.trunk.pos_embed, std=0.02)  # type: ignore[union-attr, arg-type]
     return LoadedSegmenter(TorchImageEncoder(sam), Sam2Segmenter(sam), config, "random")
 
 

@@ -101,5 +101,6 @@ class Publishers:
         result, frame = answer.result, answer.frame
         assert result is not None
         assert frame is not None
+        assert answer.rgb is not None
         pixels = draw_overlay(answer.rgb, result.segmentation, result.reasoning.prompts)
         self.publish("overlay", msg_from_array(pixels, "rgb8", frame.header))

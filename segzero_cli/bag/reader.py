@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,10 @@ from segzero_core.images.encodings import rgb_from_compressed_msg, rgb_from_msg
 from segzero_core.types import RgbImage
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-_READERS: Final = {IMAGE: rgb_from_msg, COMPRESSED: rgb_from_compressed_msg}
+_READERS: Final[dict[str, Callable[[Any], RgbImage]]] = {
+    IMAGE: rgb_from_msg,
+    COMPRESSED: rgb_from_compressed_msg,
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,7 @@ class Video:
 
     def _write(self, pixels: RgbImage) -> None:
         if pixels.shape[1::-1] != self._size_wh:
-            pixels = cv2.resize(pixels, self._size_wh)
+            pixels = np.asarray(cv2.resize(pixels, self._size_wh), np.uint8)
         self._writer.write(np.ascontiguousarray(pixels[..., ::-1]))
 
     def close(self) -> None:

@@ -60,7 +60,7 @@ def generate(
     times: list[float] = []
 
     def note(input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
-        _ = int(input_ids[0, -1])  # waits for the GPU, as a reader of the token must
+        int(input_ids[0, -1])  # waits for the GPU, as a reader of the token must
         times.append(time.perf_counter() - start)
         over = is_over(input_ids[0, prompt_tokens:])
         return torch.full((1,), over, dtype=torch.bool, device=input_ids.device)

@@ -32,7 +32,9 @@ def summarize(runs: Runs) -> dict[str, Any]:
         "identical_completions": sum(a.completion == b.completion for a, b in pairs),
         "compared": len(pairs),
         # Of the unions, because different completions may have different numbers of masks.
-        "least_mask_iou": min(mask_iou(a.masks.any(0), b.masks.any(0)) for a, b in pairs),
+        "least_mask_iou": min(
+            mask_iou(np.any(a.masks, axis=0), np.any(b.masks, axis=0)) for a, b in pairs
+        ),
         "first_ratio": _ratio(runs, "first"),
         "second_ratio": _ratio(runs, "second"),
         "flows": {name: _stages(kind) for name, kind in runs.items()},

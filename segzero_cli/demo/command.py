@@ -63,8 +63,8 @@ class DemoAnswer:
     """What the node published about one query."""
 
     result: SegmentationResult
-    mask: NDArray[np.uint8] | None
-    overlay: NDArray[np.uint8] | None
+    mask: NDArray[Any] | None
+    overlay: NDArray[Any] | None
 
 
 class TraceWriter:

@@ -86,8 +86,8 @@ def load_image(path: str | Path) -> RgbImage:
         raise InputError(f"image {path}: cannot be read: {error}") from error
 
 
-def save_image(path: str | Path, pixels: RgbImage | NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] or [H, W] to a file; the suffix selects the format.
+def save_image(path: str | Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write uint8 [H, W, 3], uint8 or uint16 [H, W] to a file; the suffix selects the format.
 
     Raises:
         InputError: The file cannot be written, or the suffix is no image format.

@@ -61,7 +61,7 @@ def msg_from_array(pixels: NDArray[np.generic], encoding: str, header: Header) -
     if pixels.size:
         little = np.dtype(layout.dtype).newbyteorder("<")
         # Assigning bytes or a list to the field instead is up to a hundred times slower.
-        data.frombytes(memoryview(np.ascontiguousarray(pixels, dtype=little)).cast("B"))
+        data.frombytes(np.ascontiguousarray(pixels, dtype=little).data.cast("B"))
     return Image(
         header=header,
         height=height,

@@ -46,4 +46,4 @@ class Guard:
             with self(f"in the thread {thread}"):
                 goes_on = step()
                 continue
-            time.sleep(PAUSE_S)
+            time.sleep(PAUSE_S)  # type: ignore[unreachable] # the guard keeps exceptions

@@ -36,5 +36,6 @@ def answer_to_msgs(answer: Answer, is_subscribed: Callable[[str], bool]) -> dict
         others["markers"] = markers_to_msg(result, header, frame.camera_info, poses)
     others["object_poses"] = poses_to_msg(poses)
     if is_subscribed("object_cloud"):
+        assert answer.rgb is not None
         others["object_cloud"] = cloud_to_msg(poses, answer.rgb)
     return others | last

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 class Pipeline(Protocol):
     """What the node needs of `segzero_core.SegZero`."""
 
-    identity: ModelIdentity
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which weights answer."""
 
     def stream(
         self,
