@@ -41,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--segzero", default="/segzero", help="the node that answers")
     for name, default in (("arm", Names.arm), ("camera", Names.camera), ("base", Names.base)):
         parser.add_argument(f"--{name}", default=default, help=f"default: {default}")
+    parser.add_argument("--patience", type=float, default=60.0, help="for any answer [s]")
     args = parser.parse_args(argv)
     if not args.order and not args.episode:
         parser.error("an order or an --episode is needed")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("pick_and_place")
     names = Names(arm=args.arm, camera=args.camera, base=args.base)
-    robot, eyes = SimulatedRobot(node, names), RosEyes(node, args.segzero)
+    robot = SimulatedRobot(node, names, args.patience)
+    eyes = RosEyes(node, args.segzero, args.patience)
     spinner = ExecutorThread(node)
     try:
         return _carry_out(args, robot, eyes)

@@ -21,7 +21,7 @@ SIZE_WH: Final = (480, 360)
 EVERY_STEPS: Final = 4
 """Of the controller, twenty a second: the film runs at twice the arm's speed."""
 _STEP_S, _TITLE_S, _END_S = 0.1, 3.0, 2.0
-_COLORS: Final = 96
+_COLORS: Final = 255
 _TITLE_PX, _TEXT_PX, _GAP_PX = 15, 12, 4
 
 
@@ -55,8 +55,8 @@ class Film:
         """
         self._add(self._cell.look("agentview").color, self._caption, "", _END_S)
         # One palette for all frames: what does not move stays the same to the bit.
-        sample = PilImage.new("RGB", (SIZE_WH[0], 3 * SIZE_WH[1]))
-        some = self._frames[0], self._frames[len(self._frames) // 2], self._frames[-1]
+        some = [*self._frames[:2], self._frames[len(self._frames) // 2], self._frames[-1]]
+        sample = PilImage.new("RGB", (SIZE_WH[0], len(some) * SIZE_WH[1]))
         for i, frame in enumerate(some):
             sample.paste(frame, (0, i * SIZE_WH[1]))
         palette = sample.quantize(_COLORS, PilImage.Quantize.MEDIANCUT)

@@ -20,7 +20,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from segzero_ros.action import Segment
+from segzero_ros.action import MoveHand, Segment
 from segzero_ros.msg import (
     GraspCandidate,
     ObjectInstance,
@@ -158,6 +158,9 @@ CONTRACT = {
     Segment.Goal: "query string, image sensor_msgs/Image, timeout_s float",
     Segment.Result: "result segzero_ros/SegmentationResult",
     Segment.Feedback: "stage uint8, thinking string, elapsed_s float",
+    MoveHand.Goal: "pose geometry_msgs/PoseStamped, speed double, fingers uint8",
+    MoveHand.Result: "outcome uint8, message string, stamp builtin_interfaces/Time",
+    MoveHand.Feedback: "remaining_m float, opening_m float",
 }
 
 

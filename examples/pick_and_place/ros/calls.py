@@ -97,8 +97,15 @@ def run_goal(
     return result.result().result
 
 
-def call(client: Any, request: Any, who: str, patience_s: float) -> Any:
+def call(client: Any, request: Any, who: str, patience_s: float, answer_s: float) -> Any:
     """Call a service and return its response.
+
+    Args:
+        client: Of the service; its node spins elsewhere.
+        request: The request.
+        who: The server, for messages.
+        patience_s: For the server to be there.
+        answer_s: For its answer.
 
     Raises:
         NoAnswerError: It is not there or does not answer.
@@ -106,6 +113,6 @@ def call(client: Any, request: Any, who: str, patience_s: float) -> Any:
     if not client.wait_for_service(timeout_sec=patience_s):
         raise NoAnswerError(f"{who} is not there; is it started, and in this ROS_DOMAIN_ID?")
     future = client.call_async(request)
-    if not wait(future, patience_s):
-        raise NoAnswerError(f"{who} did not answer within {patience_s:g} s")
+    if not wait(future, answer_s):
+        raise NoAnswerError(f"{who} did not answer within {answer_s:g} s")
     return future.result()

@@ -41,6 +41,8 @@ PARTS: Final = {
 }
 """Topics of a camera. Depth is registered to the color image; all three have one stamp."""
 _KEPT: Final = 8
+_BUILD_S: Final = 180.0
+"""Building a scene takes seconds, on a busy machine many."""
 MOVED: Final = {
     MoveHand.Result.REACHED: Moved.REACHED,
     MoveHand.Result.BLOCKED: Moved.BLOCKED,
@@ -218,13 +220,13 @@ class SimulatedRobot(RosRobot):
         self._begin = node.create_client(BeginEpisode, f"{arm}/begin_episode")
         self._end = node.create_client(EndEpisode, f"{arm}/end_episode")
 
-    def begin(self, request: BeginEpisode.Request, patience_s: float = 180.0) -> str:
-        """Begin an episode and return its instruction; building a scene takes seconds.
+    def begin(self, request: BeginEpisode.Request) -> str:
+        """Begin an episode and return its instruction.
 
         Raises:
             RobotError: There is no such episode, or no answer.
         """
-        response = self._call(self._begin, request, patience_s)
+        response = self._call(self._begin, request, max(self._patience_s, _BUILD_S))
         if not response.begun:
             raise RobotError(response.message)
         self._is_late = False
@@ -242,9 +244,9 @@ class SimulatedRobot(RosRobot):
             raise RobotError(response.message)
         return response
 
-    def _call(self, client: Any, request: Any, patience_s: float) -> Any:
+    def _call(self, client: Any, request: Any, answer_s: float) -> Any:
         try:
-            return call(client, request, self._names.arm, patience_s)
+            return call(client, request, self._names.arm, self._patience_s, answer_s)
         except NoAnswerError as error:
             raise RobotError(str(error)) from error
 

@@ -275,7 +275,7 @@ def test_an_arm_that_is_not_there_is_said_so(graph: Graph, cell: FakeCell) -> No
     robot = SimulatedRobot(node, patience_s=IMPATIENT_S)
     graph.spin(node)
     with pytest.raises(RobotError, match="/panda is not there"):
-        robot.begin(EPISODE, IMPATIENT_S)
+        robot.begin(EPISODE)
     with pytest.raises(RobotError, match="/panda is not there"):
         robot.open()
     outcome = carry_out(robot, cell)

@@ -23,7 +23,7 @@ from examples.pick_and_place.ros.transforms import TF
 from segzero_core.depth import CameraModel
 from segzero_core.testing.fakes import fake_segzero
 from segzero_ros.srv import BeginEpisode
-from tests.fake_cell import DOWN
+from tests.fake_cell import DOWN, FakeCell
 from tests.ros.conftest import Graph
 from tests.ros.scripted import NOTHING, SIZE_WH, THINKING, TWO_OBJECTS, GatedReasoner, pipeline_of
 from worlds.libero.package import COMMAND, missing_modules
@@ -106,9 +106,9 @@ def arm() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def begun(graph: Graph, patience_s: float) -> SimulatedRobot:
-    robot = SimulatedRobot(spun(graph), patience_s=patience_s)
-    robot.begin(BeginEpisode.Request(suite="fake"), 2 * PATIENCE_S)
+def begun(graph: Graph) -> SimulatedRobot:
+    robot = SimulatedRobot(spun(graph), patience_s=PATIENCE_S)
+    robot.begin(BeginEpisode.Request(suite="fake"))
     return robot
 
 
@@ -116,8 +116,8 @@ def begun(graph: Graph, patience_s: float) -> SimulatedRobot:
 def test_an_arm_that_is_killed_in_a_motion_is_noticed(
     graph: Graph, arm: subprocess.Popen[bytes]
 ) -> None:
-    robot, node = begun(graph, 5.0), spun(graph, "killer")
-    began_m = robot.position_m()
+    began_m = begun(graph).position_m()
+    robot, node = SimulatedRobot(spun(graph, "impatient"), patience_s=8.0), spun(graph, "killer")
 
     def kill(msg: TFMessage) -> None:
         if abs(msg.transforms[0].transform.translation.x - began_m[0]) > 0.01:
@@ -134,10 +134,36 @@ def test_an_arm_that_is_killed_in_a_motion_is_noticed(
 def test_an_arm_that_is_interrupted_ends_cleanly(
     graph: Graph, arm: subprocess.Popen[bytes]
 ) -> None:
-    robot = begun(graph, PATIENCE_S)
+    robot = begun(graph)
     assert robot.move_to(np.array([0.05, -0.1, 0.25]), DOWN) is Moved.REACHED
     arm.send_signal(signal.SIGINT)
     assert arm.wait(PATIENCE_S) == 0
+
+
+def carry_out(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-m", "examples.pick_and_place", "--patience", "10", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+
+
+@pytest.mark.slow
+def test_the_command_says_in_one_line_who_is_missing(arm: subprocess.Popen[bytes]) -> None:
+    ended = carry_out("--episode", "fake", "0", "0")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    order, why, judged = ended.stdout.splitlines()
+    assert order == f"“{FakeCell.instruction}”"
+    assert "/segzero is not there" in why
+    assert judged == "the task's goal does not hold"
+    ended = carry_out("--episode", "other", "0", "0")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "pick_and_place: error: unknown suite 'other'\n"
+
+
+@pytest.mark.slow
+def test_the_command_without_an_arm_cannot_try() -> None:
+    ended = carry_out("--episode", "fake", "0", "0", "--patience", "1")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("pick_and_place: error: /panda is not there")
 
 
 @pytest.mark.libero
@@ -150,8 +176,8 @@ def test_the_benchmarks_arm_sees_moves_and_is_judged_over_ros(graph: Graph) -> N
     robot = SimulatedRobot(spun(graph), patience_s=60.0)
     suite = "libero_object_swap"
     with pytest.raises(RobotError, match="has no task 99"):
-        robot.begin(BeginEpisode.Request(suite=suite, task=99), 180.0)
-    assert "basket" in robot.begin(BeginEpisode.Request(suite=suite), 180.0)
+        robot.begin(BeginEpisode.Request(suite=suite, task=99))
+    assert "basket" in robot.begin(BeginEpisode.Request(suite=suite))
     image, hand, turned = robot.look(), robot.position_m(), robot.rotation()
     assert 0.3 < np.nanmedian(image.depth_m) < 3
     assert turned[2, 2] == pytest.approx(-1, abs=0.01)
@@ -165,5 +191,5 @@ def test_the_benchmarks_arm_sees_moves_and_is_judged_over_ros(graph: Graph) -> N
     end = robot.end()
     assert not end.succeeded
     assert end.steps > 12
-    robot.begin(BeginEpisode.Request(suite=suite, state=1), 180.0)
+    robot.begin(BeginEpisode.Request(suite=suite, state=1))
     assert robot.position_m() == pytest.approx(hand, abs=0.01)
