@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 import rclpy
 from rclpy.node import Node
@@ -39,15 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--episode", nargs=3, metavar=("SUITE", "TASK", "STATE"), help="of the simulated arm"
     )
     parser.add_argument("--segzero", default="/segzero", help="the node that answers")
-    for name, default in (("arm", Names.arm), ("camera", Names.camera), ("base", Names.base)):
-        parser.add_argument(f"--{name}", default=default, help=f"default: {default}")
+    for each in fields(Names):
+        several = {"nargs": "+"} if each.name == "fingers" else {}
+        name = f"--{each.name.replace('_', '-')}"
+        parser.add_argument(name, default=each.default, help=f"default: {each.default}", **several)
     parser.add_argument("--patience", type=float, default=60.0, help="for any answer [s]")
     args = parser.parse_args(argv)
     if not args.order and not args.episode:
         parser.error("an order or an --episode is needed")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("pick_and_place")
-    names = Names(arm=args.arm, camera=args.camera, base=args.base)
+    names = Names(**{each.name: getattr(args, each.name) for each in fields(Names)})
     robot = SimulatedRobot(node, names, args.patience)
     eyes = RosEyes(node, args.segzero, args.patience)
     spinner = ExecutorThread(node)
