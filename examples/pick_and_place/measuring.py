@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -45,13 +46,16 @@ class Seen:
 def measured(mask: Mask, image: Image, gripper: GraspConfig) -> Seen:
     """An object with its grasps; where its mask gives none, of what the depth shows there.
 
+    If none keeps the palm clear, too, those follow that keep the fingers clear.
+
     Raises:
         InputError: The mask shows no whole object in the depth image.
     """
     found, fault = None, None
-    for region in corrected(mask, image):
+    fingers = replace(gripper, gripper="generic", palm_width_m=0.0)
+    for hand, region in itertools.product((gripper, fingers), corrected(mask, image)):
         try:
-            seen = _measured(region, image, gripper)
+            seen = _measured(region, image, hand)
         except InputError as error:
             fault = fault or error
             continue

@@ -27,7 +27,7 @@ _MIN_CELL_M: Final = 0.003
 _MAX_CELLS: Final = 72
 _TIP_DEPTHS: Final = (1.0, 0.5)
 """Depths of the fingertips below the top, in finger lengths."""
-_RIM_SHARE, _DEEPER_SHARE = 0.4, 0.2
+_RIM_SHARE, _DEEPER_SHARE = 0.5, 0.25
 """The share of a flat object's height above which it may be a rim; how much deeper it is taken."""
 _MIN_STEP_M: Final = 0.005
 """Depths that differ by less count as one."""

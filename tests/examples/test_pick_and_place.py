@@ -11,7 +11,7 @@ from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.measuring import PANDA, Seen, corrected, measured
 from examples.pick_and_place.picking import nearer_turn
 from examples.pick_and_place.placing import Goal, goal_of, stands_at
-from segzero_core.depth import CameraModel
+from segzero_core.depth import CameraModel, measure_object
 from segzero_core.geometry import mask_iou
 from tests.synthetic_depth import Ball, Brick, View, see
 from worlds.libero.package import COMMAND, missing_modules
@@ -115,6 +115,17 @@ def test_a_bad_mask_gives_the_object_that_the_depth_shows(half: bool, stray: boo
     found = measured(mask, image, PANDA)
     assert found.height_m == pytest.approx(0.04, abs=0.004)
     assert np.abs(found.grasps[0][0]) == pytest.approx([0.0, 0.0, 0.02], abs=0.035)
+
+
+def test_where_the_palm_has_no_room_the_fingers_must_do() -> None:
+    low = Brick((0.0, 0.0), (0.04, 0.04, 0.03))
+    walls = [Brick((x, y), (0.03, 0.03, 0.14)) for x, y in ((0.07, 0), (-0.07, 0), (0, 0.07))]
+    view = see([low, *walls], elevation_deg=70.0)
+    image = image_of(view)
+    up = image.rotation.T[:, 2]
+    strict = measure_object(view.mask(1), view.depth_m, view.camera, up=up, grasping=PANDA)
+    assert strict.grasps == ()
+    assert measured(view.mask(1), image, PANDA).grasps
 
 
 def test_a_true_mask_stays_as_it_is() -> None:
