@@ -23,8 +23,8 @@ _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
-_WAY_M: Final = 0.06
-"""Half the width of the way of what is carried."""
+_WAY_M, _SPARE_M = 0.06, 0.03
+"""Half the width of the way of what is carried, and the room under it, as it may hang."""
 _FAR_COS: Final = 0.5
 """Grasps that turn the wrist by more than 60 degrees are tried last."""
 
@@ -89,7 +89,7 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
     rotation, start = robot.rotation(), robot.position_m()
     xy = goal.point_m[:2] - held.offset_xy_m
     z = goal.point_m[2] + held.height_m + _DROP_M
-    obstacles = _highest_m(before, start, goal.point_m) + held.height_m + _DROP_M
+    obstacles = _highest_m(before, start, goal.point_m) + held.height_m + _SPARE_M
     high = max(z + _DROP_M, start[2], obstacles)
     robot.move_to(np.array([*start[:2], high]), rotation)
     moved = robot.move_to(np.array([*xy, high]), rotation)
