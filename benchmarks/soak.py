@@ -35,6 +35,8 @@ from segzero_ros.ros_domain import isolated_environment
 MAX_GROWTH_MB: Final = 20.0
 JUDGED_MINUTES: Final = 5.0
 """A shorter run has not seen every state of the node, so its memory is shown and not judged."""
+HELD: Final = ("RssAnon", "RssShmem", "VmSwap")
+"""Parts of a process's memory that are judged, as /proc calls them."""
 SAMPLES: Final = 30
 """Measurements of memory, a second apart, whose medians are compared."""
 PARAMETERS: Final[dict[str, tuple[Any, ...]]] = {
@@ -192,9 +194,13 @@ class Soak:
         return {part: min(counts) for part, counts in found.items()}
 
     def memory_mb(self) -> float:
-        """Return the node's resident memory [MB]."""
-        pages = Path(f"/proc/{self._node}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        """Return what the node holds of its own and shares [MB].
+
+        Not the pages of files, such as libraries, which the kernel reads and drops as it likes.
+        """
+        lines = Path(f"/proc/{self._node}/status").read_text().splitlines()
+        kilobytes = dict(line.split(":", 1) for line in lines)
+        return sum(int(kilobytes[part].split()[0]) for part in HELD) * 1024 / 1e6
 
 
 def soak(run: Soak, queries: int, seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from segzero_core.progress import AnswerProgress
 from segzero_core.prompt import clean_query
 from segzero_core.reasoner.fallback import NamedReasoner, ReasonerChain
 from segzero_core.reasoner.reasoning import reason
-from segzero_core.segmenter.mask_worker import MaskWorker
+from segzero_core.segmenter.mask_worker import JobThread, MaskWorker
 from segzero_core.types import ModelIdentity, Reasoning, Result, RgbImage, check_rgb_image
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class SegZero:
     # Asked in their order when the reasoner is down or too slow.
     fallbacks: tuple[NamedReasoner, ...] = ()
     _chain: ReasonerChain = field(init=False, repr=False)
+    _mask_thread: JobThread = field(init=False, repr=False, default_factory=JobThread)
 
     def __post_init__(self) -> None:
         first = NamedReasoner(self.identity, self.reasoner)
@@ -198,7 +199,7 @@ class SegZero:
     ) -> Iterator[Event]:
         size_wh = (int(image.shape[1]), int(image.shape[0]))
         share = self.description.close_up_share
-        worker = MaskWorker(self.encoder, self.segmenter, image, share)
+        worker = MaskWorker(self._mask_thread, self.encoder, self.segmenter, image, share)
         progress = AnswerProgress(worker)
 
         def ask(

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +62,8 @@ def node_main(log: str, delay_s: float = 0.0) -> None:
     """
     from segzero_core import SegZero
     from segzero_core.checkpoints.registry import find_model
+    from segzero_core.cpu_threads import CpuThreads
+    from segzero_core.encoders.base import CachingEncoder
     from segzero_core.segmenter.sam2 import load_segmenter
     from segzero_core.testing.fakes import ScriptedReasoner
     from segzero_core.types import ModelIdentity
@@ -70,7 +73,9 @@ def node_main(log: str, delay_s: float = 0.0) -> None:
         sam = load_segmenter(find_model("tabletop").segmenter, "cpu")
         identity = ModelIdentity("scripted", sam.weights_hash, sam.encoder.backend)
         reasoner = ScriptedReasoner(REPLY, delay_s=delay_s)
-        pipeline = SegZero(reasoner, sam.encoder, sam.segmenter, identity)
+        reasoner.queries = deque(maxlen=1)  # a hundred thousand would count as the node's memory
+        encoder = CachingEncoder(sam.encoder, CpuThreads())  # as `SegZero.load` does
+        pipeline = SegZero(reasoner, encoder, sam.segmenter, identity)
         return TimedPipeline(pipeline, Path(log)) if log else pipeline
 
     run_process(load)

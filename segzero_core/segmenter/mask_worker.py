@@ -1,11 +1,13 @@
-"""Worker thread that runs the segmenter for one query, beside the reasoner."""
+"""Runs the segmenter beside the reasoner, in a thread that all queries about a model share."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,6 +25,44 @@ _CANCEL_CHECK_S: Final = 0.02
 """Interval at which a wait checks for cancellation [s]."""
 
 
+class JobThread:
+    """Does jobs in their order, in a thread that ends whenever there are none; thread-safe.
+
+    The thread ends because one that stays would keep its helpers of torch's (see `in_own_thread`).
+    There is never a second one: queries that are cancelled leave their encoders running, and each
+    thread beside others takes a heap of its own from glibc, which keeps it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._is_running = False
+
+    def submit(self, job: Callable[[], Any]) -> Future[Any]:
+        """Do a job after those before it; one that is cancelled until its turn is left out."""
+        future: Future[Any] = Future()
+        with self._lock:
+            self._jobs.append((future, job))
+            if not self._is_running:
+                threading.Thread(target=self._run, name="segzero-encoder", daemon=True).start()
+                self._is_running = True
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._is_running = False
+                    return
+                future, job = self._jobs.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(job())
+                except BaseException as error:
+                    future.set_exception(error)
+            del future, job  # the image must not stay
+
+
 class MaskWorker:
     """Encodes an image at once, and decodes masks as soon as boxes are known.
 
@@ -31,6 +71,7 @@ class MaskWorker:
 
     def __init__(
         self,
+        thread: JobThread,
         encoder: ImageEncoder,
         segmenter: Segmenter,
         image: RgbImage,
@@ -47,8 +88,8 @@ class MaskWorker:
         self._pending: list[ObjectPrompt] = []
         self._asked: set[ObjectPrompt] = set()
         self._masks: dict[ObjectPrompt, tuple[NDArray[np.bool_], np.float32]] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="segzero-encoder")
-        self._encoding = self._pool.submit(self._encode, image)
+        self._thread = thread
+        self._encoding = thread.submit(partial(self._encode, image))
         self._jobs: list[Future[None]] = []
 
     def ask(self, prompts: Sequence[ObjectPrompt]) -> None:
@@ -59,8 +100,8 @@ class MaskWorker:
         self._asked.update(new)
         with self._lock:
             self._pending += new
-        # The pool has one thread, which runs jobs in order: the encoder is done by then.
-        self._jobs.append(self._pool.submit(self._decode))
+        # Jobs are done in their order: the encoder is done by then.
+        self._jobs.append(self._thread.submit(self._decode))
 
     def mask(self, prompt: ObjectPrompt) -> tuple[NDArray[np.bool_], float] | None:
         """Return the mask bool [H, W] and score of a prompt, or None while it is not decoded."""
@@ -102,7 +143,8 @@ class MaskWorker:
 
     def close(self) -> None:
         """Start no more jobs. A running encoder cannot be stopped, and is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for job in (self._encoding, *self._jobs):
+            job.cancel()
 
     def _encode(self, image: RgbImage) -> Embedding:
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class ScriptedReasoner:
         self._piece_chars = piece_chars
         self._description = description or fake_description()
         self._lock = threading.Lock()
-        self.queries: list[str] = []
+        self.queries: MutableSequence[str] = []
         """Everything it was asked."""
 
     @property

@@ -387,6 +387,28 @@ def test_a_cancellation_does_not_wait_for_the_encoder(image: RgbImage) -> None:
     assert time.perf_counter() - start < 2
 
 
+def test_cancelled_questions_do_not_leave_an_encoder_each(image: RgbImage) -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    class Slow(CountingEncoder):
+        def encode(self, image: RgbImage) -> Any:
+            began.set()
+            assert may_end.wait(20)
+            return super().encode(image)
+
+    encoder = Slow()
+    answering = pipeline(ScriptedReasoner(REPLY), encoder)
+    for _ in range(5):
+        events = answering.stream(image, "mug")
+        next(events)
+        assert began.wait(20)
+        events.close()  # type: ignore[attr-defined]
+    may_end.set()
+
+    assert len(answering.segment(image, "mug").segmentation) == 1
+    assert encoder.count <= 2  # one that could not be stopped, and the last
+
+
 def test_a_reasoner_that_ignores_the_cancellation_is_stopped(image: RgbImage) -> None:
     class Deaf(ScriptedReasoner):
         def stream(self, image: RgbImage, query: str, **_: Any) -> Iterator[str]:
