@@ -48,7 +48,7 @@ AT_MOST: Final = {
     "activate_ms": 50.0,
     "cancel_max_ms": 200.0,
 }
-AT_LEAST: Final = {"received_hz": 29.7, "hd_received_hz": 29.0}
+AT_LEAST: Final = {"received_of_30": 29.7, "hd_received_of_30": 29.0}
 
 
 def measure_queries(client: Client, log: Path, count: int) -> dict[str, float]:
@@ -70,16 +70,22 @@ def measure_queries(client: Client, log: Path, count: int) -> dict[str, float]:
     }
 
 
-def measure_idle(client: Client, pid: int, prefix: str) -> dict[str, float]:
-    """Let the node receive images and nothing else."""
+def measure_idle(client: Client, pid: int, sent: Path, prefix: str) -> dict[str, float]:
+    """Let the node receive images and nothing else.
+
+    On a busy machine the camera itself sends fewer than 30 a second, so both are counted.
+    """
     time.sleep(2)  # the camera and the node have found each other
     began_s, used_s, (had, had_s) = time.monotonic(), processor_s(pid), client.images()
     time.sleep(IDLE_S)
     percent = 100.0 * (processor_s(pid) - used_s) / (time.monotonic() - began_s)
     has, has_s = client.images()
+    count = sum(had_s <= float(sent_s) < has_s for sent_s in sent.read_text().split())
     return {
         f"{prefix}idle_percent": percent,
+        f"{prefix}sent_hz": count / (has_s - had_s),
         f"{prefix}received_hz": (has - had) / (has_s - had_s),
+        f"{prefix}received_of_30": 30.0 * (has - had) / count,
     }
 
 
@@ -122,7 +128,7 @@ def run(count: int) -> dict[str, float]:
     figures: dict[str, float] = {}
     with isolated_environment() as isolation, tempfile.TemporaryDirectory() as folder:
         os.environ.update(isolation)
-        log = Path(folder) / "core.tsv"
+        log, sent = Path(folder) / "core.tsv", Path(folder) / "sent.txt"
         client = Client()
         scripted = [*own, "--node", str(log)]
         cases = {
@@ -136,7 +142,8 @@ def run(count: int) -> dict[str, float]:
             cases["bundled"] = (bundled, SIZE_WH, CAMERA_ENVIRONMENT)
         for prefix, (command, size_wh, environment) in cases.items():
             camera = subprocess.Popen(
-                [*own, "--camera", *map(str, size_wh)], env={**os.environ, **environment}
+                [*own, "--camera", *map(str, size_wh), str(sent)],
+                env={**os.environ, **environment},
             )
             node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
@@ -147,7 +154,7 @@ def run(count: int) -> dict[str, float]:
                 if count and not prefix:
                     figures |= measure_queries(client, log, count)
                     figures |= measure_activation(client)
-                figures |= measure_idle(client, node.pid, prefix)
+                figures |= measure_idle(client, node.pid, sent, prefix)
             finally:
                 camera.kill()
                 node.terminate()
@@ -163,13 +170,14 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--frames", action="store_true", help="measure only what arrives")
     parser.add_argument("--node", help=argparse.SUPPRESS)
-    parser.add_argument("--camera", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--camera", nargs=3, help=argparse.SUPPRESS)
     arguments, ros_arguments = parser.parse_known_args()
     if arguments.node:
         sys.argv = [*sys.argv[:1], *ros_arguments]
         node_main(arguments.node)
     if arguments.camera:
-        camera_main(tuple(arguments.camera))
+        width, height, sent = arguments.camera
+        camera_main((int(width), int(height)), log=sent)
     figures = run(0 if arguments.frames else arguments.queries)
     missed = {name for name, limit in AT_MOST.items() if figures.get(name, 0) > limit}
     missed |= {name for name, limit in AT_LEAST.items() if figures[name] < limit}

@@ -128,13 +128,7 @@ class Soak:
             self.client.publish(query)
         else:
             self._send_goal(query, cancelled=dice() < 0.3)
-        for name, share in (
-            ("cancel", 0.01),
-            ("parameter", 0.01),
-            ("reactivate", 0.002),
-            ("reload", 0.0005),
-            ("camera", 0.002),
-        ):
+        for name, share in SHARES.items():
             if dice() < share:
                 self.disturb(name)
         self.wait_for(self._chance.randrange(3))

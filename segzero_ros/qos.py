@@ -27,8 +27,9 @@ from segzero_core.limits import MAX_WAITING_QUERIES
 from segzero_ros.diagnostics.guard import Guard
 
 # rclpy's own defaults: keep the last, reliable, volatile.
-LATEST_IMAGE: Final = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Input from a camera: matches reliable and best-effort publishers, and queues no old image."""
+CAMERA: Final = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Input from a camera: matches reliable and best-effort publishers; none of its messages is lost
+while the executor is away for a moment, and the newest is never more than a moment behind."""
 
 QUERY: Final = QoSProfile(depth=MAX_WAITING_QUERIES)
 """Questions: none is lost, and none is answered that was asked before the node ran."""

@@ -81,12 +81,15 @@ def node_main(log: str, delay_s: float = 0.0) -> None:
     run_process(load)
 
 
-def camera_main(size_wh: tuple[int, int] = SIZE_WH, *, depth: bool = False) -> None:
+def camera_main(
+    size_wh: tuple[int, int] = SIZE_WH, *, depth: bool = False, log: str = os.devnull
+) -> None:
     """Publish images until the process is ended, every 10 s others; pause for 2 s at SIGUSR1.
 
     Args:
         size_wh: Of the images [px].
         depth: Publish depth and camera_info too, with every thirtieth image.
+        log: File for the time when each image was sent [s].
     """
     import rclpy
     from rclpy.node import Node
@@ -104,7 +107,7 @@ def camera_main(size_wh: tuple[int, int] = SIZE_WH, *, depth: bool = False) -> N
     info.k = [600.0, 0.0, width / 2, 0.0, 600.0, height / 2, 0.0, 0.0, 1.0]
     messages = [image, far, info]
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(PAUSE_S))
-    next_s = time.monotonic()
+    next_s, sent = time.monotonic(), Path(log).open("w", buffering=1)
     for number in range(sys.maxsize):
         if number % round(10 * RATE_HZ) == 0:
             noise = dice.integers(0, 255, height * width * 3, np.uint8)
@@ -114,6 +117,7 @@ def camera_main(size_wh: tuple[int, int] = SIZE_WH, *, depth: bool = False) -> N
         for publisher, msg in zip(publishers[:count], messages[:count], strict=True):
             msg.header.stamp, msg.header.frame_id = stamp, "camera"
             publisher.publish(msg)
+        sent.write(f"{time.perf_counter()}\n")
         next_s = max(next_s + 1 / RATE_HZ, time.monotonic())
         time.sleep(max(0.0, next_s - time.monotonic()))
 

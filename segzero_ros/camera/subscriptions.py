@@ -41,7 +41,7 @@ def subscribe_camera(
             except InputError as error:
                 on_unreadable(topic, str(error))
 
-        endpoints.subscribe(message, topic, callback, qos.LATEST_IMAGE, raw=True)
+        endpoints.subscribe(message, topic, callback, qos.CAMERA, raw=True)
 
     receive(image_topic, kind, on_image)
     receive("depth/image", Image, buffer.add_depth)

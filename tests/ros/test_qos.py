@@ -1,4 +1,4 @@
-"""Advice about endpoints whose QoS does not match, by every policy that ROS knows."""
+"""How many images wait, and advice about endpoints whose QoS does not match."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rclpy.context import Context
 from rclpy.duration import Duration, Infinite
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
 
 from segzero_ros import qos
 
@@ -49,3 +53,24 @@ def test_a_best_effort_publisher_is_reported_to_a_reliable_subscription() -> Non
     (line,) = qos.fix_for_subscription("/query", qos.QUERY, [peer(), best_effort])
     assert "Best effort publisher and reliable subscription" in line
     assert "qos_overrides./query.subscription.reliability:=best_effort" in line
+
+
+def test_what_a_camera_sends_while_the_executor_is_away_all_arrives() -> None:
+    context, heard = Context(), []
+    context.init()
+    executor = SingleThreadedExecutor(context=context)
+    camera, node = (Node(name, context=context) for name in ("camera", "segzero"))
+    publisher = camera.create_publisher(String, "image", qos.CAMERA)
+    node.create_subscription(String, "image", lambda msg: heard.append(msg.data), qos.CAMERA)
+    executor.add_node(node)
+    while not publisher.get_subscription_count():
+        executor.spin_once(timeout_sec=0.1)
+
+    sent = ["1", "2", "3"]
+    for data in sent:
+        publisher.publish(String(data=data))
+    for _ in sent:
+        executor.spin_once(timeout_sec=1.0)
+    context.shutdown()
+
+    assert heard == sent
