@@ -107,7 +107,8 @@ def camera_main(
     info.k = [600.0, 0.0, width / 2, 0.0, 600.0, height / 2, 0.0, 0.0, 1.0]
     messages = [image, far, info]
     signal.signal(signal.SIGUSR1, lambda *_: time.sleep(PAUSE_S))
-    next_s, sent = time.monotonic(), Path(log).open("w", buffering=1)
+    sent = Path(log).open("w", buffering=1)  # noqa: SIM115 - until the process is ended
+    next_s = time.monotonic()
     for number in range(sys.maxsize):
         if number % round(10 * RATE_HZ) == 0:
             noise = dice.integers(0, 255, height * width * 3, np.uint8)
