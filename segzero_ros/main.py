@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.signals import SignalHandlerOptions
 
 from segzero_core.errors import ConfigError
+from segzero_ros.diagnostics.memory import limit_heaps
 from segzero_ros.executor import ExecutorThread
 from segzero_ros.node import SegZeroNode
 from segzero_ros.parameters import NodeConfig
@@ -41,6 +42,7 @@ def main(
     interrupt, 2 when an argument or a parameter is not allowed, 3 when the model hangs and
     `exit_on_hang` is set.
     """
+    limit_heaps()
     logging.captureWarnings(capture=True)
     ends: End = queue.SimpleQueue()
     # In place of rclpy's handlers. Those raise KeyboardInterrupt at any line, also before there is

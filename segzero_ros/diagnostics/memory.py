@@ -1,11 +1,15 @@
-"""Gives memory back to the system when a model is let go."""
+"""Keeps the process's memory small: few heaps, and what a model took goes back to the system."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
-from typing import Any
+from typing import Any, Final
+
+_M_ARENA_MAX: Final = -8
+"""glibc's own number of the setting."""
+HEAPS: Final = 2
 
 
 def loaded_cuda() -> Any:
@@ -16,6 +20,17 @@ def loaded_cuda() -> Any:
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     is_available = getattr(cuda, "is_available", lambda: False)
     return cuda if is_available() else None
+
+
+def limit_heaps() -> None:
+    """Let all threads that begin from now on allocate from a few heaps; to be called first.
+
+    glibc has up to eight heaps a core, and threads that come and go wander through them. An image
+    encoder leaves some 30 MB of freed memory in each.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every libc has one
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, HEAPS)
 
 
 def release_memory() -> None:
