@@ -36,7 +36,7 @@ MAX_GROWTH_MB: Final = 20.0
 JUDGED_MINUTES: Final = 5.0
 """A shorter run has not seen every state of the node, so its memory is shown and not judged."""
 PATIENCE_S: Final = 600.0
-"""For a result: a machine that runs out of memory stands still for minutes, and the node with it."""
+"""For a result: a machine that runs out of memory stands still for minutes, its node too."""
 HELD: Final = ("RssAnon", "RssShmem", "VmSwap")
 """Parts of a process's memory that are judged, as /proc calls them."""
 SAMPLES: Final = 30

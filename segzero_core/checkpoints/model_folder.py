@@ -8,6 +8,7 @@ files that are none, and numbers that would take all memory before the weights a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,11 @@ _LIMITS: Final = {
     ".safetensors": MAX_WEIGHTS_BYTES,
 }
 _INDEX: Final = "model.safetensors.index.json"
-_ADAPTER: Final = "adapter_config.json"
+_NOT_READ: Final = {
+    "adapter_config.json": "adapters are not read; merge it into the weights",
+    "additional_chat_templates": "a model has one chat template; remove the folder",
+}
+"""What transformers would read and this library has no use for, and what to do about it."""
 
 _CODE_FIELDS: Final = (
     "auto_map",
@@ -77,8 +82,9 @@ def check_model_folder(folder: Path) -> None:
         ConfigError: What is wrong, in which file.
         ModelLoadError: A file is no regular file, or too large.
     """
-    if (folder / _ADAPTER).exists():
-        raise ConfigError(f"{folder / _ADAPTER}: adapters are not read; merge it into the weights")
+    for name, advice in _NOT_READ.items():
+        if os.path.lexists(folder / name):
+            raise ConfigError(f"{folder / name}: {advice}")
     for path in sorted(folder.iterdir()):
         limit = MAX_TOKENIZER_BYTES if path.name in _VOCABULARY else _LIMITS.get(path.suffix)
         if limit is None or (path.is_dir() and not path.is_symlink()):
@@ -94,7 +100,9 @@ def check_model_folder(folder: Path) -> None:
 def _check_values(path: Path) -> None:
     try:
         values = json.loads(read_regular(path, MAX_JSON_BYTES))
-    except (OSError, ValueError, RecursionError):
+    except RecursionError as error:  # another reader might get through
+        raise ConfigError(f"{path}: its values are nested too deep") from error
+    except (OSError, ValueError):
         return  # whoever reads it says what is wrong
     for name, value in _fields(values):
         if name in _CODE_FIELDS and value is not None:

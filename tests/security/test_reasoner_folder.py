@@ -68,6 +68,33 @@ def test_an_adapter_is_refused(model: Path, reasoner: Path) -> None:
     assert "adapters are not read" in refused(model)
 
 
+@pytest.mark.timeout(60)
+def test_further_chat_templates_are_refused_unread(model: Path, reasoner: Path) -> None:
+    (reasoner / "additional_chat_templates").mkdir()
+    with (reasoner / "additional_chat_templates" / "tool.jinja").open("wb") as huge:
+        huge.truncate(3_000_000_000)
+    assert "a model has one chat template" in refused(model)
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_values_nested_without_end_are_refused(model: Path, reasoner: Path, file: str) -> None:
+    (reasoner / file).write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    assert "nested too deep" in refused(model)
+
+
+def test_a_header_of_weights_is_no_larger_than_it_may_be(model: Path, reasoner: Path) -> None:
+    with (reasoner / "model.safetensors").open("wb") as weights:
+        weights.write((10**9).to_bytes(8, "little"))
+        weights.truncate(10**9 + 8)
+    assert "header too large" in refused(model, ModelLoadError)
+
+
+def test_a_reply_is_as_long_as_the_description_says(model: Path, reasoner: Path) -> None:
+    change(reasoner / "generation_config.json", max_new_tokens=10**9, min_new_tokens=10**9)
+    loaded = SegZero.load(str(model), device="cpu")
+    assert len(loaded.segment(IMAGE, "the red mug").segmentation) == 1
+
+
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "model.pt", "training_args.bin", "model.pkl", "optimizer.pt"]
 )
