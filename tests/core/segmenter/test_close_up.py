@@ -12,7 +12,7 @@ from segzero_core import Box, ObjectPrompt, Point, RgbImage, load_segmenter
 from segzero_core.encoders.base import Embedding
 from segzero_core.geometry import mask_iou
 from segzero_core.segmenter.close_up import CloseUp, is_small, segment_closely
-from segzero_core.segmenter.mask_worker import MaskWorker
+from segzero_core.segmenter.mask_worker import JobThread, MaskWorker
 from segzero_core.types import Segmentation
 from tests.tiny_models import save_tiny_segmenter
 
@@ -85,7 +85,7 @@ def test_only_small_objects_are_asked_in_close_ups_and_the_order_stays() -> None
 def test_the_mask_worker_makes_close_ups_where_the_model_says_so() -> None:
     for share, sizes in ((0.0, [SIZE_WH]), (0.2, [SIZE_WH, (120, 120)])):
         fake = BoxSegmenter()
-        worker = MaskWorker(fake, fake, IMAGE, share)
+        worker = MaskWorker(JobThread(), fake, fake, IMAGE, share)
         found = worker.finish([prompt(SMALL)], None)
         worker.close()
         assert found.masks[0].sum() == SMALL.width * SMALL.height
