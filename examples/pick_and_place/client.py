@@ -102,10 +102,10 @@ class Client:
 
     def _try(self, step: Step, tried: list[Pose]) -> None:
         image = self._look()
-        item = self._find(step.item, image)
         if step.skill in FIXTURES:
-            self._work(step, item, image)
+            self._work(step, self._find(step.item, image, whole=True), image)
             return
+        item = self._find(step.item, image)
         goal = self._goal(step, item, image) if step.place else None
         held = pick(self._robot, item, image, tried, step.item)
         if goal is None:
@@ -138,8 +138,10 @@ class Client:
         places = [self._find(text, image) for text in places_of(step)]
         return goal_of(places, step.relation, image, half_m)
 
-    def _find(self, text: str, image: Image) -> Seen:
+    def _find(self, text: str, image: Image, *, whole: bool = False) -> Seen:
         """Ask for an object or a place, and measure it; of a place its visible surface will do.
+
+        A fixture's mask is taken as a whole: a knob may stand apart from the stove's plate.
 
         Raises:
             StepError: There is no answer, none fits, several do, or it has no depth.
@@ -151,7 +153,8 @@ class Client:
             raise StepError(Fault.REFUSED, text)
         if sight.ambiguous:
             raise StepError(Fault.AMBIGUOUS, text)
-        for measure in (partial(measured, gripper=self._gripper), surface):
+        measures = (surface,) if whole else (partial(measured, gripper=self._gripper), surface)
+        for measure in measures:
             try:
                 return measure(sight.masks[0], image)
             except InputError:

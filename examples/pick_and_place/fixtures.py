@@ -27,6 +27,8 @@ _OUT_M, _LEAST_PX = 0.012, 60
 """A handle sticks out of the front by more, over so many pixels."""
 _GAP_M: Final = 0.02
 """Handles are further apart than this in height."""
+_LOW_M: Final = 0.06
+"""The palm, which is held upright, has no room before a handle that is so near to the ground."""
 _BEFORE_M, _BEHIND_M = 0.09, 0.006
 """Where the hand turns to a handle; how far the fingertips reach behind its front."""
 _PULL_M, _PULLED_M = 0.175, 0.12
@@ -108,6 +110,8 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     if not -len(handles) <= level < len(handles):
         raise StepError(Fault.NO_GRASP, text)
     handle = handles[level]
+    if handle.position_m[2] - cabinet.bottom_m < _LOW_M:
+        raise StepError(Fault.OUT_OF_REACH, text)
     outward, closing = handle.outward, -UP
     rotation = np.stack((closing, np.cross(-outward, closing), -outward), axis=1)
     rotation = nearer_turn(rotation, robot.rotation())

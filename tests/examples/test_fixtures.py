@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from examples.pick_and_place.fixtures import find_handles, knob_of
+from examples.pick_and_place.fixtures import find_handles, knob_of, open_drawer
 from examples.pick_and_place.interfaces import StepError
 from examples.pick_and_place.measuring import Seen
+from tests.examples.test_client import AT_FIRST, ScriptedRobot, image_of
 from tests.synthetic_depth import Floats
 
 MASK = np.ones((1, 1), np.bool_)
@@ -43,6 +44,17 @@ def test_handles_are_listed_from_above_with_the_way_in_which_they_open(degrees: 
         place = turned(np.array([0.01, 0.13, 0.0]), degrees)
         assert handle.position_m[:2] == pytest.approx(place[:2], abs=0.006)
         assert handle.face_m == pytest.approx(0.03, abs=0.004)
+
+
+def test_a_handle_near_the_ground_or_that_is_not_there_moves_nothing() -> None:
+    top = filled((-0.12, -0.1, 0.115), (0.12, 0.1, 0.12))
+    front = filled((-0.12, 0.09, 0.0), (0.12, 0.1, 0.12))
+    cabinet = seen(top, front, filled((-0.03, 0.115, 0.03), (0.05, 0.13, 0.042)))
+    robot, image = ScriptedRobot([AT_FIRST]), image_of(AT_FIRST)
+    for text, fault in (("the lower drawer", "out of reach"), ("the middle drawer", "no grasp")):
+        with pytest.raises(StepError, match=f"{text}: {fault}"):
+            open_drawer(robot, cabinet, image, text)
+    assert robot.moves == 0
 
 
 def test_a_box_has_no_handles() -> None:
