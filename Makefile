@@ -1,18 +1,20 @@
 # Everything sets up what is missing first (see scripts/setup.sh) and skips what is done.
 #   make demo [QUERY="the red mug"] [MODEL=libero]    ask the running node about a recorded clip
 #   make libero-setup                  add LIBERO's world to the environment (1 GB)
+#   make libero [LIBERO_ARGS="--model M"]  ask eight questions about LIBERO's scenes
 #   make test [PYTEST_ARGS="-k name"]  run the tests
 #   make fuzz [FUZZ_SECONDS=60]        feed every reader with damaged input, for so long each
 #   make check                         format, lint, types, structure, words and the fast tests
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libero-setup demo check test fuzz audit fast-tests lint layers words house format study clean
+.PHONY: help setup libero-setup libero demo check test fuzz audit fast-tests lint layers words house format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
 export MODEL
 export PYTEST_ARGS
+export LIBERO_ARGS
 export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
 # They need neither ROS nor the weights of a model.
@@ -21,13 +23,16 @@ FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/cor
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
-	@echo 'make setup | libero-setup | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
+	@echo 'make setup | libero-setup | libero | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
 
 libero-setup: setup
 	@$(IN_ENV) python scripts/libero_setup.py
+
+libero: libero-setup
+	@$(IN_ENV) python -m examples.libero_questions $$LIBERO_ARGS
 
 demo: setup
 	@$(IN_ENV) python -m segzero_cli demo $${MODEL:+--model "$$MODEL"}
