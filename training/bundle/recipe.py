@@ -1,6 +1,10 @@
-"""Make the bundled model from nothing, in one command: scenes, warm-up, segmenter, memory, GRPO.
+"""Make a bundled model in one command: scenes, warm-up, segmenter, memory, GRPO.
 
     python -m training.bundle.recipe --work runs/tabletop --out runs/tabletop/bundle
+    python -m training.bundle.recipe --world libero --work runs/libero --out runs/libero/bundle
+
+`tabletop` begins from nothing. `libero` begins from the weights of `tabletop` and needs the extra
+`libero` for its scenes; its segmenter has no memory, so it does not track.
 
 Each step is a command of its own, which is shown, and goes on where it was stopped; one that is
 done is not done again. `--scale 0.01` does a hundredth of everything: it makes no useful model,
@@ -18,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from segzero_core.checkpoints.registry import bundled_folder
 from training.bundle.tracker.initialization import MARKER_STEPS
 
 
@@ -56,6 +61,38 @@ def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ..
         *_reasoner(work, out / "reasoner", scale, plain=plain),
         *_segmenter(work, out / "segmenter", scale),
         *_reinforcement(work, out, scale),
+    )
+
+
+def libero_steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
+    """Return all commands of the model `libero`; as `steps`, from the weights of `tabletop`."""
+    before, data = bundled_folder("tabletop"), work / "data"
+    scenes = (data / "train", "--val", data / "val")
+    precision = "--no-muon --no-bf16" if plain else "--muon --bf16"
+
+    def render(name: str, seed: int, count: int) -> Step:
+        amount = f"--seed {seed} --count {scale.count(count)} --jobs 2"
+        return _step(name, f"worlds.libero.render {amount} --out", data / name)
+
+    def train(stage: str, init: Path, count: int, cool: int, more: str) -> Step:
+        schedule = f"--steps {scale.count(count)} --cool {scale.count(cool)} {more}"
+        command = f"training.bundle.reasoner.train train --world libero --stage {stage} --run"
+        start = ("--init", init, "--data", data / "train")
+        return _step(stage, command, work / stage, *start, schedule, precision)
+
+    words = "--words-weight 6 --deciding-weight 6 --questions 6 --new-words --heads-first 0"
+    export = "training.bundle.reasoner.train export --world libero --run"
+    segmenter = "training.bundle.segmenter.train train --data"
+    places = ("--work", work / "segmenter-work", "--out", out / "segmenter")
+    number = "" if plain else "--bf16"
+    minutes = f"--minutes {scale.minutes(120)} --sides 0:512:4 --close-ups 0.5 {number}"
+    return (
+        render("train", 0, 8000),
+        render("val", 800_000, 150),
+        train("dense", before / "reasoner", 800, 300, "--batch 16 --lr 2.5e-3"),
+        train("text", work / "dense" / "dense.safetensors", 1600, 400, f"--lr 1.6e-3 {words}"),
+        _step("reasoner", export, work / "text", "--out", out / "reasoner"),
+        _step("segmenter", segmenter, *scenes, "--init", before / "segmenter", *places, minutes),
     )
 
 
@@ -170,6 +207,7 @@ def run(work: Path, todo: tuple[Step, ...]) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.bundle.recipe", description=__doc__)
+    parser.add_argument("--world", choices=sorted(_RECIPES), default="tabletop")
     parser.add_argument("--work", type=Path, required=True, help="scenes, checkpoints, logs")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     parser.add_argument("--scale", type=float, default=1.0, help="share of everything")
@@ -177,7 +215,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.scale <= 1:
         parser.error(f"--scale: expected a share above 0 and at most 1, got {args.scale:g}")
-    return run(args.work, steps(args.work, args.out, Scale(args.scale), plain=args.plain))
+    make = _RECIPES[args.world]
+    return run(args.work, make(args.work, args.out, Scale(args.scale), plain=args.plain))
+
+
+_RECIPES = {"tabletop": steps, "libero": libero_steps}
 
 
 if __name__ == "__main__":

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from segzero_core.checkpoints.registry import find_model
+from segzero_core.segmenter.sam2 import load_segmenter
 from tests.training import in_process
+from tests.training.bundle.drawn_scene import write_drawn_scene
 from training.bundle.recipe import Step, main, run
+from worlds.libero.package import missing_modules
 
 
 def step(name: str, source: Path, out: Path) -> Step:
@@ -50,3 +56,21 @@ def test_all_steps_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     place = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bundle")]
     assert main([*place, "--scale", "0.0003", "--plain"]) == 0
     assert find_model(str(tmp_path / "bundle" / "reasoner")).segmenter
+
+
+@pytest.mark.slow
+@pytest.mark.libero
+@pytest.mark.skipif(bool(missing_modules()), reason="needs the extra libero")
+def test_the_steps_of_libero_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw_or_run(command: Sequence[str], **how: Any) -> CompletedProcess[Any]:
+        if command[2] != "worlds.libero.render":  # its own tests render; that takes a while
+            return in_process.run(command, **how)
+        write_drawn_scene(Path(command[command.index("--out") + 1]) / "000007")
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", draw_or_run)
+    place = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bundle")]
+    assert main(["--world", "libero", *place, "--scale", "0.0003", "--plain"]) == 0
+    made = find_model(str(tmp_path / "bundle" / "reasoner"))
+    assert made.description.close_up_share > 0
+    assert load_segmenter(made.segmenter)

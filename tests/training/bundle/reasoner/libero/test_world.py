@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.worlds.libero.conftest import SceneBuilder
+from tests.training.bundle.drawn_scene import write_drawn_scene
 from training.bundle.reasoner.data import Packer, Scenes
 from training.bundle.reasoner.libero.world import WORLD
 from training.bundle.reasoner.tokenizer import build_tokenizer
 from worlds.libero.package import benchmark_texts, missing_modules, normalized
-from worlds.libero.scene import write_scene
 
 pytestmark = [
     pytest.mark.libero,
@@ -23,27 +20,7 @@ pytestmark = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A scene of two bowls, a ramekin and a plate, drawn as rectangles."""
-    builder = SceneBuilder()
-    for kind, x, y in (
-        ("akita_black_bowl", -0.3, 0.0),
-        ("akita_black_bowl", 0.3, 0.1),
-        ("glazed_rim_porcelain_ramekin", -0.16, 0.0),
-        ("plate", 0.0, 0.3),
-    ):
-        builder.add(kind, x, y)
-    scene, truth = builder.build()
-    out = tmp_path / "scenes" / "000007"
-    out.mkdir(parents=True)
-    instances = np.zeros((640, 640), np.uint16)
-    for item in scene.objects:
-        x0, y0, x1, y1 = item.box_xyxy
-        instances[y0:y1, x0:x1] = item.id
-    write_scene(out / "scene.json", scene, truth)
-    Image.fromarray(instances).save(out / "instances.png")
-    color = np.repeat((instances * 40).astype(np.uint8)[..., None], 3, axis=2)
-    Image.fromarray(color).save(out / "color.png")
-    return out.parent
+    return write_drawn_scene(tmp_path / "scenes" / "000007").parent
 
 
 def test_questions_of_training_are_none_of_the_benchmark_and_are_one_batch(folder: Path) -> None:
