@@ -51,6 +51,9 @@ from training.bundle.segmenter.loss import compute_loss, decode, encode, set_res
 from training.bundle.segmenter.model import SIZES, build_model, model_config
 from training.bundle.segmenter.validation import validate
 
+_SINGLE_IMAGE = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+"""What the names of the weights begin with that single images use."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -84,10 +87,9 @@ class Settings(LoopSettings):
 
 def trained_parameters(model: Any) -> list[torch.nn.Parameter]:
     """Freeze what single images do not use (the memory modules), and list the rest."""
-    used = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
     unused = ("sam_prompt_encoder.mask_downscaling", "image_encoder.neck.position_encoding")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(used) and not name.startswith(unused))
+        parameter.requires_grad_(name.startswith(_SINGLE_IMAGE) and not name.startswith(unused))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
@@ -96,7 +98,10 @@ def new_run(settings: Settings) -> Run:
     torch.manual_seed(settings.seed)
     model = build_model(model_config(SIZES[settings.size])).train()
     if settings.init:
-        model.load_state_dict(read_state(Path(settings.init) / WEIGHTS_FILE))
+        # The memory, where there is one, may be of another length, and is not trained here.
+        state = read_state(Path(settings.init) / WEIGHTS_FILE)
+        kept = {name: value for name, value in state.items() if name.startswith(_SINGLE_IMAGE)}
+        model.load_state_dict(kept, strict=False)
     parameters = trained_parameters(model)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
