@@ -170,7 +170,7 @@ def test_a_bottle_is_put_in_the_basket_and_what_is_not_there_moves_nothing() -> 
         cell.begin(0)
         client = Client(LiberoRobot(cell, 600), NamedEyes(cell, names))
         assert client.carry_out("put the teapot in the basket").fault is Fault.REFUSED
-        assert client.carry_out("open the basket").fault is Fault.NO_SKILL
+        assert client.carry_out("close the basket").fault is Fault.NO_SKILL
         assert cell.steps == 0
         assert client.carry_out("pick the salad dressing and place it in the basket").done
         assert cell.succeeded()
