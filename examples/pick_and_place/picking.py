@@ -66,10 +66,12 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         at = robot.position_m()
         if robot.out_of_time():
             raise StepError(Fault.OUT_OF_TIME, text)
-        if np.linalg.norm(at - position) > _NEAR_M:
-            fault = Fault.OUT_OF_REACH if moved is Moved.OUT_OF_REACH else Fault.BLOCKED
-            robot.move_to(above, turned)
+        if moved is Moved.OUT_OF_REACH:
+            fault = Fault.OUT_OF_REACH
             continue
+        if np.linalg.norm(at - position) > _NEAR_M:
+            robot.move_to(above, turned)
+            raise StepError(Fault.BLOCKED, text)  # an arm that was pushed is best sent home
         robot.close()
         robot.move_to(over(at, LIFT_M), turned, slow=True)
         gone = changed_share(item.mask, before, robot.look(), _GONE_M) > _GONE_SHARE
