@@ -145,6 +145,7 @@ setup(
         "pyyaml>=6,<7",
         "safetensors>=0.5,<1",
         "sam2>=1.1,<2",
+        "shtab>=1.7,<2",
         "torch>=2.6,<3",
         "torchvision>=0.21,<1",
         "tqdm>=4.60",

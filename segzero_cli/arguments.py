@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from segzero_core.errors import SegZeroError
 
@@ -13,7 +14,21 @@ class UsageError(SegZeroError):
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that raises `UsageError` instead of printing the usage and exiting."""
+    """Argument parser that raises `UsageError` instead of printing the usage and exiting.
+
+    Args:
+        examples: Arguments to show at the end of the help, each a line for a shell.
+        **how: As of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **how: Any) -> None:
+        super().__init__(**how)
+        self.examples = examples
+
+    def format_help(self) -> str:
+        """Return the help, with the examples on lines of their own."""
+        lines = [f"  {self.prog} {example}".rstrip() for example in self.examples]
+        return super().format_help() + ("\nexamples:\n" + "\n".join(lines) + "\n" if lines else "")
 
     def error(self, message: str) -> NoReturn:
         """Raise a mistake in the arguments."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero build-engine` and return its exit code."""
+def build_parser() -> Parser:
+    """Describe the arguments."""
     parser = Parser(
         prog="segzero build-engine",
+        examples=["--rtx", "--model tabletop --precision fp16"],
         description="Build the image encoder into a TensorRT engine for this machine's GPU, and"
         " compare its masks with torch's. Takes minutes; the engine is kept, and used by backend"
         " auto and tensorrt. With --rtx it is built by TensorRT-RTX, for GeForce RTX and RTX PRO,"
@@ -29,7 +30,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", default="fp16", help="fp16 (default) or fp32")
     parser.add_argument("--device", default="cuda", help="cuda (default) or cuda:1")
     parser.add_argument("--rtx", action="store_true", help="build by TensorRT-RTX")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero build-engine` and return its exit code."""
+    arguments = build_parser().parse_args(argv)
     backend = "tensorrt-rtx" if arguments.rtx else "tensorrt"
     # Everything that can be refused at once is refused before anything is loaded.
     import torch

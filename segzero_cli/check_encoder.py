@@ -36,6 +36,7 @@ def build_parser() -> Parser:
     """Describe the arguments."""
     parser = Parser(
         prog="segzero check-encoder",
+        examples=["", "--model libero --device cuda:1"],
         description="Run the image encoder in every way that this machine has: build what is"
         " missing, compare the masks with torch's, take the time. Prints a block to paste into an"
         " issue. The exit code is 1 when no TensorRT engine ran and made torch's masks.",

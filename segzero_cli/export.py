@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from segzero_core.segmenter.sam2 import LoadedSegmenter
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero export` and return its exit code."""
+def build_parser() -> Parser:
+    """Describe the arguments."""
     parser = Parser(
         prog="segzero export",
+        examples=["", "--model libero", "--model tabletop --precision fp16 --out encoder.onnx"],
         description="Write the image encoder of a SAM 2 to an ONNX file, where backend"
         " onnxruntime and segzero build-engine look for it, and compare it with torch.",
     )
@@ -31,7 +32,12 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--precision", default="fp32", help="fp32 (default) or fp16")
     parser.add_argument("--out", type=Path, metavar="FILE", help="in place of the cache")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero export` and return its exit code."""
+    arguments = build_parser().parse_args(argv)
     if arguments.config and not arguments.out:
         raise ConfigError("--config: random weights are not for the cache; name a file by --out")
     if arguments.config:

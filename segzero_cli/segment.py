@@ -24,6 +24,11 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="segzero segment",
         description="Find what a query means in an image. The reasoning is shown as it comes.",
+        examples=[
+            'table.png "the red mug"',
+            'table.png "something to drive a nail with" --out overlay.png --mask mask.png',
+            'table.png "the red mug" --model libero --json',
+        ],
         epilog="Exit code 0 also when nothing matched; 2 when there is no usable answer.",
     )
     parser.add_argument("image", metavar="IMAGE", help="image file, such as table.png")

@@ -29,6 +29,9 @@ def build_parser() -> Parser:
     """Describe the arguments."""
     parser = Parser(
         prog="segzero bag",
+        examples=[
+            'demo/clip.mcap --topic /camera/color/image_raw --query "the red mug" --out found'
+        ],
         description="Ask one query about the images of a recorded bag (mcap or sqlite3).",
         epilog=f"Writes into OUT: {MASKS_NAME}/NUMBER.png (16 bits; 0 background, k object k),"
         f" {VIDEO_NAME}, one line for each image in {ROWS_NAME} as soon as it is answered, and"

@@ -27,6 +27,7 @@ def build_parser() -> Parser:
     """Describe the arguments."""
     parser = Parser(
         prog="segzero bench",
+        examples=["--check", "--model tabletop --runs 12 --out bench.json"],
         description="Measure from a query to the first mask: transformers' generate, then"
         " SAM 2's set_image and predict, against this library. Both are warm, have the same"
         " weights, threads, images and token limit, and take turns.",
@@ -43,7 +44,7 @@ def build_parser() -> Parser:
     parser.add_argument("--query", nargs="*", metavar="TEXT", help="queries about them")
     parser.add_argument("--runs", type=int, default=24, help="queries of each kind (24)")
     parser.add_argument("--threads", type=int, default=0, help="of torch; default: as it is")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there")
     parser.add_argument("--check", action="store_true", help="exit code 1 when a target is missed")
     return parser
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.runs < 1 or arguments.threads < 0:
         raise ConfigError("--runs and --threads: expected a positive number")
-    for path in filter(None, (arguments.json, arguments.plot)):
+    for path in filter(None, (arguments.out, arguments.plot)):
         if not path.parent.is_dir():
             raise ConfigError(f"{path}: there is no folder {path.parent}")
     questions = load_questions(arguments.image, arguments.query, arguments.runs + _WARM_UP)
@@ -69,8 +70,8 @@ def main(argv: Sequence[str]) -> int:
             " decoding (--decode drafts)"
         )
     print(report.describe(found))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
         report.plot(found, arguments.plot)
     missed = report.misses(found)

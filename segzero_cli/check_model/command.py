@@ -39,10 +39,11 @@ class Asked:
     image_wh: tuple[int, int]  # width and height of the image
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero check-model` and return its exit code."""
+def build_parser() -> Parser:
+    """Describe the arguments."""
     parser = Parser(
         prog="segzero check-model",
+        examples=["tabletop", "http://localhost:8000/v1#MODEL --json"],
         description="Ask a model about images that come with the package, whose boxes are known:"
         " box errors, tokens, refusals, times, and whether the boxes are in the coordinate frame"
         " that the model's description says. No segmenter is loaded.",
@@ -53,7 +54,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_device_argument()
     parser.add_argument("--template", help="in place of the model's own")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero check-model` and return its exit code."""
+    arguments = build_parser().parse_args(argv)
     from segzero_core.loading import choose_device, load_reasoner
 
     console.quieten_libraries()

@@ -280,10 +280,11 @@ def node_command(model: str | None) -> list[str]:
     return command + (["-p", f"model:={model}"] if model else [])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `segzero demo`, 1 when an answer was wrong; `make` has the query in the environment."""
+def build_parser() -> Parser:
+    """Describe the arguments."""
     parser = Parser(
         prog="segzero demo",
+        examples=["", '"something to drive a nail with"', "--model libero"],
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -293,7 +294,12 @@ def main(argv: list[str] | None = None) -> int:
         "--clip", type=Path, help="recorded by segzero_cli.demo.record (default: the model's)"
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `segzero demo`, 1 when an answer was wrong; `make` has the query in the environment."""
+    arguments = build_parser().parse_args(argv)
     query = arguments.query or os.environ.get("QUERY") or None
     if query is not None:
         clean_query(query)  # refused before anything is started

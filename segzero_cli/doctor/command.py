@@ -9,10 +9,11 @@ from segzero_cli.doctor import checks
 from segzero_cli.doctor.findings import Mark
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `segzero doctor`; the exit code is 1 when something that is needed fails."""
+def build_parser() -> Parser:
+    """Describe the arguments."""
     parser = Parser(
         prog="segzero doctor",
+        examples=["", "--ros --node /segzero"],
         description="Check the installation, or with --ros a running node and the graph around "
         "it. FAIL must be repaired; -- limits what can be done.",
     )
@@ -21,7 +22,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--patience", type=float, default=3.0, help="with --ros: longest wait for each check [s]"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `segzero doctor`; the exit code is 1 when something that is needed fails."""
+    arguments = build_parser().parse_args(argv)
     if arguments.ros:
         from segzero_cli.doctor import ros_graph
 

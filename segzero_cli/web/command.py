@@ -27,11 +27,11 @@ def build_parser() -> Parser:
         prog="segzero web",
         description="Open a page on this machine where a model is asked about images. It works "
         "offline and keeps nothing on disk.",
-        epilog="examples:\n"
-        "  segzero web --open\n"
-        "  segzero web --model libero\n"
-        "  segzero web --node /segzero --topic /camera/color/image_raw",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=[
+            "--open",
+            "--model libero",
+            "--node /segzero --topic /camera/color/image_raw",
+        ],
     )
     parser.add_model_arguments()
     parser.add_device_argument()

@@ -135,7 +135,7 @@ def test_the_command_measures_and_writes(
     monkeypatch.setattr(questions, "_rendered", lambda _count: [])
     monkeypatch.setattr(roofline, "_MATRIX_SIDE", {"cpu": 16})
     ran = run("bench", "--model", tiny_model, "--device", "cpu", "--runs", 2, "--backend",
-               "torch", "--json", tmp_path / "bench.json", "--check")  # fmt: skip
+               "torch", "--out", tmp_path / "bench.json", "--check")  # fmt: skip
 
     assert ran.code == 1
     assert "missed: only 2 runs" in ran.out
@@ -150,7 +150,7 @@ def test_the_command_measures_and_writes(
     ("arguments", "message"),
     [
         (["--runs", "0"], "positive"),
-        (["--json", "/no/such/folder/x.json"], "no folder"),
+        (["--out", "/no/such/folder/x.json"], "no folder"),
         (["--image", "one.png"], "two images or more"),
         (["--backend", "openvino"], "none of auto"),
     ],

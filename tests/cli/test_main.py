@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,3 +132,56 @@ def test_our_own_training_is_found_before_that_of_sam2(tmp_path: Path) -> None:
     commands, path = ran.stdout.splitlines()
     assert "'evaluate'" in commands
     assert Path(path) == ROOT / "training"
+
+
+def actions_of(command: str) -> dict[str, argparse.Action]:
+    """The options of a command, by their names."""
+    module = importlib.import_module(main.COMMANDS[command][0])
+    return module.build_parser()._option_string_actions
+
+
+COMMANDS = list(main.COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_has_examples_that_the_command_takes(command: str, run: Callable) -> None:
+    parser = importlib.import_module(main.COMMANDS[command][0]).build_parser()
+    _, _, examples = parser.format_help().partition("\nexamples:\n")
+
+    lines = [line.partition(" > ")[0] for line in examples.splitlines()]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:2] == ["segzero", command]
+        parser.parse_args(words[2:])
+
+
+def test_an_option_means_the_same_in_all_commands() -> None:
+    meanings: dict[str, set[tuple[bool, str]]] = {}
+    for command in COMMANDS:
+        for name, action in actions_of(command).items():
+            meanings.setdefault(name, set()).add((action.nargs == 0, action.dest))
+
+    assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["segzero", "seg"], ["segment"]),
+        (["segzero", "segment", "--gr"], ["--grammar"]),
+        (["segzero", "completion", "z"], ["zsh"]),
+    ],
+)
+def test_bash_completes_commands_options_and_choices(
+    run: Callable, tmp_path: Path, words: list[str], completed: list[str]
+) -> None:
+    script = tmp_path / "segzero.bash"
+    script.write_text(run("completion", "bash").out)
+    line = (
+        f"source {script}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; "
+        f'_shtab_segzero segzero {words[-1]}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    ran = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+
+    assert [word.strip() for word in ran.stdout.split()] == completed

@@ -71,6 +71,11 @@ KINDS: Final = tuple(
     dict.fromkeys((*QUERY_KINDS, *LIBERO_KINDS, *REFCOCO_KINDS, *REASONSEG_KINDS))
 )
 _USUAL_SPLIT: Final = "val"
+_EXAMPLES: Final = """examples:
+  segzero evaluate --data data/test --model tabletop
+  segzero evaluate --data data/test --baseline largest --kind name
+  segzero evaluate --benchmark reasonseg --root LISA --split val --model FOLDER --samples a.json
+  segzero evaluate --compare a.json b.json"""
 
 Share: TypeAlias = tuple[list[Scored], EvaluatedModel]
 """The predictions of one process, and the model that made them."""
@@ -117,8 +122,10 @@ def score(case: Case, truth: TrueAnswer, found: Prediction) -> Scored:
     return Scored(case, outcome, found.completion, found.prompts, masks)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the arguments."""
     parser = new_parser("segzero evaluate", __doc__)
+    parser.epilog = _EXAMPLES
     add_what = parser.add_mutually_exclusive_group(required=True).add_argument
     add_what("--data", type=Path, help="folder of rendered scenes, or of prepared data")
     add_what("--benchmark", choices=(*BENCHMARKS, LIBERO), help="a benchmark as it is published")
@@ -273,7 +280,7 @@ def _load(args: argparse.Namespace) -> tuple[Predictor, EvaluatedModel]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see `run_command`."""
-    args = _parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     return run_command("segzero evaluate", lambda: _run(args), quiet=not is_first())
 
 
