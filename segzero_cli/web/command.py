@@ -8,6 +8,7 @@ import sys
 import warnings
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from PIL.Image import DecompressionBombWarning
@@ -87,7 +88,8 @@ def main(argv: Sequence[str]) -> int:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=1
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # the way to end it
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 
@@ -95,19 +97,14 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens; a port in use is one line and not a traceback."""
     if not 0 <= port <= 65_535:
         raise UsageError(f"--port: expected 0 to 65535, got {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()  # a browser that comes before the server is ready waits
+        # It listens at once: a browser that comes before the server is ready waits.
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
             f"{host}:{port} cannot be served: {error.strerror or error}; choose another --port"
         ) from error
-    return bound
 
 
 def answerers(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -28,14 +28,23 @@ class Desk:
         self.answerers = dict(answerers)  # by name; the first is the page's choice
         self.queue = FairQueue()
         self._pool = ThreadPoolExecutor(1, "answer")
+        self._is_closed = False
 
     def prepare(self) -> None:
         """Begin to load the first answerer, so that the first question need not wait for it."""
         first = next(iter(self.answerers.values()))
-        self._pool.submit(_prepare, first)
+        self._pool.submit(self._prepare, first)
+
+    def _prepare(self, answerer: Answerer) -> None:
+        try:
+            answerer.prepare()
+        except Exception as error:  # its state says it, and the first question fails with it
+            if not self._is_closed:  # at the end of the process nothing can be loaded
+                _LOG.warning("%s cannot be loaded: %s", answerer.name, error)
 
     def close(self) -> None:
         """Take no more questions; does not wait for the one that runs."""
+        self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def take(
@@ -108,10 +117,3 @@ def _answer(
                         "web` has the traceback"}))  # fmt: skip
     finally:
         push(None)
-
-
-def _prepare(answerer: Answerer) -> None:
-    try:
-        answerer.prepare()
-    except Exception as error:  # its state says it, and the first question fails with it
-        _LOG.warning("%s cannot be loaded: %s", answerer.name, error)
