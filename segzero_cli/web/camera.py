@@ -47,7 +47,7 @@ class RobotCamera:
         self._jpeg: tuple[CameraFrame, bytes] | None = None
 
         def subscribe(kind: Any, name: str, take: Callable[..., None], **options: Any) -> None:
-            node.create_subscription(kind, name, take, qos.LATEST_IMAGE, **options)
+            node.create_subscription(kind, name, take, qos.CAMERA, **options)
 
         subscribe(self._kind, topic, self._on_image, raw=True)
         base = topic.removesuffix("/compressed").rpartition("/")[0]
