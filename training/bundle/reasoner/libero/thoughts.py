@@ -2,11 +2,13 @@
 
 They name what is asked for, then the objects that the choice compares, each with its place, then
 the choice. A place is a point of the object, in the numbers of the answer ("places") or in words
-("words"). In numbers, a relation becomes a comparison of tokens that stand in the text.
+("words"). In numbers, a relation becomes a comparison of tokens that stand in the text. The style
+"distances" also states how far each candidate is from what it is compared with.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from training.bundle.reasoner.text import (
@@ -30,8 +32,10 @@ from worlds.libero.queries.vocabulary import (
     USES,
 )
 
-PLACES, WORDS, NONE = STYLES = "places", "words", "none"
-AT, CLOSE = " at (", ")"
+DISTANCES, PLACES, WORDS, NONE = STYLES = "distances", "places", "words", "none"
+AT, CLOSE, AWAY = " at (", ")", " away"
+SEEN_SIZE_PX = 448
+_BY_DISTANCE = ("next", "nearest", "between")
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)
 
@@ -44,7 +48,7 @@ def think(query: Query, seen: SeenScene, style: str) -> list[Chunk]:
     Args:
         query: The question; topic, anchors and candidates say how it chooses.
         seen: The scene.
-        style: `PLACES` or `WORDS`.
+        style: `DISTANCES`, `PLACES` or `WORDS`.
     """
 
     def in_numbers(item: SceneObject, *, chosen: bool) -> list[Chunk]:
@@ -54,7 +58,11 @@ def think(query: Query, seen: SeenScene, style: str) -> list[Chunk]:
     def in_words(item: SceneObject, *, chosen: bool) -> list[Chunk]:
         return [Chunk(" in the"), Chunk(f" {place_of(item, seen.size_wh)}", item.id, chosen)]
 
-    place = in_numbers if style == PLACES else in_words
+    def with_distance(item: SceneObject, *, chosen: bool) -> list[Chunk]:
+        away = Chunk(str(_distance_px(item, anchors, seen)))
+        return [*in_numbers(item, chosen=chosen), Chunk(","), Chunk(" "), away, Chunk(AWAY)]
+
+    place = in_words if style == WORDS else in_numbers
     by_id = {item.id: item for item in seen.objects}
     if query.topic[0].startswith("unknown"):
         return [Chunk("The question asks for something that I do not know."), _NOTHING]
@@ -72,9 +80,22 @@ def think(query: Query, seen: SeenScene, style: str) -> list[Chunk]:
     if anchors:
         chunks += [Chunk(" I start from", decides=True), *_listed(left_to_right(anchors), place)]
     if len(meant) < len(candidates) <= MOST_LISTED:
-        chunks += [Chunk(" I see", decides=True), *_listed(candidates, place)]
+        measures = style == DISTANCES and query.topic[1] in _BY_DISTANCE and anchors
+        compared = with_distance if measures else place
+        chunks += [Chunk(" I see", decides=True), *_listed(candidates, compared)]
     verdict = Chunk(" It is" if len(meant) == 1 else " They are", decides=True)
     return [*chunks, verdict, *_listed(meant, place, chosen=True)]
+
+
+def _distance_px(item: SceneObject, anchors: Sequence[SceneObject], seen: SeenScene) -> int:
+    """How far an object's point is from those of the anchors, on average [px of the seen image].
+
+    No farther than a coordinate can be, because its tokens are those of coordinates.
+    """
+    point = seen.prompts[item.id].points[0]
+    others = (seen.prompts[anchor.id].points[0] for anchor in anchors)
+    distance = sum(math.dist(point, other) for other in others) / len(anchors)
+    return min(round(distance), SEEN_SIZE_PX - 1)
 
 
 def called(item: SceneObject) -> str:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from training.bundle.reasoner.libero.questions import QuestionSampler
-from training.bundle.reasoner.libero.thoughts import AT, CLOSE, PLACES, WORDS, think
+from training.bundle.reasoner.libero.thoughts import (
+    AT,
+    AWAY,
+    CLOSE,
+    DISTANCES,
+    SEEN_SIZE_PX,
+    WORDS,
+    think,
+)
 from training.bundle.reasoner.text import Prompt
 from training.bundle.reasoner.world import SeenScene, World
 from worlds.common.scene import Scene
@@ -47,7 +55,7 @@ def texts(scene_paths: Sequence[Path], seed: int) -> list[str]:
             query = ask(rng, facts, kind, "train", forbidden)
             if query is None or query.topic[0].startswith("unknown"):
                 continue
-            for style in (PLACES, WORDS):
+            for style in (DISTANCES, WORDS):
                 found.append("".join(chunk.text for chunk in think(query, seen, style)))
             found.append(query.text.lower())
     return found + [f" {name}{end}" for name in _NAMES for end in ("", "s")] * 30
@@ -57,13 +65,13 @@ WORLD = World(
     name="libero",
     kinds=tuple(OBJECT_CLASSES),
     colors=_COLORS,
-    seen_size_px=448,
+    seen_size_px=SEEN_SIZE_PX,
     # Boxes under 100 pixels of 640x480, where close-ups gave the better masks.
     close_up_share=0.21,
     mirrors=False,
     query_kinds=QUERY_KINDS,
     kind_shares=(0.15, 0.06, 0.2, 0.06, 0.09, 0.14, 0.2, 0.1),
-    fixed_texts=(AT, CLOSE),
+    fixed_texts=(AT, CLOSE, AWAY),
     read=read,
     sampler=QuestionSampler,
     texts=texts,

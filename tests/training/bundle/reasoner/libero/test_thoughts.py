@@ -10,7 +10,7 @@ import pytest
 from segzero_core import parse_completion
 from training.bundle.reasoner.encoding import CHOOSING_NUMBER, encode_question
 from training.bundle.reasoner.libero.questions import completion
-from training.bundle.reasoner.libero.thoughts import PLACES, WORDS
+from training.bundle.reasoner.libero.thoughts import DISTANCES, PLACES, WORDS
 from training.bundle.reasoner.text import Prompt
 from training.bundle.reasoner.world import SeenScene
 from worlds.common.scene import Query, SceneObject
@@ -58,6 +58,15 @@ def test_a_relation_states_where_anchor_and_candidates_are(seen: SeenScene) -> N
     )
     (prompt,) = reply.prompts
     assert prompt.box.xyxy == (10, 20, 18, 40)
+
+
+def test_a_distance_is_stated_where_it_decides(seen: SeenScene) -> None:
+    thinking = parse_completion(written(relation(), seen, DISTANCES)).thinking
+    assert "the black bowl at (24,30), 10 away and the black bowl at (14,30), 20 away." in thinking
+    assert thinking.endswith("It is the black bowl at (14,30).")
+    side = ("relation", "left", "bowl", "", "")
+    other = Query("relation", "x", (BOWL,), "train", side, (RAMEKIN,), (BOWL, OTHER_BOWL))
+    assert " away" not in written(other, seen, DISTANCES)
 
 
 def test_words_tell_the_same_without_numbers(seen: SeenScene) -> None:
