@@ -93,7 +93,7 @@ class RosRobot:
         for part, kind in PARTS.items():
             topic = f"{self._names.camera}/{part}"
             hear = partial(self._hear, self._heard[part])
-            node.create_subscription(kind, topic, hear, qos.LATEST_IMAGE)
+            node.create_subscription(kind, topic, hear, qos.CAMERA)
         states = self._names.joint_states
         node.create_subscription(JointState, states, self._on_joints, QoSProfile(depth=10))
 

@@ -62,8 +62,14 @@ function setSource(next, bitmap) {
   say("");
 }
 
+// A question that is sent while an image is being checked waits for it.
+let opening = Promise.resolve();
+
 async function useFile(blob, name) {
-  if (!blob) return;
+  if (blob) await (opening = openFile(blob, name));
+}
+
+async function openFile(blob, name) {
   say("Checking the image…");
   try {
     setSource({ blob, name: name || "image.png" }, await checkImage(blob, info));
@@ -136,6 +142,7 @@ async function followCamera() {
 // ---- a question and its events
 
 async function submit() {
+  await opening;
   const query = $("query").value.trim();
   if (running) return;
   if (!query) return say("The question is empty. Say what to find, such as “the red mug”.", "bad");

@@ -51,6 +51,7 @@ def test_a_share_that_is_none_is_refused(scale: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_all_steps_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", in_process.run)
     place = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bundle")]
@@ -59,6 +60,7 @@ def test_all_steps_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.libero
 @pytest.mark.skipif(bool(missing_modules()), reason="needs the extra libero")
 def test_the_steps_of_libero_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

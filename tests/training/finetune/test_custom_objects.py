@@ -58,6 +58,7 @@ def test_one_command_leaves_a_model_that_can_be_used_and_the_figures_of_both(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes, where another training shares the cores
 def test_a_training_that_was_cut_off_is_gone_on_with_and_a_finished_one_left(
     own: list[str], tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from segzero_ros.parameters import NodeConfig
 
-LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "segzero.launch.py"
+LAUNCH_FILE = Path(__file__).resolve().parents[3] / "launch" / "segzero.launch.py"
 
 
 class Argument:

@@ -1,6 +1,6 @@
 """Many queries in a row, with cancels, preemptions and lifecycle cycles by chance.
 
-The whole run: SOAK_QUERIES=1000 scripts/in_env.sh python -m pytest -m slow tests/ros/test_soak.py
+The whole run: SOAK_QUERIES=1000 scripts/in_env.sh python -m pytest -m slow tests/ros/endurance
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from segzero_ros.msg import (
 )
 from segzero_ros.parameters import NodeConfig
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
 BUILD_TIMEOUT_S = 900

@@ -16,7 +16,7 @@ import pytest
 
 from segzero_ros.msg import Status
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 120.0
 MISSING = [name for name in ("launch", "launch_ros") if importlib.util.find_spec(name) is None]
 if not shutil.which("ros2"):
