@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BOX_SIDES: Final = 3
 """Side of a close-up, in longer sides of the object's box: what is beside the object helps."""
 _MIN_SIDE_PX: Final = 96
+MOST_CLOSE_UPS: Final = 16
+"""Close-ups at once; further small objects are seen in the whole image, which takes no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def segment_closely(
     """
     size_wh = embedding.size_wh
     small = [index for index, p in enumerate(prompts) if is_small(p.box, size_wh, share)]
+    small = small[:MOST_CLOSE_UPS]
     if not small:
         return segmenter.segment(embedding, prompts)
     large = [index for index in range(len(prompts)) if index not in small]

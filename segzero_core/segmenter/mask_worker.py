@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzero_core.errors import raise_if_cancelled, segmentation_errors
-from segzero_core.segmenter.close_up import segment_closely
+from segzero_core.segmenter.close_up import MOST_CLOSE_UPS, segment_closely
 from segzero_core.types import ObjectPrompt, RgbImage, Segmentation
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class MaskWorker:
             return
         embedding = self._encoding.result()
         start = time.perf_counter()
+        # A long answer must not keep the thread that all queries share.
+        share = self._close_up_share if len(self._masks) < MOST_CLOSE_UPS else 0.0
         with segmentation_errors("mask decoder"):
             made = segment_closely(
                 self._encoder,
@@ -169,7 +171,7 @@ class MaskWorker:
                 self._image,
                 embedding,
                 prompts,
-                self._close_up_share,
+                share,
             )
         for prompt, mask, score in zip(prompts, made.masks, made.scores, strict=True):
             self._masks[prompt] = (mask, score)

@@ -11,7 +11,7 @@ import pytest
 from segzero_core import Box, ObjectPrompt, Point, RgbImage, load_segmenter
 from segzero_core.encoders.base import Embedding
 from segzero_core.geometry import mask_iou
-from segzero_core.segmenter.close_up import CloseUp, is_small, segment_closely
+from segzero_core.segmenter.close_up import MOST_CLOSE_UPS, CloseUp, is_small, segment_closely
 from segzero_core.segmenter.mask_worker import JobThread, MaskWorker
 from segzero_core.types import Segmentation
 from tests.tiny_models import save_tiny_segmenter
@@ -90,6 +90,19 @@ def test_the_mask_worker_makes_close_ups_where_the_model_says_so() -> None:
         worker.close()
         assert found.masks[0].sum() == SMALL.width * SMALL.height
         assert [size for size, _ in fake.asked] == sizes
+
+
+def test_a_long_answer_has_a_bounded_number_of_close_ups() -> None:
+    fake = BoxSegmenter()
+    boxes = [Box(10.0 + 20 * n, 10.0, 25.0 + 20 * n, 25.0) for n in range(MOST_CLOSE_UPS + 4)]
+    worker = MaskWorker(JobThread(), fake, fake, IMAGE, 0.2)
+    found = worker.finish(list(map(prompt, boxes)), None)
+    later = worker.finish([prompt(SMALL)], None)
+    worker.close()
+    assert found.masks.sum(axis=(1, 2)).tolist() == [15 * 15] * len(boxes)
+    assert later.masks[0].any()
+    sizes = [size for size, _ in fake.asked]
+    assert sizes == [SIZE_WH, *[(96, 96)] * MOST_CLOSE_UPS, SIZE_WH]
 
 
 def test_with_sam2_the_mask_of_a_close_up_is_that_of_the_cut_out_image(
