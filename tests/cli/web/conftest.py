@@ -22,19 +22,13 @@ from segzero_cli.web.answers import LocalModel
 from segzero_cli.web.app import VISITOR_HEADER, make_app
 from segzero_cli.web.command import bind
 from segzero_core.testing.fakes import fake_segzero
+from tests.ros.scripted import TWO_OBJECTS
 
 TIMEOUT_S = 30.0
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
 )
-THINKING = "I see a red mug on the left and a blue one; the query names the red one."
-TWO_OBJECTS = (
-    f"<think>{THINKING}</think><answer>"
-    '[{"bbox_2d": [10, 10, 30, 40], "point_2d": [20, 25]},'
-    ' {"bbox_2d": [50, 60, 90, 95], "point_2d": [70, 80]}]</answer>'
-)
-NOTHING = "<think>There is no fruit.</think><answer>[]</answer>"
 
 
 def png(size_wh: tuple[int, int] = (100, 100), kind: str = "PNG", **options: Any) -> bytes:

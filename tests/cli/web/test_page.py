@@ -15,7 +15,8 @@ import pytest
 from segzero_cli.web.examples import load_examples
 from segzero_core.errors import ReasoningError
 from segzero_core.testing.fakes import fake_segzero
-from tests.cli.web.conftest import NOTHING, THINKING, TWO_OBJECTS, Served, needs_chromium, png
+from tests.cli.web.conftest import Served, needs_chromium, png
+from tests.ros.scripted import NOTHING, THINKING, TWO_OBJECTS
 
 expect = pytest.importorskip("playwright.sync_api", reason="there is no playwright").expect
 

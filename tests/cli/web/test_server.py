@@ -24,7 +24,8 @@ from segzero_core.errors import ReasoningError
 from segzero_core.pipeline import SegZero
 from segzero_core.testing.fakes import BoxSegmenter, FakeEncoder, fake_description
 from segzero_core.types import ModelIdentity
-from tests.cli.web.conftest import NOTHING, THINKING, TIMEOUT_S, TWO_OBJECTS, Served, parse, png
+from tests.cli.web.conftest import TIMEOUT_S, Served, parse, png
+from tests.ros.scripted import NOTHING, THINKING, TWO_OBJECTS
 
 ORIENTATION = 274
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
