@@ -101,7 +101,7 @@ class Soak:
         self.results: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
-        self.asked, self.goals_open, self.longest_wait_s = 0, 0, 0.0
+        self.asked, self.goals_unanswered, self.goals_open, self.longest_wait_s = 0, 0, 0, 0.0
         ros, deep = self.client.node, QoSProfile(depth=1000)
         ros.create_subscription(SegmentationResult, "/segzero/result", self._on_result, deep)
         ros.create_subscription(Image, "/segzero/overlay", lambda _: None, QoSProfile(depth=1))
@@ -164,6 +164,9 @@ class Soak:
                 self._changed.notify_all()
 
         def answered(future: Any) -> None:
+            with self._changed:
+                self.goals_unanswered -= 1
+                self.goals_open += 1
             if (handle := future.result()).accepted:
                 handle.get_result_async().add_done_callback(ended)
                 if cancelled:
@@ -172,7 +175,7 @@ class Soak:
                 ended(handle)
 
         with self._changed:
-            self.goals_open += 1
+            self.goals_unanswered += 1
         goal = Segment.Goal(query=query)
         self.client.actions.send_goal_async(goal).add_done_callback(answered)
 
@@ -183,7 +186,8 @@ class Soak:
         """
         self.wait_for(0)
         with self._changed:
-            self._changed.wait_for(lambda: not self.goals_open, TIMEOUT_S)
+            ended = lambda: not self.goals_open and not self.goals_unanswered  # noqa: E731
+            self._changed.wait_for(ended, TIMEOUT_S)
         found: dict[str, list[int]] = {"task": [], "fd": []}
         for _ in range(10):
             time.sleep(1)
@@ -229,6 +233,7 @@ def soak(run: Soak, queries: int, seconds: float) -> dict[str, Any]:
         "without_result": run.asked - len(run.results),
         "with_several": sum(count > 1 for count in run.results.values()),
         "goals_without_end": run.goals_open,
+        "goals_unanswered": run.goals_unanswered,
         "longest_wait_s": round(run.longest_wait_s, 1),
         "memory_mb": round(median(late[:share]), 1),
         "growth_mb": round(median(late[-share:]) - median(late[:share]), 1),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -24,6 +26,26 @@ RESULT_KEPT_S: Final = 10
 """How long a client may take to fetch a result. rclpy's own 15 minutes keep every mask so long."""
 
 
+class _ActionServer(ActionServer):
+    """rclpy's, which forgets an accepted goal when the client cannot be told of it any more.
+
+    Args:
+        on_unreachable: Called with the handle of such a goal.
+    """
+
+    def __init__(
+        self, *args: Any, on_unreachable: Callable[[ServerGoalHandle], None], **options: Any
+    ):
+        self._on_unreachable = on_unreachable
+        super().__init__(*args, **options)
+
+    async def _execute_goal_request(self, taken: Any) -> None:
+        await super()._execute_goal_request(taken)
+        handle = self._goal_handles.get(bytes(taken[1].goal_id.uuid))
+        if handle is not None and handle.status == GoalStatus.STATUS_ACCEPTED:
+            self._on_unreachable(handle)
+
+
 class SegmentServer:
     """Turns goals into queries, and their traces and results into feedback and results.
 
@@ -36,7 +58,7 @@ class SegmentServer:
         self._queries = queries
         self._guard = guard
         self._runs: dict[bytes, tuple[Job, Future]] = {}  # the future gets the result
-        self._server = ActionServer(
+        self._server = _ActionServer(
             node,
             Segment,
             "~/segment",
@@ -49,6 +71,7 @@ class SegmentServer:
             result_service_qos_profile=qos.GOAL,
             cancel_service_qos_profile=qos.GOAL,
             result_timeout=RESULT_KEPT_S,
+            on_unreachable=self._on_unreachable,
         )
 
     def close(self) -> None:
@@ -68,6 +91,20 @@ class SegmentServer:
         return GoalResponse.REJECT
 
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
+        job = self._begin(handle)
+        try:
+            self._queries.submit(job)
+        except Exception as error:
+            self._guard.report("while taking a goal", error)
+            reason = "the node could not take the goal; its log has the traceback"
+            self._queries.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
+
+    def _on_unreachable(self, handle: ServerGoalHandle) -> None:
+        reason = "the client went away before it could be told that its goal was accepted"
+        self._queries.refuse(self._begin(handle), SegmentationResult.CANCELLED, reason)
+
+    def _begin(self, handle: ServerGoalHandle) -> Job:
+        """Return the job of a goal, which is executing from now on."""
         goal, future = handle.request, Future(executor=self._node.executor)
 
         def on_trace(trace: ReasoningTrace) -> None:
@@ -92,12 +129,7 @@ class SegmentServer:
         )
         self._runs[bytes(handle.goal_id.uuid)] = job, future
         handle.execute()
-        try:
-            self._queries.submit(job)
-        except Exception as error:
-            self._guard.report("while taking a goal", error)
-            reason = "the node could not take the goal; its log has the traceback"
-            self._queries.refuse(job, SegmentationResult.INTERNAL_ERROR, reason)
+        return job
 
     def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         job, _ = self._runs.get(bytes(handle.goal_id.uuid), (None, None))

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
+from rclpy._rclpy_pybind11 import ActionServer as RclActionServer
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
@@ -306,6 +308,25 @@ def test_a_topic_that_fails_does_not_keep_a_goal_from_its_result(
         patch.setattr(node.output, "publish_answer", broken)
         assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
     assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
+
+
+def test_a_goal_whose_client_cannot_be_told_of_it_has_its_result(
+    serve: Callable[..., Any], client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, sender = serve(fake_segzero(TWO_OBJECTS))
+
+    def gone(*_: Any) -> None:
+        raise RCLError("the client is not there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RclActionServer, "send_goal_response", gone)
+        sender.send("the mugs")
+        lost = client.heard.wait("result")
+    assert lost.error_code == SegmentationResult.CANCELLED
+    assert "went away" in lost.error_msg
+    client.wait_until(lambda: node.queries.is_idle)
+    assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
+    assert len(client.heard.all("result")) == 2
 
 
 def test_a_hundred_queries_in_a_row_have_a_result_each(
