@@ -2,13 +2,14 @@
 #   make demo [QUERY="the red mug"] [MODEL=libero]    ask the running node about a recorded clip
 #   make libero-setup                  add LIBERO's world to the environment (1 GB)
 #   make libero [LIBERO_ARGS="--model M"]  ask eight questions about LIBERO's scenes
-#   make test [PYTEST_ARGS="-k name"]  run the tests
+#   make test [PYTEST_ARGS="-k name"]  run the tests but the slow ones
+#   make test-slow                     run the slow ones: trainings, the browser, the robot, engines
 #   make fuzz [FUZZ_SECONDS=60]        feed every reader with damaged input, for so long each
 #   make check                         format, lint, types, structure, words and the fast tests
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libero-setup libero demo check test fuzz audit fast-tests lint layers words house format study clean
+.PHONY: help setup libero-setup libero demo check test test-slow fuzz audit fast-tests lint layers words house format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -23,7 +24,7 @@ FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/cor
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
-	@echo 'make setup | libero-setup | libero | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | lint | layers | format | study | clean'
+	@echo 'make setup | libero-setup | libero | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | test-slow | lint | layers | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
@@ -37,8 +38,12 @@ libero: libero-setup
 demo: setup
 	@$(IN_ENV) python -m segzero_cli demo $${MODEL:+--model "$$MODEL"}
 
+PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 test: setup
-	@$(IN_ENV) python -m pytest -m "not gpu" -n logical --maxprocesses 4 --dist loadgroup $$PYTEST_ARGS
+	@$(IN_ENV) $(PYTEST) -m "not slow and not gpu" $$PYTEST_ARGS
+
+test-slow: setup
+	@$(IN_ENV) $(PYTEST) -m "slow and not gpu" $$PYTEST_ARGS
 
 # Each target for so many seconds.
 fuzz: setup
