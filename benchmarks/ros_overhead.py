@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -109,12 +109,15 @@ def measure_cancel(client: Client, count: int = 10) -> dict[str, float]:
         client.ask("once more")  # the first image has not come yet
     while len(took) < count:
         thinks = threading.Event()
-        sent = client.actions.send_goal_async(
-            goal, lambda msg, own=thinks: own.set() if msg.feedback.thinking else None
-        )
+
+        def on_feedback(msg: Any, own: threading.Event = thinks) -> None:
+            if msg.feedback.thinking:
+                own.set()
+
+        sent = client.do(lambda: client.actions.send_goal_async(goal, on_feedback))
         handle = client.call(sent)
         thinks.wait(TIMEOUT_S)
-        result = handle.get_result_async()
+        result = client.do(handle.get_result_async)
         began_s = time.perf_counter()
         handle.cancel_goal_async()
         if client.call(result).result.result.error_code == 8:

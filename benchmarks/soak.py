@@ -176,8 +176,8 @@ class Soak:
 
         with self._changed:
             self.goals_unanswered += 1
-        goal = Segment.Goal(query=query)
-        self.client.actions.send_goal_async(goal).add_done_callback(answered)
+        goal, send = Segment.Goal(query=query), self.client.actions.send_goal_async
+        self.client.do(lambda: send(goal).add_done_callback(answered))
 
     def calm(self) -> dict[str, int]:
         """Wait for everything that is open; return the node's threads and file handles.

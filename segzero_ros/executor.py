@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, TypeVar
 
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
+
+Done = TypeVar("Done")
+_LOOK_S: Final = 0.5  # how often a waiting thread looks whether the spinning one is still there
 
 
 def wake(executor: Executor | None) -> None:
@@ -39,6 +44,32 @@ class ExecutorThread:
             target=self._spin, name=f"spin-{node.get_name()}", daemon=True
         )
         self._thread.start()
+
+    def do(self, job: Callable[[], Done]) -> Done:
+        """Do something in the thread that spins the node, and return what it returns.
+
+        rclpy's action clients need it: one that sends from another thread may lose a response
+        that comes at once.
+
+        Raises:
+            RuntimeError: The thread has ended.
+        """
+        if threading.current_thread() is self._thread:
+            return job()
+        done: Future[Done] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(job())
+            except BaseException as error:  # it is the caller's, not the executor's
+                done.set_exception(error)
+
+        with contextlib.suppress(AttributeError, RuntimeError):  # as in `wake`
+            self._executor.create_task(run)
+        while self._thread.is_alive():
+            with contextlib.suppress(TimeoutError):
+                return done.result(_LOOK_S)
+        raise RuntimeError(f"{self._thread.name} has ended; nothing can be done in it")
 
     def stop(self) -> None:
         """Wait until the callback that runs has returned, and run no further one."""

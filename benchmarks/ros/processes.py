@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,6 +205,10 @@ class Client:
         said_s, array_ = self.wait("/diagnostics", lambda _: True)
         values = {each.key: each.value for each in array_.status[0].values}
         return int(values["images"]), said_s
+
+    def do(self, job: Callable[[], Any]) -> Any:
+        """Do something in the thread that spins; see `ExecutorThread.do`."""
+        return self._spinner.do(job)
 
     def call(self, future: Any) -> Any:
         """Wait for a future."""

@@ -103,15 +103,17 @@ class Robot:
             goal.image = msg_from_array(pixels, "rgb8", Header())
         self._changes = changes = queue.SimpleQueue()
         yield "started", {"model": self.name}
-        sent = self._actions.send_goal_async(
-            goal, feedback_callback=lambda msg: changes.put(("feedback", msg.feedback))
-        )
+
+        def hear(msg: Any) -> None:
+            changes.put(("feedback", msg.feedback))
+
+        sent = self._executor.do(lambda: self._actions.send_goal_async(goal, hear))
         sent.add_done_callback(lambda future: changes.put(("sent", future.result())))
         try:
             msg = yield from self._follow(changes, cancel)
         except CancelledError:
             # Also a goal that is not answered yet: the node may work on it already.
-            sent.add_done_callback(_cancel_goal)
+            self._executor.do(lambda: sent.add_done_callback(_cancel_goal))
             raise
         yield from self._found(msg, with_camera=question.image is None)
 
@@ -154,7 +156,7 @@ class Robot:
             raise RobotError(
                 f"{self.name} does not take the question; it says: {self._status.detail}"
             )
-        handle.get_result_async().add_done_callback(
+        self._executor.do(handle.get_result_async).add_done_callback(
             lambda future: changes.put(("result", future.result().result.result))
         )
 

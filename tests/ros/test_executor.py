@@ -51,3 +51,19 @@ def test_what_a_callback_raises_is_handed_on(node: Node) -> None:
     spinner = ExecutorThread(node, on_error=errors.put)
     assert str(errors.get(timeout=TIMEOUT_S)) == "a defect"
     spinner.stop()
+
+
+def test_a_job_is_done_in_the_spinning_thread(node: Node) -> None:
+    spinner = ExecutorThread(node)
+    assert spinner.do(lambda: threading.current_thread().name) == "spin-spun"
+    assert spinner.do(lambda: spinner.do(lambda: "inside")) == "inside"
+
+    def broken() -> None:
+        raise ValueError("a defect of the job")
+
+    with pytest.raises(ValueError, match="a defect of the job"):
+        spinner.do(broken)
+    assert spinner.do(lambda: 1) == 1  # the thread has outlived it
+    spinner.stop()
+    with pytest.raises(RuntimeError, match="has ended"):
+        spinner.do(lambda: 1)
