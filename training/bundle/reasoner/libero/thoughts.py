@@ -35,7 +35,8 @@ from worlds.libero.queries.vocabulary import (
 DISTANCES, PLACES, WORDS, NONE = STYLES = "distances", "places", "words", "none"
 AT, CLOSE, AWAY = " at (", ")", " away"
 SEEN_SIZE_PX = 448
-_BY_DISTANCE = ("next", "nearest", "between")
+# What stands on or in something is seen near its middle.
+_BY_DISTANCE = ("next", "nearest", "between", "on", "in", "drawer", "compartment")
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)
 
