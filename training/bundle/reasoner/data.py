@@ -74,9 +74,9 @@ class Scenes(IterableDataset[Sample]):
         scene, facts = self._world.read(folder)
         image = cv2.imread(str(folder / "color.png"))[:, :, ::-1]
         instances = cv2.imread(str(folder / "instances.png"), cv2.IMREAD_UNCHANGED)
+        mirrored = self._augment and rng.random() < self._world.mirror_share
         if self._augment:
-            mirrors = self._world.mirrors or not self._questions
-            image, instances = _augmented(rng, image, instances, scene, mirrors=mirrors)
+            image, instances = _augmented(rng, image, instances, scene, mirrored=mirrored)
         objects = tuple(_in_crop(item, instances) for item in scene.objects)
         height, width = instances.shape
         side = self._world.seen_size_px
@@ -86,7 +86,7 @@ class Scenes(IterableDataset[Sample]):
         pixels = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         if self._augment:
             pixels = _lighting(rng, pixels)
-        seen = SeenScene(objects, prompts, (width, height), facts)
+        seen = SeenScene(objects, prompts, (width, height), facts, mirrored)
         drawn = [self._draw(rng, seen) for _ in range(self._questions)]
         targets = _dense_targets(self._world, owners, objects, prompts)
         return Sample(pixels, *targets, drawn, cells_of)
@@ -98,7 +98,7 @@ def _augmented(
     instances: NDArray[np.uint16],
     scene: Scene,
     *,
-    mirrors: bool,
+    mirrored: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Mirror and crop at random; no object is cut further than it was."""
     height, width = instances.shape
@@ -110,7 +110,7 @@ def _augmented(
     )
     if rng.random() < 0.7:
         image, instances = image[y0:y1, x0:x1], instances[y0:y1, x0:x1]
-    if mirrors and rng.random() < 0.5:
+    if mirrored:
         image, instances = image[:, ::-1], instances[:, ::-1]
     return np.ascontiguousarray(image), np.ascontiguousarray(instances)
 

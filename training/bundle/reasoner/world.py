@@ -21,7 +21,8 @@ class SeenScene(NamedTuple):
     # By object id, true box and points in pixels of the image that the model sees.
     prompts: dict[int, Prompt]
     size_wh: tuple[int, int]  # size of the cropped image [px]
-    facts: Any  # what `World.read` returned beside the scene
+    facts: Any  # what `World.read` returned beside the scene, which is not mirrored
+    mirrored: bool = False
 
 
 class Sampler(Protocol):
@@ -41,7 +42,8 @@ class World:
     colors: tuple[str, ...]  # colors that they learn to tell
     seen_size_px: int  # side of the square image that the model sees
     close_up_share: float  # see `ModelDescription`
-    mirrors: bool  # whether questions still hold in a mirrored image
+    # Of the images, so many are mirrored; the sampler asks what still holds in them.
+    mirror_share: float
     query_kinds: tuple[str, ...]  # the kinds of question
     # How often each is asked, unless the command line says otherwise.
     kind_shares: tuple[float, ...]

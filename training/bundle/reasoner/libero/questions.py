@@ -51,6 +51,8 @@ class QuestionSampler:
     def __call__(self, rng: np.random.Generator, seen: SeenScene) -> EncodedQuestion:
         """Draw one question."""
         query = self._query(rng, seen.facts)
+        while seen.mirrored and _names_a_side(query):
+            query = self._query(rng, seen.facts)
         text = filled(rng, query.text) if self._augment else query.text
         if self._choices_only:
             chosen = until_choice(completion(query, seen, MULTI_OBJECT, self._style))
@@ -65,6 +67,11 @@ class QuestionSampler:
             kind = str(rng.choice(QUERY_KINDS, p=self._shares))
             query = ask(rng, facts, kind, "train", self._forbidden)
         return query
+
+
+def _names_a_side(query: Query) -> bool:
+    """Whether a question, or what it is made from, says left or right."""
+    return any("left" in part or "right" in part for part in (query.text, *query.topic))
 
 
 def completion(query: Query, seen: SeenScene, template: str, style: str) -> list[Chunk]:

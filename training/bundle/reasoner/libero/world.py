@@ -68,7 +68,7 @@ WORLD = World(
     seen_size_px=SEEN_SIZE_PX,
     # Boxes under 100 pixels of 640x480, where close-ups gave the better masks.
     close_up_share=0.21,
-    mirrors=False,
+    mirror_share=0.3,
     query_kinds=QUERY_KINDS,
     kind_shares=(0.15, 0.06, 0.2, 0.06, 0.09, 0.14, 0.2, 0.1),
     fixed_texts=(AT, CLOSE, AWAY),

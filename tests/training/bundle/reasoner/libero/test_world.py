@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,14 @@ def test_questions_of_training_are_none_of_the_benchmark_and_are_one_batch(folde
     assert batch.cell_kind.shape == (2, 256)
     shown = {WORLD.kinds[k] for k in batch.cell_kind.unique().tolist() if k < len(WORLD.kinds)}
     assert shown == {"akita_black_bowl", "glazed_rim_porcelain_ramekin", "plate"}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_in_a_mirrored_image_no_side_is_asked_for(folder: Path, share: float) -> None:
+    tokenizer = build_tokenizer(WORLD.texts(sorted(folder.glob("*/scene.json")), 0) * 9, WORLD)
+    world = replace(WORLD, mirror_share=share)
+    relations = (0, 0, 1, 0, 0, 0, 0, 0)
+    scenes = Scenes(world, [folder], tokenizer, questions=40, seed=3, shares=relations)
+    drawn = next(iter(scenes)).questions
+    asked = [tokenizer.decode(question.ids) for question in drawn]
+    assert any("left" in text or "right" in text for text in asked) == (share == 0)
