@@ -6,10 +6,12 @@
 #   make test-slow                     run the slow ones: trainings, the browser, the robot, engines
 #   make fuzz [FUZZ_SECONDS=60]        feed every reader with damaged input, for so long each
 #   make check                         format, lint, types, structure, words and the fast tests
+#   make docs                          build the documentation as a site, into build/site
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libero-setup libero demo check test test-slow fuzz audit fast-tests lint layers words house format study clean
+.PHONY: help setup libero-setup libero demo check test test-slow fuzz audit fast-tests lint layers words house tables \
+  docs check-docs format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -24,7 +26,7 @@ FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/cor
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
-	@echo 'make setup | libero-setup | libero | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | test-slow | lint | layers | format | study | clean'
+	@echo 'make setup | libero-setup | libero | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | test-slow | lint | layers | docs | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
@@ -69,6 +71,21 @@ words: setup
 # Draws docs/architecture.md again.
 house: setup
 	@$(IN_ENV) python scripts/draw_house.py
+
+# Writes the tables of docs/ that come from the code.
+tables: setup
+	@$(IN_ENV) python scripts/write_tables.py
+
+# In an environment of its own, which needs nothing of segzero's. The variable silences an advertisement of another tool.
+docs:
+	@[ -x build/docs-env/bin/python ] || python3 -m venv build/docs-env
+	@build/docs-env/bin/python -m pip install -q --disable-pip-version-check -r docs/requirements.txt
+	@NO_MKDOCS_2_WARNING=1 build/docs-env/bin/python -m mkdocs build --strict
+	@echo "python -m http.server -d build/site    shows it"
+
+# Runs the commands of README.md and docs/tutorials/ in a copy of this checkout.
+check-docs: setup
+	@$(IN_ENV) python scripts/check_docs.py
 
 fast-tests: setup
 	@$(IN_ENV) python -m pytest -q -n 2 -k "not bundled" $(FAST_TESTS)

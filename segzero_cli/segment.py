@@ -40,7 +40,7 @@ def build_parser() -> Parser:
     )
     parser.add_device_argument()
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="longest completion")
-    parser.add_argument("--backend", default="auto", help="of the image encoder; see the README")
+    parser.add_argument("--backend", default="auto", help="of the image encoder; see docs/cli.md")
     parser.add_argument("--precision", default="auto", help="of the reasoner's weights")
     parser.add_argument(
         "--grammar", action="store_true", help="constrain the decoding to well-formed answers"

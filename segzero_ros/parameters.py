@@ -1,6 +1,6 @@
 """The node's settings as ROS parameters: declared from the dataclass, and built back into it.
 
-`python -m segzero_ros.parameters` writes the README's table of them.
+docs/parameters.md has the table of them (make tables).
 """
 
 from __future__ import annotations
@@ -177,14 +177,10 @@ def check_change(node: Node, changes: Iterable[Parameter]) -> SetParametersResul
 
 
 def parameter_table() -> str:
-    """Return the Markdown table of all parameters that stands in the README."""
+    """Return the Markdown table of all parameters that stands in docs/parameters.md."""
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(NodeConfig):
         late = "" if bounds_of(field).read_only else " May change at run time."
         meaning = field.metadata["description"] + late
         lines.append(f"| `{field.name}` | `{json.dumps(field.default)}` | {meaning} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(parameter_table(), end="")

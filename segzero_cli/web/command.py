@@ -36,7 +36,7 @@ def build_parser() -> Parser:
     )
     parser.add_model_arguments()
     parser.add_device_argument()
-    parser.add_argument("--backend", default="auto", help="of the image encoder; see the README")
+    parser.add_argument("--backend", default="auto", help="of the image encoder; see docs/cli.md")
     parser.add_argument(
         "--node", metavar="NAME", help="ask this running node, such as /segzero; needs ROS 2"
     )

@@ -122,7 +122,7 @@ class CameraModel:
         return _undistort(x, y, self.distortion)
 
     def pixels(self, points_m: NDArray[Any]) -> Floats:
-        """Project points [N, 3] in front of the camera to pixels, float64 [N, 2] [px]."""
+        """Project points [N, 3] in front of the camera to pixels of the image, float64 [N, 2]."""
         points = np.asarray(points_m, np.float64)
         x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
         if any(self.distortion):

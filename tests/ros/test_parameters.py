@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +12,9 @@ from rclpy.parameter import Parameter
 from segzero_core.config import bounds_of, check_settings
 from segzero_core.errors import ConfigError
 from segzero_core.testing.fakes import fake_segzero
-from segzero_ros.parameters import NodeConfig, parameter_table, read_config
+from segzero_ros.parameters import NodeConfig, read_config
 from segzero_ros.queries.answer import load_pipeline
 
-README = Path(__file__).resolve().parents[2] / "README.md"
 FIELDS = dataclasses.fields(NodeConfig)
 
 
@@ -97,8 +95,3 @@ def test_a_whole_number_is_taken_for_a_float() -> None:
     config = NodeConfig(max_image_age_s=2)
     check_settings(config)
     assert isinstance(config.max_image_age_s, float)
-
-
-def test_the_readme_has_the_table_of_all_settings() -> None:
-    in_readme = f"\n\n{parameter_table()}\n" in README.read_text(encoding="utf-8")
-    assert in_readme, "put the output of `python -m segzero_ros.parameters` there"
