@@ -11,7 +11,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup libero-setup libero demo check test test-slow fuzz audit fast-tests lint layers words house tables \
-  docs check-docs format study clean
+  docs links check-docs format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
 export QUERY
@@ -82,6 +82,10 @@ docs:
 	@build/docs-env/bin/python -m pip install -q --disable-pip-version-check -r docs/requirements.txt
 	@NO_MKDOCS_2_WARNING=1 build/docs-env/bin/python -m mkdocs build --strict
 	@echo "python -m http.server -d build/site    shows it"
+
+# Asks for the addresses that the documentation links to; needs the network.
+links:
+	@python3 scripts/check_links.py
 
 # Runs the commands of README.md and docs/tutorials/ in a copy of this checkout.
 check-docs: setup

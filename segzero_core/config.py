@@ -109,7 +109,7 @@ class PipelineConfig:
     )
     max_new_tokens: int = setting(
         0,
-        "Longest reply of the reasoner in tokens; 0: the model's own limit.",
+        "Longest completion of the reasoner in tokens; 0: the model's own limit.",
         Bounds(0, MAX_NEW_TOKENS),
     )
     backend: str = setting(

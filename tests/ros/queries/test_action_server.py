@@ -310,7 +310,7 @@ def test_a_topic_that_fails_does_not_keep_a_goal_from_its_result(
     assert sender.send("the mugs").result()[0] == GoalStatus.STATUS_SUCCEEDED
 
 
-def test_a_goal_whose_client_cannot_be_told_of_it_has_its_result(
+def test_a_goal_whose_acceptance_cannot_be_sent_has_its_result(
     serve: Callable[..., Any], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, sender = serve(fake_segzero(TWO_OBJECTS))
