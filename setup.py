@@ -140,7 +140,7 @@ setup(
         "huggingface_hub>=0.30,<3",
         "jinja2>=3.1,<4",
         "numpy>=1.26,<3",
-        "opencv-python-headless>=4.9,<6",
+        "opencv-python-headless>=5,<6",
         "pillow>=10,<14",
         "pyyaml>=6,<7",
         "safetensors>=0.5,<1",

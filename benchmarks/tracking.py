@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from segzero_core.checkpoints.sam2_checkpoint import (
 from segzero_core.errors import SegZeroError
 from segzero_core.geometry import mask_iou
 from segzero_core.images.overlay import draw_overlay
+from segzero_core.images.palette import choose_colors
 from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_core.tracking.tracker import Sam2Tracker
 from segzero_core.types import RgbImage, Segmentation
@@ -131,7 +133,7 @@ def draw_clip(tracker: Sam2Tracker, seed: int, frames: int = FRAMES) -> RgbImage
         frames: Images of the clip, at least eight.
     """
     chosen = np.linspace(0, frames - 1, 8).round().astype(int)
-    tiles = []
+    tiles, colors = [], []
     with Camera() as camera:
         for index, frame in enumerate(watch(camera, seed, frames)):
             found = (
@@ -139,10 +141,10 @@ def draw_clip(tracker: Sam2Tracker, seed: int, frames: int = FRAMES) -> RgbImage
             )
             if index in chosen:
                 masks = np.stack([track.mask for track in found.tracks])
-                drawn = draw_overlay(
-                    frame.color, Segmentation(masks, np.ones(len(masks), np.float32))
-                )
-                tiles.append(drawn[::2, ::2])
+                scores = np.array([track.score for track in found.tracks], np.float32)
+                colors = choose_colors(frame.color, masks, colors)
+                drawn = draw_overlay(frame.color, Segmentation(masks, scores), colors=colors)
+                tiles.append(cv2.resize(drawn, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     return np.concatenate([np.concatenate(row, axis=1) for row in (tiles[:4], tiles[4:])])
 
 

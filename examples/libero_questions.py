@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from segzero_cli import console
 from segzero_cli.segment import show
 from segzero_core.checkpoints.cache import cache_folder
 from segzero_core.errors import SegZeroError
 from segzero_core.images.files import check_writable, save_image
+from segzero_core.images.lettering import add_caption
 from segzero_core.images.overlay import draw_overlay
 from segzero_core.pipeline import SegZero
 from segzero_core.types import Result, RgbImage
@@ -55,14 +55,9 @@ QUESTIONS: Final = (
 )
 
 _COLUMNS: Final = 4
-_PANEL_WH: Final = (480, 360)
-_CAPTION_PX: Final = 124
+_SHARE: Final = 0.75
+"""Of an image's size."""
 _MARGIN_PX: Final = 10
-_FONT_PX: Final = (17, 14)
-_CHARS: Final = (52, 66)
-"""Characters of a line of the question, and of the thinking."""
-_THINKING_LINES: Final = 4
-_INK, _GREY, _PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,19 +110,10 @@ def ask_all(model: SegZero, images: Sequence[RgbImage]) -> Iterator[tuple[RgbIma
 
 def panel(image: RgbImage, result: Result) -> RgbImage:
     """Draw the masks into the image, and question and thinking below it."""
-    width, height = _PANEL_WH
     drawn = draw_overlay(image, result.segmentation, result.reasoning.prompts)
-    canvas = Image.new("RGB", (width, height + _CAPTION_PX), _PAPER)
-    canvas.paste(Image.fromarray(cv2.resize(drawn, _PANEL_WH, interpolation=cv2.INTER_AREA)))
-    draw, y = ImageDraw.Draw(canvas), height + 6
-    thinking = textwrap.wrap(result.reasoning.thinking, _CHARS[1])[:_THINKING_LINES]
-    texts = (textwrap.wrap(result.query, _CHARS[0])[:2], thinking)
-    for lines, size, ink in zip(texts, _FONT_PX, (_INK, _GREY), strict=True):
-        font = ImageFont.load_default(size)
-        for line in lines:
-            draw.text((4, y), line, fill=ink, font=font)
-            y += size + 3
-    return np.asarray(canvas)
+    captioned = add_caption(drawn, result.query, result.reasoning.thinking, is_fixed=True)
+    small = cv2.resize(captioned, None, fx=_SHARE, fy=_SHARE, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
 
 
 def sheet(panels: Sequence[RgbImage]) -> RgbImage:

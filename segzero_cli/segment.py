@@ -14,6 +14,7 @@ from segzero_cli.arguments import Parser
 from segzero_core.events import AnswerDelta, Event, Finished, ThinkingDelta
 from segzero_core.geometry import box_from_mask
 from segzero_core.images.files import check_writable, load_image, save_image
+from segzero_core.images.lettering import add_caption
 from segzero_core.images.overlay import draw_overlay
 from segzero_core.prompt import TEMPLATES, clean_query
 from segzero_core.types import Result
@@ -45,7 +46,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--grammar", action="store_true", help="constrain the decoding to well-formed answers"
     )
-    parser.add_argument("--out", metavar="FILE", help="write the image with the answer drawn in")
+    parser.add_argument("--out", metavar="FILE", help="write image, answer and thinking, drawn")
     parser.add_argument("--mask", metavar="FILE", help="write the mask, 255 on what was found")
     parser.add_argument(
         "--json", action="store_true", help="print the result as JSON; the reasoning to stderr"
@@ -78,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     result = show(model.stream(image, query), sys.stderr if arguments.json else sys.stdout)
     if arguments.out:
         drawn = draw_overlay(image, result.segmentation, result.reasoning.prompts)
-        save_image(arguments.out, drawn)
+        save_image(arguments.out, add_caption(drawn, query, result.reasoning.thinking))
     if arguments.mask:
         save_image(arguments.mask, result.segmentation.union().astype(np.uint8) * 255)
     if arguments.json:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
-from PIL import ImageDraw, ImageFont
 
 from examples.pick_and_place.interfaces import Eyes, Image, Sight
+from segzero_core.images.lettering import add_caption
 from segzero_core.images.overlay import draw_overlay
-from segzero_core.types import Segmentation
+from segzero_core.types import RgbImage, Segmentation
 from worlds.libero.robot.cell import Cell
 
 MAX_BYTES: Final = 4_000_000
-SIZE_WH: Final = (480, 360)
+WIDTH_PX: Final = 480
 EVERY_STEPS: Final = 4
 """Of the controller, twenty a second: the film runs at twice the arm's speed."""
 _STEP_S, _TITLE_S, _END_S = 0.1, 3.0, 2.0
 _COLORS: Final = 255
-_TITLE_PX, _TEXT_PX, _GAP_PX = 15, 12, 4
+_LINES: Final = (2, 3)
 
 
 class Film:
@@ -35,15 +35,14 @@ class Film:
 
     def __init__(self, cell: Cell, instruction: str) -> None:
         self._cell, self._caption = cell, f"“{instruction}”"
-        self._frames: list[PilImage.Image] = []
+        self._frames: list[RgbImage] = []
         self._seconds: list[float] = []
         cell.on_step = self._on_step
 
     def show(self, text: str, image: Image, sight: Sight) -> None:
         """Show a question, the masks that answer it, and the thoughts."""
-        # An empty mask comes first: the first color of the palette is that of a wooden table.
-        masks = np.concatenate((np.zeros((1, *image.depth_m.shape), np.bool_), sight.masks))
-        drawn = draw_overlay(image.color, Segmentation(masks, np.ones(len(masks), np.float32)))
+        scores = np.ones(len(sight.masks), np.float32)
+        drawn = draw_overlay(image.color, Segmentation(sight.masks, scores), labels=())
         answer = sight.error or sight.thinking or ("" if len(sight.masks) else "nothing matches")
         self._add(drawn, f"segzero: “{text}”", answer, _TITLE_S)
 
@@ -56,12 +55,11 @@ class Film:
         self._add(self._cell.look("agentview").color, self._caption, "", _END_S)
         # One palette for all frames: what does not move stays the same to the bit.
         some = [*self._frames[:2], self._frames[len(self._frames) // 2], self._frames[-1]]
-        sample = PilImage.new("RGB", (SIZE_WH[0], len(some) * SIZE_WH[1]))
-        for i, frame in enumerate(some):
-            sample.paste(frame, (0, i * SIZE_WH[1]))
+        sample = PilImage.fromarray(np.concatenate(some))
         palette = sample.quantize(_COLORS, PilImage.Quantize.MEDIANCUT)
         frames = [
-            frame.quantize(palette=palette, dither=PilImage.Dither.NONE) for frame in self._frames
+            PilImage.fromarray(frame).quantize(palette=palette, dither=PilImage.Dither.NONE)
+            for frame in self._frames
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(
@@ -82,9 +80,10 @@ class Film:
             self._add(self._cell.look("agentview").color, self._caption, "", _STEP_S)
 
     def _add(self, color: NDArray[np.uint8], title: str, text: str, seconds: float) -> None:
-        frame = PilImage.fromarray(color).resize(SIZE_WH, PilImage.Resampling.LANCZOS)
-        _write(frame, title, text)
-        self._frames.append(frame)
+        frame = add_caption(color, title, text, max_lines=_LINES, is_fixed=True)
+        share = WIDTH_PX / frame.shape[1]
+        small = cv2.resize(frame, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        self._frames.append(np.asarray(small, np.uint8))
         self._seconds.append(seconds)
 
 
@@ -99,16 +98,3 @@ class FilmedEyes:
         sight = self._eyes.find(text, image)
         self._film.show(text, image, sight)
         return sight
-
-
-def _write(frame: PilImage.Image, title: str, text: str) -> None:
-    """Write into a dark bar at the upper edge, over the wall: a title, and a smaller text."""
-    lines = [(line, _TITLE_PX) for line in textwrap.wrap(title, frame.width * 2 // _TITLE_PX)]
-    lines += [(line, _TEXT_PX) for line in textwrap.wrap(text, frame.width * 2 // _TEXT_PX)]
-    draw = ImageDraw.Draw(frame, "RGBA")
-    height = sum(size + _GAP_PX for _, size in lines) + 2 * _GAP_PX
-    draw.rectangle((0, 0, frame.width, height), fill=(10, 10, 14, 190))
-    y = _GAP_PX
-    for line, size in lines:
-        draw.text((8, y), line, font=ImageFont.load_default(size), fill=(255, 255, 255, 255))
-        y += size + _GAP_PX

@@ -16,7 +16,9 @@ from segzero_cli.bag.video import Video
 from segzero_cli.segment import to_json
 from segzero_core.errors import InputError, ReasoningError, SegZeroError
 from segzero_core.images.files import save_image
+from segzero_core.images.lettering import add_caption
 from segzero_core.images.overlay import draw_overlay
+from segzero_core.images.palette import Color, choose_colors
 from segzero_core.prompt import clean_query
 from segzero_core.types import Result
 
@@ -109,17 +111,20 @@ def _answer_all(
     total = len(range(0, topic.count, arguments.every)[: arguments.limit])
     video = None if arguments.no_video else Video(arguments.out / VIDEO_NAME)
     lines = arguments.out / ROWS_NAME
+    colors: list[Color] = []
     _write(lines, "", "w")
     try:
         for image in topic.images(arguments.every, arguments.limit):
             row, result = _answer(model, query, image)
-            drawn = image.pixels
+            drawn, thinking = image.pixels, ""
             if result is not None and image.pixels is not None:
                 row["mask"] = f"{MASKS_NAME}/{image.number:06d}.png"
                 save_image(arguments.out / row["mask"], result.segmentation.instance_ids())
-                drawn = draw_overlay(image.pixels, result.segmentation, result.reasoning.prompts)
+                colors = choose_colors(image.pixels, result.segmentation.masks, colors)
+                prompts, thinking = result.reasoning.prompts, result.reasoning.thinking
+                drawn = draw_overlay(image.pixels, result.segmentation, prompts, colors=colors)
             if video is not None and drawn is not None:
-                video.add(drawn, image.stamp_ns)
+                video.add(add_caption(drawn, query, thinking, is_fixed=True), image.stamp_ns)
             _write(lines, json.dumps(row) + "\n", "a")
             rows.append(row)
             outcome = row.get("error") or f"{len(row['objects'])} objects"

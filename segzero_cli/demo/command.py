@@ -31,6 +31,7 @@ from segzero_cli.demo.clip import TOPICS, Shot, clip_of, read_clip
 from segzero_core.errors import ConfigError, SegZeroError, printable
 from segzero_core.geometry import MATCH_IOU, mask_iou
 from segzero_core.images.files import save_image
+from segzero_core.images.lettering import add_caption
 from segzero_core.prompt import clean_query
 from segzero_core.terminal.progress_bar import ProgressBar
 from segzero_ros.ros_domain import isolated_environment
@@ -205,7 +206,10 @@ def save(folder: Path, name: str, answer: DemoAnswer, record: dict[str, Any]) ->
         path = folder / f"{kind}{name}.png"
         path.unlink(missing_ok=True)
         if pixels is not None:
-            save_image(path, np.ascontiguousarray(pixels))
+            pixels = np.ascontiguousarray(pixels)
+            if kind == "overlay":
+                pixels = add_caption(pixels, answer.result.query, answer.result.thinking)
+            save_image(path, pixels)
 
 
 def describe(record: dict[str, Any]) -> str:

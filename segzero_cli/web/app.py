@@ -28,7 +28,7 @@ from segzero_cli.web.fair_queue import QueueFullError
 from segzero_cli.web.guard import Guard
 from segzero_cli.web.uploads import MAX_UPLOAD_BYTES, decode_image, encode_image
 from segzero_core.errors import SegZeroError
-from segzero_core.images.overlay import PALETTE
+from segzero_core.images.palette import PALETTE
 from segzero_core.limits import USUAL_IMAGE_PX
 from segzero_core.prompt import MAX_QUERY_CHARS, clean_query
 

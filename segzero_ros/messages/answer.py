@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from segzero_core.images.palette import choose_colors
 from segzero_ros.conversions.images import mask_to_msg, msg_from_array
 from segzero_ros.messages.detections import (
     Detection2DArray,
@@ -33,7 +34,9 @@ def answer_to_msgs(answer: Answer, is_subscribed: Callable[[str], bool]) -> dict
         others["detections"] = detections_to_msg(result, header)
         others["detections_3d"] = detections_3d_to_msg(result, poses)
     if is_subscribed("markers"):
-        others["markers"] = markers_to_msg(result, header, frame.camera_info, poses)
+        assert answer.rgb is not None
+        colors = choose_colors(answer.rgb, result.segmentation.masks)
+        others["markers"] = markers_to_msg(result, header, frame.camera_info, poses, colors)
     others["object_poses"] = poses_to_msg(poses)
     if is_subscribed("object_cloud"):
         assert answer.rgb is not None

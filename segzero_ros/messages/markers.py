@@ -8,6 +8,7 @@ it is: a box around each object, and a gripper at its best grasp.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from segzero_core.images.overlay import PALETTE
+from segzero_core.images.palette import Color
 from segzero_core.types import Box, Result
 from segzero_ros.conversions.text import valid_text
 from segzero_ros.spatial.scene import ObjectPoses
@@ -33,21 +34,27 @@ EDGE_M: Final = 0.002
 
 
 def markers_to_msg(
-    result: Result, header: Header, info: CameraInfo | None, poses: ObjectPoses
+    result: Result,
+    header: Header,
+    info: CameraInfo | None,
+    poses: ObjectPoses,
+    colors: Sequence[Color],
 ) -> MarkerArray:
     """Build the markers of an answer; they replace those of the answer before.
 
-    The header is the image's, for what depth has no part in. Without the camera's calibration the
-    reasoner's boxes are not drawn.
+    The header is the image's, for what depth has no part in; each object has a color. Without the
+    camera's calibration the reasoner's boxes are not drawn.
     """
     markers = [Marker(header=header, action=Marker.DELETEALL), _thinking(result, header)]
     if info is not None and info.k[0] > 0 and info.k[4] > 0:
-        prompts = enumerate(result.reasoning.prompts, start=1)
-        markers += [_image_box(index, prompt.box, header, info) for index, prompt in prompts]
-    for index, measured in enumerate(poses.objects, start=1):
+        prompts = zip(result.reasoning.prompts, colors, strict=True)
+        markers += [
+            _image_box(index, prompt.box, header, info, color)
+            for index, (prompt, color) in enumerate(prompts, start=1)
+        ]
+    for index, (measured, color) in enumerate(zip(poses.objects, colors, strict=False), start=1):
         if measured is None:
             continue
-        color = PALETTE[(index - 1) % len(PALETTE)]
         markers.append(_lines(poses, "objects", index, measured.box.edges_m(), color))
         if measured.grasps:
             best = measured.grasps[0]
@@ -65,10 +72,8 @@ def _thinking(result: Result, header: Header) -> Marker:
     return marker
 
 
-def _image_box(index: int, box: Box, header: Header, info: CameraInfo) -> Marker:
-    marker = _marker(
-        header, "boxes", index, Marker.LINE_STRIP, PALETTE[(index - 1) % len(PALETTE)]
-    )
+def _image_box(index: int, box: Box, header: Header, info: CameraInfo, color: Color) -> Marker:
+    marker = _marker(header, "boxes", index, Marker.LINE_STRIP, color)
     x_min, y_min, x_max, y_max = box.xyxy
     corners = ((x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max), (x_min, y_min))
     marker.points = [
@@ -88,7 +93,7 @@ def _lines(
     namespace: str,
     index: int,
     ends_m: NDArray[np.float64],
-    color: tuple[int, int, int] = WHITE,
+    color: Color = WHITE,
 ) -> Marker:
     marker = _marker(poses.header, namespace, index, Marker.LINE_LIST, color)
     ends = poses.transform.apply(ends_m).tolist()
@@ -97,9 +102,7 @@ def _lines(
     return marker
 
 
-def _marker(
-    header: Header, namespace: str, index: int, kind: int, color: tuple[int, int, int] = WHITE
-) -> Marker:
+def _marker(header: Header, namespace: str, index: int, kind: int, color: Color = WHITE) -> Marker:
     marker = Marker(header=header, ns=namespace, id=index, type=kind)
     marker.pose.orientation.w = marker.color.a = 1.0
     marker.color.r, marker.color.g, marker.color.b = (each / 255.0 for each in color)

@@ -202,7 +202,9 @@ def test_masks_video_and_json_are_written_for_every_second_image(
     video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(0.25)
-    assert video.read()[1].shape == (480, 640, 3)
+    height, width, _ = video.read()[1].shape
+    assert width == 640
+    assert height > 500  # question and thinking stand below the image
     video.release()
 
 

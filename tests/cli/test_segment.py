@@ -43,7 +43,10 @@ def test_overlay_and_mask_are_written(ask: Callable, image_file: Path, tmp_path:
     assert set(np.unique(mask)) <= {0, 255}
     assert (mask > 0).sum() == json.loads(ran.out)["objects"][0]["area_px"]
     overlay = np.array(Image.open(tmp_path / "overlay.png"))
-    assert (overlay != np.array(Image.open(image_file))).any()
+    image = np.array(Image.open(image_file))
+    assert (overlay[:60] != image).any()
+    assert overlay.shape[0] > 60  # question and thinking stand below the image
+    assert overlay.shape[1] == 80
 
 
 def test_json_goes_to_stdout_and_the_reasoning_to_stderr(ask: Callable) -> None:

@@ -12,13 +12,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 from PIL import Image
 
-from segzero_core.images.overlay import draw_overlay
+from segzero_core.images.overlay import draw_outline, draw_overlay
 from segzero_core.types import RgbImage, Segmentation
 from training.evaluation.cases import CaseSet
 from training.evaluation.predictions import Scored
@@ -29,8 +28,7 @@ SHOWN_CASES: Final = 12
 
 _TEMPLATE = "report.html.j2"
 _SIDE_PX = 360
-_OUTLINE_SHARE = 1 / 200
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_WHITE = (255, 255, 255)
 
 
 def build_report(
@@ -81,10 +79,6 @@ def _overlay(image: RgbImage, sample: Scored, truth: NDArray[np.bool_]) -> RgbIm
     for mask, rle in zip(masks, sample.masks, strict=True):
         mask[:] = rle.decode()
     scores = np.ones(len(masks), np.float32)
-    pixels = draw_overlay(image, Segmentation(masks, scores), sample.prompts)
-    outlines, _ = cv2.findContours(truth.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    line = max(1, round(max(image.shape[:2]) * _OUTLINE_SHARE))
-    # White on black can be seen on any image.
-    cv2.drawContours(pixels, outlines, -1, _BLACK, 2 * line)
-    cv2.drawContours(pixels, outlines, -1, _WHITE, line)
+    pixels = draw_overlay(image, Segmentation(masks, scores), sample.prompts, labels=())
+    draw_outline(pixels, truth, _WHITE)
     return pixels

@@ -1,4 +1,4 @@
-"""Reading, writing and drawing images."""
+"""Reading and writing images."""
 
 from __future__ import annotations
 
@@ -9,17 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzero_core import (
-    Box,
-    InputError,
-    ObjectPrompt,
-    Point,
-    RgbImage,
-    Segmentation,
-    ShapeError,
-    draw_overlay,
-    load_image,
-)
+from segzero_core import InputError, RgbImage, load_image
 from segzero_core.images.files import check_writable, save_image
 
 
@@ -128,47 +118,3 @@ def test_a_place_that_cannot_be_written_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_writable(tmp_path / name)
-
-
-PROMPT = ObjectPrompt(Box(10, 10, 40, 40), (Point(20, 20),))
-
-
-def some_masks(count: int) -> Segmentation:
-    masks = np.zeros((count, 60, 80), np.bool_)
-    masks[:, 10:40, 10:40] = True
-    return Segmentation(masks, np.ones(count, np.float32))
-
-
-def test_the_overlay_changes_the_object_and_nothing_else(image: RgbImage) -> None:
-    before = image.copy()
-
-    drawn = draw_overlay(image, some_masks(1), [PROMPT])
-
-    changed = (drawn != image).any(axis=2)
-    assert changed[10:40, 10:40].mean() > 0.95
-    assert not changed[:, 50:].any()
-    assert not changed[50:].any()
-    assert drawn.dtype == np.uint8
-    assert np.array_equal(image, before)
-
-
-def test_nothing_found_draws_nothing(image: RgbImage) -> None:
-    assert np.array_equal(draw_overlay(image, Segmentation.empty((80, 60))), image)
-
-
-def test_an_overlay_of_any_size_is_drawn() -> None:
-    one = Segmentation(np.ones((1, 1, 1), np.bool_), np.ones(1, np.float32))
-    prompt = ObjectPrompt(Box(0, 0, 0.5, 0.5), (Point(0, 0),))
-
-    assert draw_overlay(np.zeros((1, 1, 3), np.uint8), one, [prompt]).shape == (1, 1, 3)
-
-
-def test_more_objects_than_colors_are_drawn(image: RgbImage) -> None:
-    assert draw_overlay(image, some_masks(20), [PROMPT] * 20).shape == image.shape
-
-
-def test_parts_that_do_not_belong_together_are_refused(image: RgbImage) -> None:
-    with pytest.raises(ShapeError, match="60, 80"):
-        draw_overlay(image, Segmentation.empty((60, 80)))
-    with pytest.raises(InputError, match="1 prompts for 2 masks"):
-        draw_overlay(image, some_masks(2), [PROMPT])

@@ -79,7 +79,9 @@ def test_all_right_answers_pass(
     assert [query["kind"] for query in result["queries"]] == KINDS
     truth = read_clip(CLIP)[0].truth()
     np.testing.assert_array_equal(image_in(tmp_path / "mask.png") > 0, truth)
-    assert image_in(tmp_path / "overlay.png").shape == (480, 640, 3)
+    height, width, _ = image_in(tmp_path / "overlay.png").shape
+    assert width == 640
+    assert height > 500  # question and thinking stand below the image
     for kind in KINDS:
         assert (tmp_path / f"overlay_{kind}.png").is_file()
     assert "I know the truth." in capsys.readouterr().out
