@@ -1,4 +1,4 @@
-"""Colors that people with a color vision deficiency can tell, and not those of the objects."""
+"""Colors that people with a color vision deficiency can distinguish, and not those of the objects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seen(colors: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.u
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_neighbors_of_the_palette_are_told_apart_by_all_eyes(vision: str) -> None:
+def test_neighbors_of_the_palette_are_distinct_to_all_eyes(vision: str) -> None:
     lab = to_lab(seen(np.array(PALETTE, np.uint8), VISIONS[vision]))
     assert np.linalg.norm(lab - np.roll(lab, 1, axis=0), axis=1).min() > 50
     every = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(len(lab), 1)]
