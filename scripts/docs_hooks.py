@@ -3,7 +3,8 @@
 The pages link to files of the repository as GitHub reads them. Those links are followed here: to
 the page that a file becomes (`PAGES`), to the page of messages, or to a copy of the file under
 `source/`. A link to a folder, or to a file that is not there, stays as it is and fails the build.
-Diagrams become tables, because their JavaScript would come from a server.
+Diagrams become tables, because their JavaScript would come from a server; a page that loads
+anything from elsewhere fails the build.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +31,7 @@ MESSAGES = "messages.md"
 INTERFACES = ("msg", "srv", "action")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=\"?https?://[^\"> ]+")
 MERMAID = re.compile(r"```mermaid\ngraph TD\n(.*?)```", re.DOTALL)
 
 
@@ -108,3 +111,10 @@ def import_table(diagram: re.Match[str]) -> str:
         imports.setdefault(start, []).append(f"`{end}`")
     rows = [f"| `{start}` | {', '.join(ends)} |" for start, ends in imports.items()]
     return "\n".join(["| package | imports |", "|---|---|", *rows])
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """Refuse a page that would not be whole without a network."""
+    if loaded := LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {loaded[0]}")
+    return output
