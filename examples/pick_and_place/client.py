@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from examples.pick_and_place.fixtures import open_drawer, turn_knob
+from examples.pick_and_place.fixtures import handle_of, open_drawer, out_of_way, turn_knob
 from examples.pick_and_place.interfaces import (
     Eyes,
     Fault,
@@ -67,6 +67,7 @@ class Client:
         if not all(map(_has_skill, steps)):
             return Outcome(Fault.NO_SKILL, instruction)
         self._opened: dict[str, Goal] = {}  # drawers, by noun phrase: where something goes in them
+        self._waiting = {step.place: step.item for step in steps if step.relation == "in"}
         try:
             return self._carry_out(steps)
         except RobotError as error:
@@ -119,10 +120,19 @@ class Client:
 
     def _work(self, step: Step, item: Seen, image: Image) -> None:
         if step.skill == "open":
+            if step.item in self._waiting:
+                self._clear(self._waiting[step.item], item, step.item, image)
             self._opened[step.item] = open_drawer(self._robot, item, image, step.item)
         else:
             turn_knob(self._robot, item, step.item, on=step.skill == "turn on")
         self._go_home()
+
+    def _clear(self, text: str, cabinet: Seen, drawer: str, image: Image) -> None:
+        """Put what goes into a drawer where it can be taken from when the drawer is open."""
+        item = self._find(text, image)
+        goal = out_of_way(handle_of(cabinet, drawer), item, image, self._home[0])
+        if goal is not None:
+            put(self._robot, pick(self._robot, item, image, [], text), goal, image, text)
 
     def _is_at(self, goal: Goal, step: Step, image: Image) -> bool:
         """Ask where the object is, where the depth does not tell; in a container it is hidden."""

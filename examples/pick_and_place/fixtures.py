@@ -16,7 +16,7 @@ import numpy as np
 from examples.pick_and_place.interfaces import Fault, Floats, Image, Robot, StepError
 from examples.pick_and_place.measuring import Seen
 from examples.pick_and_place.picking import HELD_M, nearer_turn, over, travel
-from examples.pick_and_place.placing import Goal, stands_at
+from examples.pick_and_place.placing import Goal, standing_px, stands_at
 
 UP: Final = np.array([0.0, 0.0, 1.0])
 _LEVELS: Final = {"top": 0, "upper": 0, "middle": 1, "bottom": -1, "lower": -1}
@@ -31,8 +31,12 @@ _LOW_M: Final = 0.06
 """The palm, which is held upright, has no room before a handle that is so near to the ground."""
 _BEFORE_M, _BEHIND_M = 0.09, 0.006
 """Where the hand turns to a handle; how far the fingertips reach behind its front."""
-_PULL_M, _PULLED_M = 0.175, 0.12
+_PULL_M, _PULLED_M = 0.165, 0.12
 """How far a drawer is pulled, and at least comes."""
+_HALF_M, _ROOM_M = 0.13, 0.08
+"""Half the width of a drawer, and room for the hand around what stands before it."""
+_ASIDE_M: Final = 0.05
+"""Places before a drawer are tried at such distances."""
 _DEEP_M: Final = 0.03
 """An object is let go so far below the edge of a drawer."""
 _BLADE_M, _GRIP_M = 0.014, 0.018
@@ -93,6 +97,53 @@ def _by_height(points_m: Floats, off_m: Floats, outward: Floats) -> list[Handle]
     return handles
 
 
+def handle_of(cabinet: Seen, text: str) -> Handle:
+    """The handle of the drawer that a noun phrase names, the top one if it does not say.
+
+    Raises:
+        StepError: There are not so many.
+    """
+    handles = find_handles(cabinet)
+    level = next((_LEVELS[word] for word in text.split() if word in _LEVELS), 0)
+    if not -len(handles) <= level < len(handles):
+        raise StepError(Fault.NO_GRASP, text)
+    return handles[level]
+
+
+def out_of_way(handle: Handle, item: Seen, image: Image, hand_m: Floats) -> Goal | None:
+    """Where an object can wait that a drawer would hide or push; None if it is not in the way.
+
+    Args:
+        handle: Of the drawer.
+        item: The object.
+        image: Shows what else stands before the drawer.
+        hand_m: [3], where the hand is; the free place nearest to it is taken.
+    """
+    half_m = float(np.ptp(item.points_m[:, :2], axis=0).max()) / 2
+    outward = handle.outward[:2]
+    along = np.array([-outward[1], outward[0]])
+    off = item.center_m[:2] - handle.position_m[:2]
+    beyond, wide = _PULL_M + _ROOM_M + half_m, _HALF_M + _ROOM_M + half_m
+    if not (-half_m < off @ outward < beyond and abs(off @ along) < wide):
+        return None
+    spots = [
+        (beyond + i * _ASIDE_M) * outward + j * _ASIDE_M * along
+        for i in range(1, 4)
+        for j in range(-6, 7)
+    ]
+    goals = [
+        Goal(np.array([*(handle.position_m[:2] + spot), item.bottom_m]), _ROOM_M, item.bottom_m)
+        for spot in spots
+    ]
+    return min(
+        goals,
+        key=lambda goal: (
+            standing_px(goal, image, half_m + _ROOM_M),
+            float(np.linalg.norm((goal.point_m - hand_m)[:2])),
+        ),
+    )
+
+
 def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     """Pull a drawer by its handle; tells where something goes that is put in it.
 
@@ -105,11 +156,7 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     Raises:
         StepError: It has no such handle, or did not come.
     """
-    handles = find_handles(cabinet)
-    level = next((_LEVELS[word] for word in text.split() if word in _LEVELS), 0)
-    if not -len(handles) <= level < len(handles):
-        raise StepError(Fault.NO_GRASP, text)
-    handle = handles[level]
+    handle = handle_of(cabinet, text)
     if handle.position_m[2] - cabinet.bottom_m < _LOW_M:
         raise StepError(Fault.OUT_OF_REACH, text)
     outward, closing = handle.outward, -UP
@@ -121,7 +168,7 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     robot.move_to(grasp, rotation, slow=True)
     start = robot.position_m()
     robot.close()
-    robot.move_to(start + _PULL_M * outward, rotation, slow=True)
+    robot.move_to(start + _PULL_M * outward, rotation)
     robot.open()
     pulled = float((robot.position_m() - start) @ outward)
     robot.move_to(robot.position_m() + _BEFORE_M * outward, rotation)

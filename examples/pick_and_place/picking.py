@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,10 +24,18 @@ _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
-_WAY_M, _SPARE_M = 0.06, 0.03
-"""Half the width of the way of what is carried, and the room under it, as it may hang."""
+_WAY_M, _SPARE_M = 0.06, 0.06
+"""Half the width of the way of what is carried, and the room under it: held at its rim, it hangs."""
 _FAR_COS: Final = 0.5
 """Grasps that turn the wrist by more than 60 degrees are tried last."""
+_BEYOND_M: Final = 0.01
+"""Grasps that are so far behind an object's middle, as the hand sees it, are tried late."""
+_THERE_M, _THERE_COS = 0.03, 0.97
+"""A hand so far from where the way down begins, or turned so, did not get there."""
+_SLENDER: Final = 1.5
+"""What is so many times as high as it is wide falls over on a slope."""
+_LEAN_RAD: Final = math.radians(35)
+"""How far such an object leans uphill when it is let go, so that it falls that way."""
 
 Pose = tuple[Floats, Floats]  # position [3] and rotation [3, 3] of the hand
 
@@ -37,6 +46,7 @@ class Held:
 
     offset_xy_m: Floats  # the object's middle minus the hand's, at the grasp
     height_m: float  # the hand's height over the object's lowest point
+    slender: bool  # much higher than wide
 
 
 def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str) -> Held:
@@ -53,8 +63,8 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         StepError: There is no grasp left, or none is reached, or it did not hold.
     """
     fault = Fault.NO_GRASP
-    closing = robot.rotation()[:, 0]
-    for position, rotation in sorted(item.grasps, key=lambda grasp: _is_far(grasp, closing)):
+    now: Pose = (robot.position_m(), robot.rotation())
+    for position, rotation in sorted(item.grasps, key=lambda grasp: _is_hard(grasp, item, now)):
         if any(_alike((position, rotation), other) for other in failed):
             continue
         failed.append((position, rotation))
@@ -62,6 +72,9 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         above = position - ABOVE_M * turned[:, 2]
         robot.open()
         travel(robot, above, turned)
+        if not _is_there(robot, above, turned) and not robot.out_of_time():
+            fault = Fault.OUT_OF_REACH  # from elsewhere the way down is another one
+            continue
         moved = robot.move_to(position, turned, slow=True)
         at = robot.position_m()
         if robot.out_of_time():
@@ -76,7 +89,8 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         robot.move_to(over(at, LIFT_M), turned, slow=True)
         gone = changed_share(item.mask, before, robot.look(), _GONE_M) > _GONE_SHARE
         if robot.opening_m() > HELD_M and gone:
-            return Held(item.center_m[:2] - at[:2], float(at[2] - item.bottom_m))
+            slender = item.height_m > _SLENDER * np.ptp(item.points_m[:, :2], axis=0).max()
+            return Held(item.center_m[:2] - at[:2], float(at[2] - item.bottom_m), bool(slender))
         robot.open()
         raise StepError(Fault.MISSED, text)
     raise StepError(fault, text)
@@ -88,12 +102,14 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
     Raises:
         StepError: It slipped out on the way, the goal is not reached, or time is over.
     """
-    rotation, start = robot.rotation(), robot.position_m()
-    xy = goal.point_m[:2] - held.offset_xy_m
-    z = goal.point_m[2] + held.height_m + _DROP_M
+    start = robot.position_m()
+    lean = leaning(goal.slope) if held.slender else np.eye(3)
+    rotation = lean @ robot.rotation()
+    offset = lean @ np.array([*-held.offset_xy_m, held.height_m])
+    *xy, z = over(goal.point_m + offset, _DROP_M)
     obstacles = _highest_m(before, start, goal.point_m) + held.height_m + _SPARE_M
     high = max(z + _DROP_M, start[2], obstacles)
-    robot.move_to(np.array([*start[:2], high]), rotation)
+    robot.move_to(np.array([*start[:2], high]), robot.rotation())
     moved = robot.move_to(np.array([*xy, high]), rotation)
     if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= HELD_M:
         raise StepError(Fault.DROPPED, text)
@@ -103,7 +119,7 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
         raise StepError(Fault.OUT_OF_REACH, text)
     arrived = np.linalg.norm(robot.position_m()[:2] - xy) < 2 * _NEAR_M
     robot.open()
-    robot.move_to(over(robot.position_m(), CLEAR_M), rotation)
+    robot.move_to(robot.position_m() - CLEAR_M * rotation[:, 2], rotation)
     if not arrived or robot.out_of_time():
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
 
@@ -143,9 +159,28 @@ def nearer_turn(rotation: Floats, now: Floats) -> Floats:
     return rotation if (rotation * now)[:, :2].sum() >= 0 else rotation * [-1, -1, 1]
 
 
-def _is_far(grasp: Pose, closing: Floats) -> bool:
-    """Whether the wrist must turn far, to where an arm often ends."""
-    return bool(abs(grasp[1][:, 0] @ closing) < _FAR_COS)
+def leaning(slope: Floats) -> Floats:
+    """How what is upright is turned to lean uphill, [3, 3]; where `slope` [2] is 0, not at all."""
+    steep = float(np.linalg.norm(slope))
+    if not steep:
+        return np.eye(3)
+    across = np.array([-slope[1], slope[0], 0.0]) / steep
+    cross = np.cross(np.eye(3), across)
+    return np.eye(3) + math.sin(_LEAN_RAD) * cross + (1 - math.cos(_LEAN_RAD)) * cross @ cross
+
+
+def _is_hard(grasp: Pose, item: Seen, hand: Pose) -> tuple[bool, bool]:
+    """Whether the wrist must turn far, to where an arm often ends; whether the arm must reach over
+    the object, to where it may end, too."""
+    turns = abs(grasp[1][:, 0] @ hand[1][:, 0]) < _FAR_COS
+    way = (item.center_m - hand[0])[:2]
+    beyond = (grasp[0] - item.center_m)[:2] @ way > _BEYOND_M * np.linalg.norm(way)
+    return bool(turns), bool(beyond)
+
+
+def _is_there(robot: Robot, position_m: Floats, rotation: Floats) -> bool:
+    near = np.linalg.norm(robot.position_m() - position_m) < _THERE_M
+    return bool(near and (robot.rotation() * rotation).sum(axis=0).min() > _THERE_COS)
 
 
 def _alike(one: Pose, other: Pose) -> bool:

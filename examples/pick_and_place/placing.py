@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import cv2
@@ -26,6 +26,8 @@ _CELL_M, _LEVEL_M = 0.01, 0.0075
 """Cells of a place's top, and how much level ones differ in height from their neighbors."""
 _LARGE: Final = 0.5
 """The top is the highest level part that has this share of the largest one's cells."""
+_SLOPE, _SLIDE_M = 0.25, 0.09
+"""A place whose top rises by more is a slope, on which things slide and fall so far."""
 _REACH_M, _EDGE_M = 0.035, 0.04
 """So far from where it was put an object may be, and on a large place farther, but not so near
 to its edge."""
@@ -40,6 +42,7 @@ class Goal:
     point_m: Floats  # [3], where the middle of its lowest side goes
     reach_m: float  # its middle may be so far from there
     low_m: float  # its lowest point may be so low
+    slope: Floats = field(default_factory=lambda: np.zeros(2))  # [2], how the place rises; or level
 
     def holds(self, center_m: Floats) -> bool:
         """Whether an object with this middle is where it should be."""
@@ -68,7 +71,7 @@ def goal_of(places: Sequence[Seen], relation: str, image: Image, half_m: float) 
         return Goal(np.array([*middle, low]), _REACH_M, low)
     if relation == "beside":
         options = (_aside(place, side, half_m) for side in _SIDES)
-        return min(options, key=lambda goal: _full(goal, image, half_m))
+        return min(options, key=lambda goal: standing_px(goal, image, half_m))
     if relation in _SIDES:
         return _aside(place, relation, half_m)
     inner_m = np.ptp(place.points_m[:, :2], axis=0).min() / 2
@@ -79,9 +82,13 @@ def goal_of(places: Sequence[Seen], relation: str, image: Image, half_m: float) 
     if np.ptp(place.points_m[:, 2]) > _FLAT_M:
         point = _top_m(place.points_m)
     near = np.linalg.norm(place.points_m[:, :2] - point[:2], axis=1) < _MIDDLE_M
-    heights = place.points_m[near & (place.points_m[:, 2] > point[2] - _FLAT_M / 2), 2]
-    z = float(np.median(heights)) if len(heights) else top
-    return Goal(np.array([*point[:2], z]), max(_REACH_M, float(inner_m) - _EDGE_M), z)
+    near &= place.points_m[:, 2] > point[2] - _FLAT_M / 2
+    z = float(np.median(place.points_m[near, 2])) if near.any() else top
+    goal = Goal(np.array([*point[:2], z]), max(_REACH_M, float(inner_m) - _EDGE_M), z)
+    slope = _slope(place.points_m[near])
+    if np.linalg.norm(slope) < _SLOPE:
+        return goal
+    return replace(goal, reach_m=_SLIDE_M, low_m=z - _SLIDE_M, slope=slope)
 
 
 def stands_at(goal: Goal, height_m: float, before: Image, after: Image) -> bool:
@@ -102,7 +109,15 @@ def _aside(place: Seen, side: str, half_m: float) -> Goal:
     return Goal(np.array([*xy, place.bottom_m]), _REACH_M, place.bottom_m)
 
 
-def _full(goal: Goal, image: Image, half_m: float) -> int:
+def _slope(points_m: Floats) -> Floats:
+    """How the ground rises along x and y, [2]."""
+    if len(points_m) < _NEW_PX:
+        return np.zeros(2)
+    flat = np.column_stack((points_m[:, :2] - points_m[0, :2], np.ones(len(points_m))))
+    return np.asarray(np.linalg.lstsq(flat, points_m[:, 2] - points_m[0, 2], rcond=None)[0][:2])
+
+
+def standing_px(goal: Goal, image: Image, half_m: float) -> int:
     """How many pixels show something that stands around a goal; all if it is out of sight."""
     points = image.points_m
     near = np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < half_m

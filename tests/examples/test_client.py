@@ -8,8 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from examples.pick_and_place import client as client_module
 from examples.pick_and_place.client import TRIES, Client
+from examples.pick_and_place.fixtures import Handle
 from examples.pick_and_place.interfaces import Fault, Image, Moved, Sight
+from examples.pick_and_place.placing import Goal
 from tests.synthetic_depth import Brick, Floats, View, see
 
 DOWN = np.stack(([0, 1.0, 0], [1.0, 0, 0], [0, 0, -1.0]), axis=1)
@@ -136,3 +139,22 @@ def test_what_is_not_clear_moves_nothing(order: str, fault: Fault) -> None:
     outcome = Client(robot, ScriptedEyes(robot, ambiguous=True)).carry_out(order)
     assert outcome.fault is fault
     assert robot.moves == 0
+
+
+def test_what_goes_into_a_drawer_is_put_out_of_its_way_before_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    robot, done = ScriptedRobot([AT_FIRST, GONE, AT_FIRST, GONE, PLACED]), []
+    handle = Handle(np.array([0.0, -0.2, 0.15]), np.array([0.0, 1.0, 0.0]), 0.03)
+    aside, inside = (Goal(np.array([x, 0.0, 0.0]), 0.05, 0.0) for x in (0.3, -0.12))
+
+    def opened(*_: object) -> Goal:
+        done.append(len(robot.grasps))
+        return inside
+
+    monkeypatch.setattr(client_module, "handle_of", lambda *_: handle)
+    monkeypatch.setattr(client_module, "out_of_way", lambda *_: aside)
+    monkeypatch.setattr(client_module, "open_drawer", opened)
+    order = "open the plate and put the brick inside"
+    assert Client(robot, ScriptedEyes(robot)).carry_out(order).done
+    assert (done, len(robot.grasps)) == ([1], 2)

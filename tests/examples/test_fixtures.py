@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from examples.pick_and_place.fixtures import find_handles, knob_of, open_drawer
+from examples.pick_and_place.fixtures import (
+    Handle,
+    find_handles,
+    knob_of,
+    open_drawer,
+    out_of_way,
+)
 from examples.pick_and_place.interfaces import StepError
 from examples.pick_and_place.measuring import Seen
 from tests.examples.test_client import AT_FIRST, ScriptedRobot, image_of
-from tests.synthetic_depth import Floats
+from tests.synthetic_depth import Brick, Floats, see
 
 MASK = np.ones((1, 1), np.bool_)
 
@@ -71,3 +77,17 @@ def test_a_knob_is_what_stands_out_of_a_plate_and_a_plate_has_none() -> None:
     assert abs(along @ direction) == pytest.approx(1, abs=0.01)
     with pytest.raises(StepError, match="the plate: no grasp"):
         knob_of(seen(plate), "the plate")
+
+
+def test_what_stands_before_a_drawer_waits_where_nothing_stands() -> None:
+    handle = Handle(np.array([0.0, -0.2, 0.15]), np.array([0.0, 1.0, 0.0]), 0.03)
+    item, post = Brick((0.02, -0.1), (0.06, 0.06, 0.05)), Brick((0.0, 0.15), (0.06, 0.06, 0.05))
+    image = image_of(see([item, post], elevation_deg=70.0))
+    before = seen(filled((-0.01, -0.13, 0.0), (0.05, -0.07, 0.05)))
+    goal = out_of_way(handle, before, image, np.zeros(3))
+    assert goal is not None
+    assert goal.point_m[1] > 0.075  # beyond the drawer and the room for the hand
+    assert np.linalg.norm(goal.point_m[:2] - post.center_m[:2]) > 0.1
+    for shift in ((0.0, 0.45, 0.0), (0.4, 0.0, 0.0), (0.0, -0.2, 0.0)):
+        elsewhere = seen(before.points_m + shift)
+        assert out_of_way(handle, elsewhere, image, np.zeros(3)) is None

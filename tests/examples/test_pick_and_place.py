@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,12 @@ from examples.pick_and_place.client import Client
 from examples.pick_and_place.interfaces import Fault, Image, Moved, Sight
 from examples.pick_and_place.libero_robot import LiberoRobot
 from examples.pick_and_place.measuring import PANDA, Seen, corrected, measured
-from examples.pick_and_place.picking import nearer_turn
+from examples.pick_and_place.picking import CLEAR_M, Held, leaning, nearer_turn, pick, put
 from examples.pick_and_place.placing import Goal, goal_of, stands_at
 from segzero_core.depth import CameraModel, measure_object
 from segzero_core.geometry import mask_iou
-from tests.synthetic_depth import Ball, Brick, View, see
+from tests.examples.test_client import AT_FIRST, GONE, ScriptedRobot
+from tests.synthetic_depth import Ball, Brick, Floats, View, see
 from worlds.libero.package import COMMAND, missing_modules
 
 needs_libero = pytest.mark.skipif(
@@ -59,7 +62,52 @@ def test_on_a_slanting_place_it_is_the_middle_of_its_board() -> None:
     post = rng.uniform((-0.1, 0.09, 0.0), (0.1, 0.1, 0.3), (2000, 3))
     points = np.concatenate((board, post))
     place = Seen(np.ones((1, 1), bool), points, points.mean(axis=0), 0.0, 0.3, ())
-    assert goal_of([place], "on", NOWHERE, 0.03).point_m == pytest.approx([0, 0, 0.2], abs=0.02)
+    goal = goal_of([place], "on", NOWHERE, 0.03)
+    assert goal.point_m == pytest.approx([0, 0, 0.2], abs=0.02)
+    assert goal.slope == pytest.approx([0, 0.4], abs=0.05)
+    assert not goal_of([box_of_points((0, 0, 0), (0.2, 0.2, 0.3))], "on", NOWHERE, 0.03).slope.any()
+
+
+def test_a_slender_object_leans_uphill_with_its_foot_where_it_goes() -> None:
+    slope = np.array([0.0, 0.5])
+    assert leaning(slope) @ [0, 0, 1] == pytest.approx([0, 0.574, 0.819], abs=1e-3)
+    assert np.array_equal(leaning(np.zeros(2)), np.eye(3))
+    for slender, grip in ((True, [0.1, 0.057, 0.082]), (False, [0.1, 0.0, 0.1])):
+        robot = ScriptedRobot([AT_FIRST])
+        robot.close()
+        goal = Goal(np.array([0.1, 0.0, 0.0]), 0.03, 0.0, slope)
+        put(robot, Held(np.zeros(2), 0.1, slender), goal, NOWHERE, "the bottle")
+        let_go = robot.position_m() + CLEAR_M * robot.rotation()[:, 2]
+        assert let_go == pytest.approx(np.add(grip, (0, 0, 0.012)), abs=2e-3)
+
+
+def test_of_two_rims_the_one_nearer_to_the_hand_is_taken() -> None:
+    view = see([Brick((0.0, 0.0), (0.05, 0.05, 0.05))], elevation_deg=60.0)
+    for side in (-1.0, 1.0):
+        robot = ScriptedRobot([view, GONE])
+        robot.move_to(np.array([-0.4 * side, 0.0, 0.5]), robot.rotation())
+        rims = [(np.array([x, 0.0, 0.02]), robot.rotation()) for x in (0.06, -0.06)]
+        seen = measured(view.mask(1), image_of(view), PANDA)
+        pick(robot, replace(seen, grasps=tuple(rims)), robot.look(), [], "the plate")
+        assert robot.grasps[0][0] == -0.06 * side
+
+
+class Stiff(ScriptedRobot):
+    """Does not get to the far side."""
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        if position_m[0] > 0.03:
+            return Moved.BLOCKED
+        return super().move_to(position_m, rotation, slow=slow)
+
+
+def test_a_grasp_whose_way_down_is_not_reached_is_left_out() -> None:
+    view = see([Brick((0.0, 0.0), (0.05, 0.05, 0.05))], elevation_deg=60.0)
+    robot = Stiff([view, GONE])
+    places = [(np.array([x, 0.0, 0.02]), robot.rotation()) for x in (0.06, 0.0)]
+    seen = measured(view.mask(1), image_of(view), PANDA)
+    pick(robot, replace(seen, grasps=tuple(places)), robot.look(), [], "the brick")
+    assert [grasp[0] for grasp in robot.grasps] == [0.0]
 
 
 def test_beside_is_beside_the_edge_and_stands_on_the_table() -> None:
