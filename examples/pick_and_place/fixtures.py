@@ -29,6 +29,10 @@ _GAP_M: Final = 0.02
 """Handles are further apart than this in height."""
 _LOW_M: Final = 0.06
 """The palm, which is held upright, has no room before a handle that is so near to the ground."""
+_DOWN_RAD, _BAR_M = math.radians(50), 0.016
+"""Such a handle is hooked by fingers that point down so steeply, behind a bar so thick."""
+_PRESS_M: Final = 0.01
+"""They are told to go so much deeper than they can."""
 _BEFORE_M, _BEHIND_M = 0.09, 0.006
 """Where the hand turns to a handle; how far the fingertips reach behind its front."""
 _PULL_M, _PULLED_M = 0.165, 0.12
@@ -157,20 +161,15 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
         StepError: It has no such handle, or did not come.
     """
     handle = handle_of(cabinet, text)
-    if handle.position_m[2] - cabinet.bottom_m < _LOW_M:
-        raise StepError(Fault.OUT_OF_REACH, text)
-    outward, closing = handle.outward, -UP
-    rotation = np.stack((closing, np.cross(-outward, closing), -outward), axis=1)
-    rotation = nearer_turn(rotation, robot.rotation())
-    grasp = handle.position_m - (_OUT_M + _BEHIND_M) * outward
-    robot.open()
-    travel(robot, handle.position_m + _BEFORE_M * outward, rotation)
-    robot.move_to(grasp, rotation, slow=True)
+    outward = handle.outward
+    low = handle.position_m[2] - cabinet.bottom_m < _LOW_M
+    rotation = (_hook if low else _pinch)(robot, handle)
     start = robot.position_m()
-    robot.close()
-    robot.move_to(start + _PULL_M * outward, rotation)
-    robot.open()
+    robot.move_to(start + _PULL_M * outward - low * _PRESS_M * UP, rotation, slow=low)
     pulled = float((robot.position_m() - start) @ outward)
+    if low:
+        robot.move_to(robot.position_m() - _BEFORE_M * rotation[:, 2], rotation)
+    robot.open()
     robot.move_to(robot.position_m() + _BEFORE_M * outward, rotation)
     robot.move_to(over(robot.position_m(), _BEFORE_M), rotation)
     moved = handle.position_m + pulled * outward
@@ -181,6 +180,32 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     return Goal(inside, pulled / 2, float(inside[2]) - 2 * _DEEP_M)
 
 
+def _pinch(robot: Robot, handle: Handle) -> Floats:
+    """Close the fingers over and under a bar; returns how the hand is turned."""
+    rotation = _turned(-handle.outward, -UP, robot)
+    robot.open()
+    travel(robot, handle.position_m + _BEFORE_M * handle.outward, rotation)
+    robot.move_to(handle.position_m - (_OUT_M + _BEHIND_M) * handle.outward, rotation, slow=True)
+    robot.close()
+    return rotation
+
+
+def _hook(robot: Robot, handle: Handle) -> Floats:
+    """Put closed fingers behind a bar, from above; returns how the hand is turned."""
+    approach = -math.cos(_DOWN_RAD) * handle.outward - math.sin(_DOWN_RAD) * UP
+    rotation = _turned(approach, np.cross(UP, handle.outward), robot)
+    gap = handle.position_m - (handle.face_m + _BAR_M) / 2 * handle.outward
+    robot.close()
+    travel(robot, gap - _BEFORE_M * approach, rotation)
+    robot.move_to(gap, rotation, slow=True)
+    return rotation
+
+
+def _turned(approach: Floats, closing: Floats, robot: Robot) -> Floats:
+    rotation = np.stack((closing, np.cross(approach, closing), approach), axis=1)
+    return nearer_turn(rotation, robot.rotation())
+
+
 def turn_knob(robot: Robot, fixture: Seen, text: str, *, on: bool) -> None:
     """Turn the knob of a fixture by its blade.
 
@@ -189,9 +214,7 @@ def turn_knob(robot: Robot, fixture: Seen, text: str, *, on: bool) -> None:
     """
     middle, along = knob_of(fixture, text)
     closing = np.array([-along[1], along[0], 0.0])
-    rotation = nearer_turn(
-        np.stack((closing, np.cross(-UP, closing), -UP), axis=1), robot.rotation()
-    )
+    rotation = _turned(-UP, closing, robot)
     robot.open()
     travel(robot, over(middle, _BEFORE_M), rotation)
     robot.move_to(over(middle, -_GRIP_M), rotation, slow=True)

@@ -42,7 +42,9 @@ class Goal:
     point_m: Floats  # [3], where the middle of its lowest side goes
     reach_m: float  # its middle may be so far from there
     low_m: float  # its lowest point may be so low
-    slope: Floats = field(default_factory=lambda: np.zeros(2))  # [2], how the place rises; or level
+    slope: Floats = field(
+        default_factory=lambda: np.zeros(2)
+    )  # [2], how the place rises; or level
 
     def holds(self, center_m: Floats) -> bool:
         """Whether an object with this middle is where it should be."""

@@ -12,7 +12,7 @@ from examples.pick_and_place.fixtures import (
     open_drawer,
     out_of_way,
 )
-from examples.pick_and_place.interfaces import StepError
+from examples.pick_and_place.interfaces import Moved, StepError
 from examples.pick_and_place.measuring import Seen
 from tests.examples.test_client import AT_FIRST, ScriptedRobot, image_of
 from tests.synthetic_depth import Brick, Floats, see
@@ -52,14 +52,39 @@ def test_handles_are_listed_from_above_with_the_way_in_which_they_open(degrees: 
         assert handle.face_m == pytest.approx(0.03, abs=0.004)
 
 
-def test_a_handle_near_the_ground_or_that_is_not_there_moves_nothing() -> None:
+class RecordingRobot(ScriptedRobot):
+    """Keeps where it went."""
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        moved = super().move_to(position_m, rotation, slow=slow)
+        self.poses = [*getattr(self, "poses", []), (position_m, rotation, self._open)]
+        return moved
+
+
+def test_a_handle_near_the_ground_is_hooked_from_above_and_pulled() -> None:
     top = filled((-0.12, -0.1, 0.115), (0.12, 0.1, 0.12))
     front = filled((-0.12, 0.09, 0.0), (0.12, 0.1, 0.12))
     cabinet = seen(top, front, filled((-0.03, 0.115, 0.03), (0.05, 0.13, 0.042)))
-    robot, image = ScriptedRobot([AT_FIRST]), image_of(AT_FIRST)
-    for text, fault in (("the lower drawer", "out of reach"), ("the middle drawer", "no grasp")):
-        with pytest.raises(StepError, match=f"{text}: {fault}"):
-            open_drawer(robot, cabinet, image, text)
+    robot, image = RecordingRobot([AT_FIRST]), image_of(AT_FIRST)
+    with pytest.raises(StepError, match="the lower drawer: the hand closed on nothing"):
+        open_drawer(robot, cabinet, image, "the lower drawer")  # no view shows it open
+    hooked = next(i for i, pose in enumerate(robot.poses) if pose[0][2] < 0.05)
+    position, rotation, is_open = robot.poses[hooked]
+    assert not is_open
+    assert 0.1 < position[1] < 0.115  # between front and bar
+    assert rotation[:, 2] == pytest.approx([0, -0.643, -0.766], abs=0.02)
+    pulled = robot.poses[hooked + 1][0] - position
+    assert pulled == pytest.approx([0, 0.165, -0.01], abs=0.005)
+    assert (robot.poses[hooked + 2][0] - robot.poses[hooked + 1][0])[2] > 0.05
+
+
+def test_a_handle_that_is_not_there_moves_nothing() -> None:
+    top = filled((-0.12, -0.1, 0.115), (0.12, 0.1, 0.12))
+    front = filled((-0.12, 0.09, 0.0), (0.12, 0.1, 0.12))
+    cabinet = seen(top, front, filled((-0.03, 0.115, 0.03), (0.05, 0.13, 0.042)))
+    robot = ScriptedRobot([AT_FIRST])
+    with pytest.raises(StepError, match="the middle drawer: no grasp"):
+        open_drawer(robot, cabinet, image_of(AT_FIRST), "the middle drawer")
     assert robot.moves == 0
 
 

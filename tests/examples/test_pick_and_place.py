@@ -65,7 +65,9 @@ def test_on_a_slanting_place_it_is_the_middle_of_its_board() -> None:
     goal = goal_of([place], "on", NOWHERE, 0.03)
     assert goal.point_m == pytest.approx([0, 0, 0.2], abs=0.02)
     assert goal.slope == pytest.approx([0, 0.4], abs=0.05)
-    assert not goal_of([box_of_points((0, 0, 0), (0.2, 0.2, 0.3))], "on", NOWHERE, 0.03).slope.any()
+    assert not goal_of(
+        [box_of_points((0, 0, 0), (0.2, 0.2, 0.3))], "on", NOWHERE, 0.03
+    ).slope.any()
 
 
 def test_a_slender_object_leans_uphill_with_its_foot_where_it_goes() -> None:
