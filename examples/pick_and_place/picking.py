@@ -25,7 +25,7 @@ _GONE_M, _GONE_SHARE = 0.01, 0.3
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
 _WAY_M, _SPARE_M = 0.06, 0.06
-"""Half the width of the way of what is carried, and the room under it: held at its rim, it hangs."""
+"""Half the width of the way of what is carried, and the room under it: held by a rim, it hangs."""
 _FAR_COS: Final = 0.5
 """Grasps that turn the wrist by more than 60 degrees are tried last."""
 _BEYOND_M: Final = 0.01
@@ -170,8 +170,7 @@ def leaning(slope: Floats) -> Floats:
 
 
 def _is_hard(grasp: Pose, item: Seen, hand: Pose) -> tuple[bool, bool]:
-    """Whether the wrist must turn far, to where an arm often ends; whether the arm must reach over
-    the object, to where it may end, too."""
+    """Whether the wrist must turn far, or the arm reach over the object: both often end there."""
     turns = abs(grasp[1][:, 0] @ hand[1][:, 0]) < _FAR_COS
     way = (item.center_m - hand[0])[:2]
     beyond = (grasp[0] - item.center_m)[:2] @ way > _BEYOND_M * np.linalg.norm(way)
