@@ -15,10 +15,9 @@ import numpy as np
 
 from examples.pick_and_place.interfaces import Fault, Floats, Image, Robot, StepError
 from examples.pick_and_place.measuring import Seen
-from examples.pick_and_place.picking import HELD_M, nearer_turn, over, travel
+from examples.pick_and_place.picking import HELD_M, UP, about, nearer_turn, over, travel
 from examples.pick_and_place.placing import Goal, standing_px, stands_at
 
-UP: Final = np.array([0.0, 0.0, 1.0])
 _LEVELS: Final = {"top": 0, "upper": 0, "middle": 1, "bottom": -1, "lower": -1}
 """Which of the handles, from above."""
 _TOP_M: Final = 0.015
@@ -220,9 +219,7 @@ def turn_knob(robot: Robot, fixture: Seen, text: str, *, on: bool) -> None:
     robot.move_to(over(middle, -_GRIP_M), rotation, slow=True)
     robot.close()
     holds = robot.opening_m() > HELD_M
-    angle = _TURN_RAD if on else -_TURN_RAD
-    cos, sin = math.cos(angle), math.sin(angle)
-    turned = np.array([(cos, -sin, 0), (sin, cos, 0), (0, 0, 1)]) @ rotation
+    turned = about(UP, _TURN_RAD if on else -_TURN_RAD) @ rotation
     robot.move_to(robot.position_m(), turned, slow=True)
     came = math.acos(np.clip(rotation[:, 0] @ robot.rotation()[:, 0], -1, 1))
     robot.open()

@@ -27,6 +27,8 @@ most so many times its pixels."""
 _MARGIN_M: Final = 0.005
 _HAND_M: Final = np.array([(0.0, 0.0, -0.16), (0.13, 0.09, 0.17)])
 """Middle and half extents of the space that the hand fills, in its frame."""
+_ARM_M: Final = 0.05
+"""So far above the fingertips an arm begins."""
 
 Mask = NDArray[np.bool_]
 
@@ -155,21 +157,33 @@ def _parts(
     bins = np.floor((below - below.min()) / _BIN_M).astype(np.intp)
     support = below.min() + (np.bincount(bins).argmax() + 1) * _BIN_M
     raised = known & (height > support + _RAISED_M)
-    edge = np.zeros(raised.shape, np.bool_)
-    step_m = _STEP_PX / image.camera.focal_px * depth
-    edge[:, 1:] |= np.abs(np.diff(depth, axis=1)) > step_m[:, 1:]
-    edge[1:] |= np.abs(np.diff(depth, axis=0)) > step_m[1:]
-    _, parts = cv2.connectedComponents((raised & ~edge).astype(np.uint8), connectivity=4)
+    smooth = raised & ~_edges(depth, image.camera.focal_px)
+    _, parts = cv2.connectedComponents(smooth.astype(np.uint8), connectivity=4)
     return window, parts, ~raised
 
 
+def _edges(depth_m: NDArray[np.float32], focal_px: float) -> Mask:
+    """Where the depth makes a step."""
+    edge = np.zeros(depth_m.shape, np.bool_)
+    step_m = _STEP_PX / focal_px * depth_m
+    edge[:, 1:] |= np.abs(np.diff(depth_m, axis=1)) > step_m[:, 1:]
+    edge[1:] |= np.abs(np.diff(depth_m, axis=0)) > step_m[1:]
+    return edge
+
+
 def without_hand(image: Image, position_m: Floats, rotation: Floats) -> Image:
-    """The image with unknown depth where the hand is, which is no obstacle to itself."""
-    inside = (
-        np.abs((image.points_m - (position_m + rotation @ _HAND_M[0])) @ rotation) < _HAND_M[1]
+    """The image with unknown depth where the hand and its arm are, no obstacles to themselves.
+
+    The arm is what hangs together with the hand, higher than the fingers.
+    """
+    off = (image.points_m - (position_m + rotation @ _HAND_M[0])) @ rotation
+    hand = (np.abs(off) < _HAND_M[1]).all(axis=2)
+    high = (image.points_m[..., 2] > position_m[2] + _ARM_M) & ~_edges(
+        image.depth_m, image.camera.focal_px
     )
-    depth_m = np.where(inside.all(axis=2), np.float32(np.nan), image.depth_m)
-    return replace(image, depth_m=depth_m)
+    _, parts = cv2.connectedComponents((hand | high).astype(np.uint8), connectivity=4)
+    arm = np.isin(parts, np.unique(parts[hand])) if hand.any() else hand
+    return replace(image, depth_m=np.where(arm, np.float32(np.nan), image.depth_m))
 
 
 def changed_share(region: Mask, before: Image, after: Image, least_m: float) -> float:

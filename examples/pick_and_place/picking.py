@@ -24,8 +24,16 @@ _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
-_WAY_M, _SPARE_M = 0.06, 0.06
+_WAY_M, _SPARE_M = 0.09, 0.06
 """Half the width of the way of what is carried, and the room under it: held by a rim, it hangs."""
+_START_M, _NEARLY_M, _HIGHER_M = 0.12, 0.06, 0.12
+"""Nothing is in the way so near to where it begins; what is so much higher is left out where the
+arm cannot go over it; what blocks the way is tried to pass so much higher."""
+_PALM_M: Final = np.array([(0.0, 0.0, -0.1), (0.11, 0.04, 0.06)])
+"""Middle and half extents of the palm's space, in the hand's frame."""
+_TURNS_DEG: Final = (0, 30, -30, 60, -60, 90)
+_AROUND_M, _STRAY_PX = 0.25, 5
+"""What may meet the palm stands so near; so few pixels may be wrong."""
 _FAR_COS: Final = 0.5
 """Grasps that turn the wrist by more than 60 degrees are tried last."""
 _BEYOND_M: Final = 0.01
@@ -37,6 +45,7 @@ _SLENDER: Final = 1.5
 _LEAN_RAD: Final = math.radians(35)
 """How far such an object leans uphill when it is let go, so that it falls that way."""
 
+UP: Final = np.array([0.0, 0.0, 1.0])
 Pose = tuple[Floats, Floats]  # position [3] and rotation [3, 3] of the hand
 
 
@@ -102,35 +111,69 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
     Raises:
         StepError: It slipped out on the way, the goal is not reached, or time is over.
     """
-    start = robot.position_m()
-    lean = leaning(goal.slope) if held.slender else np.eye(3)
-    rotation = lean @ robot.rotation()
-    offset = lean @ np.array([*-held.offset_xy_m, held.height_m])
-    *xy, z = over(goal.point_m + offset, _DROP_M)
-    obstacles = _highest_m(before, start, goal.point_m) + held.height_m + _SPARE_M
-    high = max(z + _DROP_M, start[2], obstacles)
-    robot.move_to(np.array([*start[:2], high]), robot.rotation())
-    moved = robot.move_to(np.array([*xy, high]), rotation)
+    offset = np.array([*-held.offset_xy_m, held.height_m])
+    turn = roomy_turn(before, goal.point_m, offset, robot.rotation())
+    turn = (leaning(goal.slope) if held.slender else np.eye(3)) @ turn
+    rotation = turn @ robot.rotation()
+    there = over(goal.point_m + turn @ offset, _DROP_M)
+    moved = _carry(robot, held, there, rotation, before)
     if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= HELD_M:
         raise StepError(Fault.DROPPED, text)
     if moved is not Moved.OUT_OF_REACH:
-        moved = robot.move_to(np.array([*xy, z]), rotation, slow=True)
+        moved = robot.move_to(there, rotation, slow=True)
     if moved is Moved.OUT_OF_REACH:
         raise StepError(Fault.OUT_OF_REACH, text)
-    arrived = np.linalg.norm(robot.position_m()[:2] - xy) < 2 * _NEAR_M
+    arrived = np.linalg.norm((robot.position_m() - there)[:2]) < 2 * _NEAR_M
     robot.open()
     robot.move_to(robot.position_m() - CLEAR_M * rotation[:, 2], rotation)
     if not arrived or robot.out_of_time():
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
 
 
-def _highest_m(image: Image, start_m: Floats, end_m: Floats) -> float:
-    """The height of what stands on a straight way, up to a little over where it starts."""
+def _carry(robot: Robot, held: Held, there: Floats, rotation: Floats, before: Image) -> Moved:
+    """Carry something over a place; what the arm cannot reach over is gone around by luck."""
+    start, now = robot.position_m(), robot.rotation()
+    moved = Moved.OUT_OF_REACH
+    for limit in (np.inf, start[2] + _NEARLY_M):
+        obstacles = _highest_m(before, start, there, limit) + held.height_m + _SPARE_M
+        high = max(there[2] + _DROP_M, start[2], obstacles)
+        if robot.move_to(np.array([*start[:2], high]), now) is not Moved.OUT_OF_REACH:
+            moved = robot.move_to(np.array([*there[:2], high]), rotation)
+        if moved is not Moved.OUT_OF_REACH:
+            break
+    if moved is Moved.BLOCKED:
+        raised = over(robot.position_m(), _HIGHER_M)
+        robot.move_to(raised, rotation)
+        robot.move_to(np.array([*there[:2], raised[2]]), rotation)
+    return moved
+
+
+def roomy_turn(image: Image, point_m: Floats, offset_m: Floats, rotation: Floats) -> Floats:
+    """The least turn about the vertical, [3, 3], with which the palm meets nothing at a place.
+
+    Args:
+        image: What stands there.
+        point_m: [3], the place of an object.
+        offset_m: [3], the hand's position minus the object's.
+        rotation: [3, 3], how the hand is turned.
+    """
+    points = image.points_m.reshape(-1, 3)
+    points = points[np.linalg.norm(points[:, :2] - point_m[:2], axis=1) < _AROUND_M]
+
+    def met(turn: Floats) -> int:
+        off = (points - point_m - turn @ offset_m) @ (turn @ rotation) - _PALM_M[0]
+        return max(_STRAY_PX, np.count_nonzero((np.abs(off) < _PALM_M[1]).all(axis=1)))
+
+    return min((about(UP, math.radians(angle)) for angle in _TURNS_DEG), key=met)
+
+
+def _highest_m(image: Image, start_m: Floats, end_m: Floats, limit_m: float) -> float:
+    """The height of what stands on a straight way, up to a limit."""
     points = image.points_m.reshape(-1, 3)
     way, off = (end_m - start_m)[:2], points[:, :2] - start_m[:2]
     along = np.clip(off @ way / max(float(way @ way), 1e-9), 0, 1)
     near = np.linalg.norm(off - along[:, None] * way, axis=1) < _WAY_M
-    near &= (np.linalg.norm(off, axis=1) > 2 * _WAY_M) & (points[:, 2] < start_m[2] + _WAY_M)
+    near &= (np.linalg.norm(off, axis=1) > _START_M) & (points[:, 2] < limit_m)
     return float(np.percentile(points[near, 2], 99.5)) if near.any() else -np.inf
 
 
@@ -161,12 +204,15 @@ def nearer_turn(rotation: Floats, now: Floats) -> Floats:
 
 def leaning(slope: Floats) -> Floats:
     """How what is upright is turned to lean uphill, [3, 3]; where `slope` [2] is 0, not at all."""
-    steep = float(np.linalg.norm(slope))
-    if not steep:
+    if not slope.any():
         return np.eye(3)
-    across = np.array([-slope[1], slope[0], 0.0]) / steep
-    cross = np.cross(np.eye(3), across)
-    return np.eye(3) + math.sin(_LEAN_RAD) * cross + (1 - math.cos(_LEAN_RAD)) * cross @ cross
+    return about(np.array([-slope[1], slope[0], 0.0]) / np.linalg.norm(slope), _LEAN_RAD)
+
+
+def about(axis: Floats, angle_rad: float) -> Floats:
+    """The rotation about an axis of length 1, [3, 3]."""
+    cross = np.cross(np.eye(3), axis)
+    return np.eye(3) + math.sin(angle_rad) * cross + (1 - math.cos(angle_rad)) * cross @ cross
 
 
 def _is_hard(grasp: Pose, item: Seen, hand: Pose) -> tuple[bool, bool]:
