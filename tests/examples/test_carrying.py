@@ -1,0 +1,70 @@
+"""What is carried goes over what stands on its way, and the palm has room where it is put."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from examples.pick_and_place.interfaces import Moved
+from examples.pick_and_place.measuring import without_hand
+from examples.pick_and_place.picking import Held, put, roomy_turn
+from examples.pick_and_place.placing import Goal
+from tests.examples.test_client import AT_FIRST, DOWN, ScriptedRobot, image_of
+from tests.fake_cell import Lifted
+from tests.synthetic_depth import Brick, Floats, see
+
+BRICK = Held(np.zeros(2), 0.02, slender=False)
+
+
+class RecordingRobot(ScriptedRobot):
+    """Keeps where it went; nothing gets beyond x = 0 below `wall_m`, or above `reach_m`."""
+
+    def __init__(self, wall_m: float = 0.0, reach_m: float = np.inf) -> None:
+        super().__init__([AT_FIRST])
+        self._wall_m, self._reach_m = wall_m, reach_m
+        self.way: list[Floats] = []
+        self.move_to(np.array([-0.25, 0.0, 0.1]), DOWN)
+        self.close()
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        if position_m[2] > self._reach_m:
+            return Moved.OUT_OF_REACH
+        if self._at[0] < 0 < position_m[0] and position_m[2] < self._wall_m:
+            return Moved.BLOCKED
+        self.way.append(position_m)
+        return super().move_to(position_m, rotation, slow=slow)
+
+
+def carried(robot: RecordingRobot, tower_m: float) -> float:
+    """The height at which a brick is carried over a tower."""
+    image = image_of(see([Brick((0.0, 0.0), (0.05, 0.05, tower_m))], distance_m=1.2))
+    put(robot, BRICK, Goal(np.array([0.25, 0.0, 0.0]), 0.03, 0.0), image, "the brick")
+    return float(next(at[2] for at in robot.way if at[0] > 0))
+
+
+def test_what_is_carried_goes_over_a_tower_that_is_higher_than_where_it_was() -> None:
+    assert carried(RecordingRobot(), 0.3) > 0.35
+    assert carried(RecordingRobot(reach_m=0.3), 0.3) < 0.3
+
+
+def test_a_blocked_way_is_tried_once_more_higher() -> None:
+    assert carried(RecordingRobot(wall_m=0.2), 0.05) > 0.2
+
+
+def test_the_palm_is_turned_along_a_wall_beside_the_place() -> None:
+    wall = Brick((0.0, 0.09), (0.4, 0.02, 0.2))
+    offset = np.array([0.0, 0.0, 0.02])
+    walled, free = (image_of(see(each, elevation_deg=60.0)) for each in ([wall], []))
+    assert np.array_equal(roomy_turn(free, np.zeros(3), offset, DOWN), np.eye(3))
+    closing = (roomy_turn(walled, np.zeros(3), offset, DOWN) @ DOWN)[:, 0]
+    assert abs(closing[1]) == pytest.approx(0.0, abs=0.01)  # it was 1
+
+
+def test_the_arm_is_no_obstacle_and_what_stands_beside_it_is() -> None:
+    arm, tower = Lifted((0.1, 0.0), (0.4, 0.06, 0.1), height_m=0.3), Brick((-0.3, 0), (0.05,) * 3)
+    view = see([arm, tower], distance_m=1.2)
+    image = without_hand(image_of(view), np.array([0.0, 0.0, 0.2]), DOWN)
+    known = np.isfinite(image.depth_m)
+    assert known[view.mask(2)].all()
+    assert known[view.mask(0)].all()
+    assert known[view.mask(1)].mean() < 0.1
