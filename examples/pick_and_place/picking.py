@@ -141,7 +141,7 @@ def _carry(robot: Robot, held: Held, there: Floats, rotation: Floats, before: Im
             moved = robot.move_to(np.array([*there[:2], high]), rotation)
         if moved is not Moved.OUT_OF_REACH:
             break
-    if moved is Moved.BLOCKED:
+    if np.linalg.norm((robot.position_m() - there)[:2]) > 2 * _NEAR_M and moved is Moved.BLOCKED:
         raised = over(robot.position_m(), _HIGHER_M)
         robot.move_to(raised, rotation)
         robot.move_to(np.array([*there[:2], raised[2]]), rotation)

@@ -31,6 +31,8 @@ _SLOPE, _SLIDE_M = 0.25, 0.09
 _REACH_M, _EDGE_M = 0.035, 0.04
 """So far from where it was put an object may be, and on a large place farther, but not so near
 to its edge."""
+_STANDS_M, _STRAY_PX = 0.02, 10
+"""What is so much higher than a place stands there; so few pixels may be wrong."""
 _NEW_M, _NEW_PX = 0.008, 25
 """Something stands where there was nothing if so many pixels are nearer by so much."""
 
@@ -86,7 +88,10 @@ def goal_of(places: Sequence[Seen], relation: str, image: Image, half_m: float) 
     near = np.linalg.norm(place.points_m[:, :2] - point[:2], axis=1) < _MIDDLE_M
     near &= place.points_m[:, 2] > point[2] - _FLAT_M / 2
     z = float(np.median(place.points_m[near, 2])) if near.any() else top
-    goal = Goal(np.array([*point[:2], z]), max(_REACH_M, float(inner_m) - _EDGE_M), z)
+    spare = float(inner_m) - _EDGE_M
+    goal = _roomiest(
+        Goal(np.array([*point[:2], z]), max(_REACH_M, spare), z), spare, image, half_m
+    )
     slope = _slope(place.points_m[near])
     if np.linalg.norm(slope) < _SLOPE:
         return goal
@@ -111,6 +116,21 @@ def _aside(place: Seen, side: str, half_m: float) -> Goal:
     return Goal(np.array([*xy, place.bottom_m]), _REACH_M, place.bottom_m)
 
 
+def _roomiest(goal: Goal, spare_m: float, image: Image, half_m: float) -> Goal:
+    """The goal, moved so far that nothing stands where the object will, or as little as can be."""
+    most = max(spare_m - _CELL_M, 0.0)
+    steps = np.arange(-most, most + 1e-6, _CELL_M) if most else np.zeros(1)
+    offsets = [np.array([x, y, 0.0]) for x in steps for y in steps if np.hypot(x, y) <= most]
+    offsets = sorted([np.zeros(3), *offsets], key=lambda offset: float(np.linalg.norm(offset)))
+    points = image.points_m[image.points_m[..., 2] > goal.low_m + _STANDS_M]
+
+    def met(offset: Floats) -> int:
+        off = np.linalg.norm((points - goal.point_m - offset)[:, :2], axis=1)
+        return max(_STRAY_PX, np.count_nonzero(off < half_m + _CELL_M))
+
+    return replace(goal, point_m=goal.point_m + min(offsets, key=met))
+
+
 def _slope(points_m: Floats) -> Floats:
     """How the ground rises along x and y, [2]."""
     if len(points_m) < _NEW_PX:
@@ -124,7 +144,9 @@ def standing_px(goal: Goal, image: Image, half_m: float) -> int:
     points = image.points_m
     near = np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < half_m
     seen = np.count_nonzero(near)
-    return np.count_nonzero(near & (points[..., 2] > goal.low_m + 0.02)) if seen else near.size
+    return (
+        np.count_nonzero(near & (points[..., 2] > goal.low_m + _STANDS_M)) if seen else near.size
+    )
 
 
 def _top_m(points_m: Floats) -> Floats:

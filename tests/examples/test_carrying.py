@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from examples.pick_and_place.interfaces import Moved
-from examples.pick_and_place.measuring import without_hand
+from examples.pick_and_place.measuring import surface, without_hand
 from examples.pick_and_place.picking import Held, put, roomy_turn
-from examples.pick_and_place.placing import Goal
+from examples.pick_and_place.placing import Goal, goal_of
 from tests.examples.test_client import AT_FIRST, DOWN, ScriptedRobot, image_of
 from tests.fake_cell import Lifted
 from tests.synthetic_depth import Brick, Floats, see
@@ -68,3 +68,12 @@ def test_the_arm_is_no_obstacle_and_what_stands_beside_it_is() -> None:
     assert known[view.mask(2)].all()
     assert known[view.mask(0)].all()
     assert known[view.mask(1)].mean() < 0.1
+
+
+def test_on_a_large_place_an_object_goes_beside_what_overhangs_it() -> None:
+    place, post = Brick((0.0, 0.0), (0.2, 0.2, 0.02)), Brick((0.09, 0.0), (0.03, 0.03, 0.2))
+    for others, x in (([], 0.0), ([post], -0.03)):
+        view = see([place, *others], elevation_deg=75.0, distance_m=0.8)
+        image = image_of(view)
+        goal = goal_of([surface(view.mask(1), image)], "on", image, 0.06)
+        assert goal.point_m == pytest.approx([x, 0.0, 0.02], abs=0.015)
