@@ -71,7 +71,7 @@ def test_the_arm_is_no_obstacle_and_what_stands_beside_it_is() -> None:
 
 
 def test_on_a_large_place_an_object_goes_beside_what_overhangs_it() -> None:
-    place, post = Brick((0.0, 0.0), (0.2, 0.2, 0.02)), Brick((0.09, 0.0), (0.03, 0.03, 0.2))
+    place, post = Brick((0.0, 0.0), (0.2, 0.2, 0.02)), Brick((0.06, 0.0), (0.03, 0.03, 0.2))
     for others, x in (([], 0.0), ([post], -0.03)):
         view = see([place, *others], elevation_deg=75.0, distance_m=0.8)
         image = image_of(view)
