@@ -30,7 +30,7 @@ _LOW_M: Final = 0.06
 """The palm, which is held upright, has no room before a handle that is so near to the ground."""
 _DOWN_RAD, _BAR_M = math.radians(50), 0.016
 """Such a handle is hooked by fingers that point down so steeply, behind a bar so thick."""
-_PRESS_M: Final = 0.01
+_PRESS_M: Final = 0.08
 """They are told to go so much deeper than they can."""
 _BEFORE_M, _BEHIND_M = 0.09, 0.006
 """Where the hand turns to a handle; how far the fingertips reach behind its front."""
@@ -164,7 +164,7 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     low = handle.position_m[2] - cabinet.bottom_m < _LOW_M
     rotation = (_hook if low else _pinch)(robot, handle)
     start = robot.position_m()
-    robot.move_to(start + _PULL_M * outward - low * _PRESS_M * UP, rotation, slow=low)
+    robot.move_to(start + _PULL_M * outward - low * _PRESS_M * UP, rotation)
     pulled = float((robot.position_m() - start) @ outward)
     if low:
         robot.move_to(robot.position_m() - _BEFORE_M * rotation[:, 2], rotation)

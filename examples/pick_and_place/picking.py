@@ -80,9 +80,10 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         turned = nearer_turn(rotation, robot.rotation())
         above = position - ABOVE_M * turned[:, 2]
         robot.open()
-        travel(robot, above, turned)
+        moved = travel(robot, above, turned)
         if not _is_there(robot, above, turned) and not robot.out_of_time():
-            fault = Fault.OUT_OF_REACH  # from elsewhere the way down is another one
+            # From elsewhere the way down is another one.
+            fault = Fault.BLOCKED if moved is Moved.BLOCKED else Fault.OUT_OF_REACH
             continue
         moved = robot.move_to(position, turned, slow=True)
         at = robot.position_m()
@@ -183,13 +184,13 @@ def release_nothing(robot: Robot) -> None:
         robot.open()
 
 
-def travel(robot: Robot, position_m: Floats, rotation: Floats) -> None:
-    """Go over everything: up, across, down."""
+def travel(robot: Robot, position_m: Floats, rotation: Floats) -> Moved:
+    """Go over everything: up, across, down; returns how the last of these ended."""
     at = robot.position_m()
     high = max(at[2], position_m[2])
     robot.move_to(np.array([*at[:2], high]), robot.rotation())
     robot.move_to(np.array([*position_m[:2], high]), rotation)
-    robot.move_to(position_m, rotation)
+    return robot.move_to(position_m, rotation)
 
 
 def over(position_m: Floats, height_m: float) -> Floats:
