@@ -1,4 +1,4 @@
-"""What is carried goes over what stands on its way, and the palm has room where it is put."""
+"""What is carried goes over what is on its way; the palm has room where an object is put."""
 
 from __future__ import annotations
 
