@@ -61,6 +61,9 @@ EXTRAS = {
     "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "onnxscript>=0.5,<1"],
     # `segzero web`, and the clips that are its examples.
     "web": ["rosbags>=0.11,<1", "starlette>=0.45,<2", "uvicorn>=0.30,<1"],
+    # `--rerun` and `segzero view`. Not installed by `make setup`: 170 MB to fetch, 500 MB on disk,
+    # and NumPy 2, while a distribution's ROS may need NumPy 1. CI installs it.
+    "rerun": ["rerun-sdk>=0.41,<0.42"],
     # A reasoner on a server (`segzero_core/reasoner/remote.py`).
     "remote": ["openai>=1.60,<4"],
     # Never installed by default: the package fetches 3.7 GB from its vendor's own index.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from segzero_core.errors import SegZeroError
@@ -54,6 +55,15 @@ class Parser(argparse.ArgumentParser):
     def add_device_argument(self) -> None:
         """Add --device."""
         self.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:1")
+
+    def add_rerun_argument(self) -> None:
+        """Add --rerun."""
+        self.add_argument(
+            "--rerun",
+            type=Path,
+            metavar="OUT.rrd",
+            help="write a recording for the viewer Rerun; one that is there is replaced",
+        )
 
 
 def positive(text: str) -> int:

@@ -37,6 +37,7 @@ COMMANDS = {
     "check-encoder": ("segzero_cli.check_encoder", "run every image encoder, for an issue"),
     "bench": ("segzero_cli.bench.command", "measure against the plain flow, side by side"),
     "bag": ("segzero_cli.bag.command", "ask about every image of a recorded bag"),
+    "view": ("segzero_cli.view.command", "follow a running node in the viewer Rerun"),
     "completion": ("segzero_cli.completion", "print a script for the shell's completion"),
     "evaluate": (
         "training.evaluation.evaluate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, TextIO
 
 import numpy as np
@@ -29,6 +30,7 @@ def build_parser() -> Parser:
             'table.png "the red mug"',
             'table.png "something to drive a nail with" --out overlay.png --mask mask.png',
             'table.png "the red mug" --model libero --json',
+            'table.png "the red mug" --rerun answer.rrd',
         ],
         epilog="Exit code 0 also when nothing matched; 2 when there is no usable answer.",
     )
@@ -48,6 +50,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--out", metavar="FILE", help="write image, answer and thinking, drawn")
     parser.add_argument("--mask", metavar="FILE", help="write the mask, 255 on what was found")
+    parser.add_rerun_argument()
     parser.add_argument(
         "--json", action="store_true", help="print the result as JSON; the reasoning to stderr"
     )
@@ -62,6 +65,10 @@ def main(argv: Sequence[str]) -> int:
     query = clean_query(arguments.query)
     for path in filter(None, (arguments.out, arguments.mask)):
         check_writable(path)
+    if arguments.rerun:
+        from segzero_cli.recording import Recording, check_recording_path
+
+        check_recording_path(arguments.rerun)
     from segzero_core.pipeline import SegZero
 
     console.quieten_libraries()
@@ -76,7 +83,13 @@ def main(argv: Sequence[str]) -> int:
         precision=arguments.precision,
         grammar=arguments.grammar,
     )
-    result = show(model.stream(image, query), sys.stderr if arguments.json else sys.stdout)
+    with ExitStack() as stack:
+        events = model.stream(image, query)
+        if arguments.rerun:
+            recording = Recording("elapsed", with_space=False, path=arguments.rerun)
+            stack.enter_context(recording)
+            events = recording.follow(image, query, events)
+        result = show(events, sys.stderr if arguments.json else sys.stdout)
     if arguments.out:
         drawn = draw_overlay(image, result.segmentation, result.reasoning.prompts)
         save_image(arguments.out, add_caption(drawn, query, result.reasoning.thinking))

@@ -6,11 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from segzero_cli import console
-from segzero_cli.arguments import Parser, positive
+from segzero_cli.arguments import Parser, UsageError, positive
+from segzero_cli.bag.depth import BagDepth, open_depth
 from segzero_cli.bag.reader import BagImage, BagTopic, open_topic
 from segzero_cli.bag.video import Video
 from segzero_cli.segment import to_json
@@ -32,7 +34,9 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="segzero bag",
         examples=[
+            'demo/clip.mcap --topic /camera/color/image_raw --query "the red mug" --out found',
             'demo/clip.mcap --topic /camera/color/image_raw --query "the red mug" --out found'
+            " --rerun found.rrd --depth /camera/depth/image_raw",
         ],
         description="Ask one query about the images of a recorded bag (mcap or sqlite3).",
         epilog=f"Writes into OUT: {MASKS_NAME}/NUMBER.png (16 bits; 0 background, k object k),"
@@ -48,6 +52,15 @@ def build_parser() -> Parser:
     parser.add_argument("--every", type=positive, default=1, metavar="N", help="each N-th image")
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N images")
     parser.add_argument("--no-video", action="store_true", help=f"write no {VIDEO_NAME}")
+    parser.add_rerun_argument()
+    parser.add_argument(
+        "--depth",
+        metavar="TOPIC",
+        help="of sensor_msgs/Image, registered to the camera: objects in space, in the recording",
+    )
+    parser.add_argument(
+        "--camera-info", metavar="TOPIC", help="default: camera_info beside the images"
+    )
     parser.add_model_arguments()
     parser.add_fallback_argument()
     parser.add_device_argument()
@@ -58,8 +71,16 @@ def main(argv: Sequence[str]) -> int:
     """Run `segzero bag` and return its exit code."""
     arguments = build_parser().parse_args(argv)
     query = clean_query(arguments.query)
-    with open_topic(arguments.bag, arguments.topic) as topic:
+    if arguments.depth and not arguments.rerun:
+        raise UsageError("--depth is for the recording; give --rerun too")
+    with ExitStack() as stack:
+        topic = stack.enter_context(open_topic(arguments.bag, arguments.topic))
         # Everything that can be refused without a model is refused before loading one.
+        depth = _open_depth(stack, arguments) if arguments.depth else None
+        if arguments.rerun:
+            from segzero_cli.recording import check_recording_path
+
+            check_recording_path(arguments.rerun)
         try:
             (arguments.out / MASKS_NAME).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,9 +94,14 @@ def main(argv: Sequence[str]) -> int:
             segmenter=arguments.segmenter,
             device=arguments.device,
         )
+        recorder = None
+        if arguments.rerun:
+            from segzero_cli.bag.recorder import BagRecorder
+
+            recorder = stack.enter_context(BagRecorder(arguments.rerun, query, depth))
         rows: list[dict[str, Any]] = []
         try:
-            _answer_all(model, query, topic, arguments, rows)
+            _answer_all(model, query, topic, arguments, rows, recorder)
         finally:  # also after Ctrl-C or a damaged bag: what is answered is kept
             answered = sum("error" not in row for row in rows)
             record = {
@@ -100,12 +126,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _open_depth(stack: ExitStack, arguments: argparse.Namespace) -> BagDepth:
+    beside = arguments.topic.removesuffix("/compressed").rpartition("/")[0]
+    camera_info = arguments.camera_info or f"{beside}/camera_info"
+    return stack.enter_context(open_depth(arguments.bag, arguments.depth, camera_info))
+
+
 def _answer_all(
     model: Any,
     query: str,
     topic: BagTopic,
     arguments: argparse.Namespace,
     rows: list[dict[str, Any]],
+    recorder: Any,
 ) -> None:
     """Ask about each image; write its mask, frame and row at once, and append the row."""
     total = len(range(0, topic.count, arguments.every)[: arguments.limit])
@@ -123,6 +156,8 @@ def _answer_all(
                 colors = choose_colors(image.pixels, result.segmentation.masks, colors)
                 prompts, thinking = result.reasoning.prompts, result.reasoning.thinking
                 drawn = draw_overlay(image.pixels, result.segmentation, prompts, colors=colors)
+            if recorder is not None:
+                recorder.write(image, result, row.get("error", ""))
             if video is not None and drawn is not None:
                 video.add(add_caption(drawn, query, thinking, is_fixed=True), image.stamp_ns)
             _write(lines, json.dumps(row) + "\n", "a")

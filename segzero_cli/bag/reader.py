@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from segzero_core.images.encodings import rgb_from_compressed_msg, rgb_from_msg
 from segzero_core.types import RgbImage
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
 _READERS: Final[dict[str, Callable[[Any], RgbImage]]] = {
     IMAGE: rgb_from_msg,
     COMPRESSED: rgb_from_compressed_msg,
@@ -58,19 +59,40 @@ class BagTopic:
                 connection, recorded_ns, data = message
                 yield self._decode(number, recorded_ns, data, connection.msgtype)
 
+    def messages(self) -> Iterator[Any]:
+        """Read the messages that can be decoded; an InputError if the bag is damaged."""
+        messages = self.reader.messages(connections=self.connections)
+        for _ in range(self.count):
+            with _damage_as_input_error(self.path):
+                message = next(messages, None)
+            if message is None:
+                return
+            with suppress(InputError):
+                yield self._deserialize(message[2], message[0].msgtype)
+
+    def _deserialize(self, data: Any, kind: str) -> Any:
+        try:
+            return self.store.deserialize_cdr(data, kind)
+        except Exception as error:  # struct.error, UnicodeDecodeError, AssertionError, …
+            raise InputError(f"cannot be decoded: {error or type(error).__name__}") from error
+
     def _decode(self, number: int, recorded_ns: int, data: Any, kind: str) -> BagImage:
         try:
-            msg = self.store.deserialize_cdr(data, kind)
-        except Exception as error:  # struct.error, UnicodeDecodeError, AssertionError, …
-            reason = f"message {number} cannot be decoded: {error or type(error).__name__}"
-            return BagImage(number, recorded_ns, error=reason)
-        stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+            msg = self._deserialize(data, kind)
+        except InputError as error:
+            return BagImage(number, recorded_ns, error=f"message {number} {error}")
+        stamp_ns = header_ns(msg)
         pixels, reason = None, ""
         try:
             pixels = _READERS[kind](msg)
         except InputError as error:
             reason = str(error)
         return BagImage(number, recorded_ns, stamp_ns, msg.header.frame_id, pixels, reason)
+
+
+def header_ns(msg: Any) -> int:
+    """Return the stamp of a message's header [ns]."""
+    return int(msg.header.stamp.sec) * 10**9 + int(msg.header.stamp.nanosec)
 
 
 @contextmanager
@@ -86,12 +108,15 @@ def _damage_as_input_error(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_topic(path: Path, topic: str) -> Iterator[BagTopic]:
-    """Open a topic of images in a bag: a folder, or a single mcap or db3 file.
+def open_topic(
+    path: Path, topic: str, kinds: Sequence[str] = (IMAGE, COMPRESSED)
+) -> Iterator[BagTopic]:
+    """Open a topic of a bag: a folder, or a single mcap or db3 file.
 
     Raises:
         ConfigError: `rosbags` is not installed.
-        InputError: There is no such bag or topic, it has no images, or the bag is damaged.
+        InputError: There is no such bag or topic, it is of none of these kinds, has no message,
+            or the bag is damaged.
     """
     try:
         from rosbags.rosbag2 import Reader
@@ -106,24 +131,23 @@ def open_topic(path: Path, topic: str) -> Iterator[BagTopic]:
         reader = Reader(path)
         reader.open()
     try:
-        connections = _connections(path, reader, topic)
+        connections = _connections(path, reader, topic, kinds)
         yield BagTopic(path, reader, connections, get_typestore(Stores.ROS2_JAZZY))
     finally:
         reader.close()
 
 
-def _connections(path: Path, reader: Any, topic: str) -> list[Any]:
+def _connections(path: Path, reader: Any, topic: str, kinds: Sequence[str]) -> list[Any]:
     chosen = [connection for connection in reader.connections if connection.topic == topic]
-    offered = sorted({each.topic for each in reader.connections if each.msgtype in _READERS})
-    listed = f"topics of images: {', '.join(offered)}" if offered else "it has no images"
+    offered = sorted({each.topic for each in reader.connections if each.msgtype in kinds})
+    what = "camera_info" if CAMERA_INFO in kinds else "images"
+    listed = f"topics of {what}: {', '.join(offered)}" if offered else f"it has no {what}"
     if not chosen:
         raise InputError(f"bag {path}: has no topic {topic!r}; {listed}")
-    kinds = {connection.msgtype for connection in chosen}
-    if not kinds <= set(_READERS):
-        raise InputError(
-            f"bag {path}: {topic} is {', '.join(sorted(kinds))}, neither {IMAGE} nor {COMPRESSED};"
-            f" {listed}"
-        )
+    found = {connection.msgtype for connection in chosen}
+    if not found <= set(kinds):
+        neither = f"neither {' nor '.join(kinds)}" if len(kinds) > 1 else f"not {kinds[0]}"
+        raise InputError(f"bag {path}: {topic} is {', '.join(sorted(found))}, {neither}; {listed}")
     if not sum(connection.msgcount for connection in chosen):
         raise InputError(f"bag {path}: {topic} has no message; {listed}")
     return chosen

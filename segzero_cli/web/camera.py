@@ -13,18 +13,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from segzero_cli.web.space import points_record
 from segzero_cli.web.uploads import encode_image
-from segzero_core.depth import CameraModel
+from segzero_core.depth import CameraModel, camera_from_info
 from segzero_core.errors import InputError
 from segzero_core.limits import USUAL_IMAGE_PX
 from segzero_ros import qos
 from segzero_ros.camera.image_buffer import CameraFrame
 from segzero_ros.camera.serialized import check_whole, stamp_ns
-from segzero_ros.spatial.pose_estimator import camera_from_info
+from segzero_ros.messages.poses import points_from_msg
 
 KEPT: Final = 16
 """Images before and after the moment at which work on a question begins."""
 CLOUD_TIMEOUT_S: Final = 1.0
-_POINT: Final = np.dtype([("xyz", "<f4", 3), ("bgra", "u1", 4)])
 
 
 class RobotCamera:
@@ -121,9 +120,10 @@ class RobotCamera:
                 CLOUD_TIMEOUT_S,
             )
             msg = self._cloud
-        if not came or msg is None or msg.point_step != _POINT.itemsize or not msg.width:
+        if not came or msg is None or not msg.width:
             return None
-        points = np.frombuffer(bytes(msg.data), _POINT)
-        return points_record(
-            points["xyz"], points["bgra"][:, 2::-1], np.ones(len(points), np.uint8)
-        )
+        try:
+            points_m, color = points_from_msg(msg)
+        except InputError:
+            return None
+        return points_record(points_m, color, np.ones(len(points_m), np.uint8))

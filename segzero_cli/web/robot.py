@@ -21,15 +21,15 @@ from segzero_cli.web.camera import RobotCamera
 from segzero_cli.web.examples import Example
 from segzero_cli.web.space import space_record
 from segzero_cli.web.uploads import decode_image, encode_image
-from segzero_core.depth import CameraModel, Grasp, OrientedBox
+from segzero_core.depth import CameraModel
 from segzero_core.errors import CancelledError, SegZeroError
 from segzero_core.images.encodings import array_from_msg
 from segzero_ros import qos
 from segzero_ros.action import Segment
 from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.executor import ExecutorThread
+from segzero_ros.messages.poses import space_from_msg
 from segzero_ros.msg import ObjectInstance, ReasoningTrace, SegmentationResult, Status
-from segzero_ros.spatial.transforms import matrix_from_quaternion
 
 GONE_S: Final = 2.0
 """A node that is not to be seen for this long has ended."""
@@ -204,21 +204,9 @@ def _instance_events(
     if instance.area_px:
         mask = array_from_msg(instance.mask) > 0
         yield "mask", cropped_mask_record(index, mask, (left, top), instance.score)
-    if instance.has_pose:
-        grasps = [
-            Grasp(*_pose(each.pose), float(each.width_m), float(each.score))
-            for each in instance.grasps
-        ]
-        size = instance.size_m
-        oriented = OrientedBox(*_pose(instance.pose), (size.x, size.y, size.z))
-        record = space_record(oriented, grasps, camera)
+    if (space := space_from_msg(instance)) is not None:
+        record = space_record(*space, camera)
         yield "space", {"index": index, "frame": frame_id, **record}
-
-
-def _pose(pose: Any) -> tuple[Any, Any]:
-    position, turn = pose.position, pose.orientation
-    rotation = matrix_from_quaternion(turn.x, turn.y, turn.z, turn.w)
-    return (position.x, position.y, position.z), rotation
 
 
 def result_record(msg: SegmentationResult) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From a mask and depth to a point cloud, an oriented box and grasps."""
 
 from segzero_core.config import GraspConfig
-from segzero_core.depth.camera import CameraModel
+from segzero_core.depth.camera import CameraModel, camera_from_info
 from segzero_core.depth.grasp_planner import grasp_candidates
 from segzero_core.depth.measurement import (
     MAX_BORDER_PX,
@@ -25,6 +25,7 @@ __all__ = [
     "OrientedBox",
     "SupportPlane",
     "border_pixels",
+    "camera_from_info",
     "depth_in_meters",
     "find_support_plane",
     "grasp_candidates",

@@ -134,6 +134,31 @@ class CameraModel:
         return np.stack((column, self.k[1, 1] * y + self.k[1, 2]), axis=1)
 
 
+def camera_from_info(info: Any, *, rectified: bool) -> CameraModel:
+    """Read a calibration, with its binning and region of interest.
+
+    Args:
+        info: An object with the fields of sensor_msgs/CameraInfo.
+        rectified: Whether its images are; of them P holds, and nothing is distorted.
+
+    Raises:
+        InputError: It is none; K is zero where a camera is not calibrated.
+    """
+    matrix = np.reshape(info.p, (3, 4))[:, :3] if rectified else np.reshape(info.k, (3, 3))
+    matrix = np.array(matrix, np.float64)
+    across, down = max(1, info.binning_x), max(1, info.binning_y)
+    roi = info.roi
+    width, height = (roi.width or info.width) // across, (roi.height or info.height) // down
+    matrix[0, 2] -= roi.x_offset
+    matrix[1, 2] -= roi.y_offset
+    matrix[0] /= across
+    matrix[1] /= down
+    if rectified:
+        return CameraModel(matrix, (), (width, height))
+    model = info.distortion_model if any(info.d) else ""
+    return CameraModel(matrix, tuple(info.d) if model else (), (width, height), model)
+
+
 def _brown_conrady(x: Floats, y: Floats, d: tuple[float, ...]) -> tuple[Floats, Floats, Floats]:
     """Return radial factor and tangential shifts of plumb_bob and rational_polynomial."""
     k1, k2, p1, p2, k3, k4, k5, k6 = (*d, *(0.0,) * (8 - len(d)))

@@ -10,11 +10,12 @@ from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 
-from segzero_core.depth import Measurement
+from segzero_core.depth import Grasp, Measurement, OrientedBox
+from segzero_core.errors import InputError
 from segzero_core.types import RgbImage
-from segzero_ros.msg import GraspCandidate
+from segzero_ros.msg import GraspCandidate, ObjectInstance
 from segzero_ros.spatial.scene import ObjectPoses
-from segzero_ros.spatial.transforms import CameraPose, quaternion_xyzw
+from segzero_ros.spatial.transforms import CameraPose, matrix_from_quaternion, quaternion_xyzw
 
 _POINT: Final = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")])
 
@@ -88,3 +89,32 @@ def cloud_to_msg(poses: ObjectPoses, rgb: RgbImage) -> PointCloud2:
         data=data,
         is_dense=True,
     )
+
+
+def points_from_msg(msg: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the points of `cloud_to_msg`, [N, 3] [m], and their colors, [N, 3].
+
+    Raises:
+        InputError: It is another kind of cloud.
+    """
+    if msg.point_step != _POINT.itemsize or len(msg.data) != msg.width * _POINT.itemsize:
+        raise InputError(f"a point cloud of {msg.point_step} bytes a point; expected x, y, z, rgb")
+    values = np.frombuffer(bytes(msg.data), "<f4").reshape(-1, 4)
+    return values[:, :3], values[:, 3:].copy().view(np.uint8)[:, 2::-1]
+
+
+def space_from_msg(instance: ObjectInstance) -> tuple[OrientedBox, list[Grasp]] | None:
+    """Return the box around an object and its grasps, best first; None where it has no pose."""
+    if not instance.has_pose:
+        return None
+    size = instance.size_m
+    return OrientedBox(*_placed(instance.pose), np.array([size.x, size.y, size.z])), [
+        Grasp(*_placed(each.pose), float(each.width_m), float(each.score))
+        for each in instance.grasps
+    ]
+
+
+def _placed(pose: Pose) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return position and rotation matrix."""
+    at, turn = pose.position, pose.orientation
+    return np.array([at.x, at.y, at.z]), matrix_from_quaternion(turn.x, turn.y, turn.z, turn.w)

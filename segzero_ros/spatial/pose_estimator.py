@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from segzero_core.depth import (
-    CameraModel,
     Measurement,
+    camera_from_info,
     depth_in_meters,
     measure_object,
 )
@@ -53,29 +52,6 @@ def estimate_poses(
     frame_id = config.target_frame or frame.header.frame_id
     header = Header(stamp=frame.header.stamp, frame_id=frame_id)
     return ObjectPoses(header, transform, tuple(objects), tuple(reasons))
-
-
-def camera_from_info(info: CameraInfo, *, rectified: bool) -> CameraModel:
-    """Read a calibration, with its binning and region of interest.
-
-    Of rectified images P holds, and nothing is distorted.
-
-    Raises:
-        InputError: It is none; K is zero where a camera is not calibrated.
-    """
-    matrix = np.reshape(info.p, (3, 4))[:, :3] if rectified else np.reshape(info.k, (3, 3))
-    matrix = np.array(matrix, np.float64)
-    across, down = max(1, info.binning_x), max(1, info.binning_y)
-    roi = info.roi
-    width, height = (roi.width or info.width) // across, (roi.height or info.height) // down
-    matrix[0, 2] -= roi.x_offset
-    matrix[1, 2] -= roi.y_offset
-    matrix[0] /= across
-    matrix[1] /= down
-    if rectified:
-        return CameraModel(matrix, (), (width, height))
-    model = info.distortion_model if any(info.d) else ""
-    return CameraModel(matrix, tuple(info.d) if model else (), (width, height), model)
 
 
 def _depth_and_calibration(frame: CameraFrame) -> tuple[Image, CameraInfo]:

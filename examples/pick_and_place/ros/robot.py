@@ -25,13 +25,12 @@ from std_msgs.msg import Header
 from examples.pick_and_place.interfaces import SLOW, Floats, Image, Moved, RobotError
 from examples.pick_and_place.ros.calls import NoAnswerError, call, run_goal
 from examples.pick_and_place.ros.transforms import Pose, Transforms, quaternion_msg
-from segzero_core.depth import depth_in_meters
+from segzero_core.depth import camera_from_info, depth_in_meters
 from segzero_core.errors import SegZeroError
 from segzero_core.images.encodings import array_from_msg
 from segzero_ros import qos
 from segzero_ros.action import MoveHand
 from segzero_ros.conversions.images import rgb_from_msg
-from segzero_ros.spatial.pose_estimator import camera_from_info
 from segzero_ros.srv import BeginEpisode, EndEpisode
 
 PARTS: Final = {

@@ -16,12 +16,12 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from segzero_core.depth import camera_from_info
 from segzero_core.errors import InputError
 from segzero_core.testing.fakes import fake_segzero
 from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.msg import SegmentationResult
 from segzero_ros.parameters import NodeConfig
-from segzero_ros.spatial.pose_estimator import camera_from_info
 from segzero_ros.spatial.transforms import (
     TransformError,
     Transforms,

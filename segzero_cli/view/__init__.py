@@ -1,0 +1,1 @@
+"""`segzero view`: follows a running node in the viewer Rerun."""
