@@ -22,7 +22,7 @@ from segzero_core.errors import InputError
 from segzero_core.testing.fakes import fake_segzero
 from segzero_ros.conversions.images import msg_from_array
 from segzero_ros.msg import ObjectInstance, SegmentationResult
-from tests.recordings import image_of, lines, plane_of, read_recording, values
+from tests.recordings import has_layout, image_of, lines, plane_of, read_recording, values
 from tests.ros.conftest import wait_until
 from tests.ros.scripted import SIZE_WH, THINKING
 
@@ -137,8 +137,8 @@ def test_a_mask_outside_of_the_image_is_refused(offset: tuple[int, int]) -> None
         objects_of(SegmentationResult(instances=[instance]), (100, 100))
 
 
-def test_the_command_records_depth_and_objects_in_space_until_it_is_interrupted(
-    start_node: Callable, client: Any, tmp_path: Path
+def test_depth_and_objects_in_space_are_recorded(
+    start_node: Callable, client: Any, view: Any
 ) -> None:
     clip = find_clip("tabletop")
     assert clip is not None
@@ -156,32 +156,19 @@ def test_the_command_records_depth_and_objects_in_space_until_it_is_interrupted(
     publishers = {
         key: client.node.create_publisher(kind, topic, 1) for key, (topic, kind) in kinds.items()
     }
-    out = tmp_path / "robot.rrd"
-    command = [sys.executable, "-m", "segzero_cli", "view", "--save", out, "--patience", "30"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    ) as viewer:
-        try:
-            assert viewer.stdout is not None
-            assert "following /segzero" in viewer.stdout.readline()
-            for key in kinds:
-                wait_until(lambda key=key: publishers[key].get_subscription_count() == 2)
-            wait_until(lambda: node.count_subscribers("/segzero/object_cloud"))
-            wait_until(lambda: node.queries.is_accepting)
-            for key in ("info", "depth", "color"):
-                publishers[key].publish(shot.camera[key])
-            wait_until(lambda: (new := node.images.latest) and new.depth and new.camera_info)
-            # Again, for a viewer on a busy machine; its one image is the same.
-            publishers["color"].publish(shot.camera["color"])
-            client.ask_and_wait(shot.question.text, SegmentationResult.OK)
-            assert viewer.stdout.readline() == "query 1: 1 found\n"
-        finally:
-            viewer.send_signal(signal.SIGINT)
-            said = viewer.stdout.read()
-            assert viewer.wait(30) == 0
-    assert said.endswith(f" images, 1 answers: {out}\n")
-    found = read_recording(out)
+    follower, start, end = view
+    start()
+    for key in kinds:
+        wait_until(lambda key=key: publishers[key].get_subscription_count() == 2)
+    wait_until(lambda: node.count_subscribers("/segzero/object_cloud"))
+    wait_until(lambda: node.queries.is_accepting)
+    for key in ("info", "depth", "color"):
+        publishers[key].publish(shot.camera[key])
+    wait_until(lambda: (new := node.images.latest) and new.depth and new.camera_info)
+    wait_until(lambda: (new := follower._buffer.latest) and new.depth and new.camera_info)
+    client.ask_and_wait(shot.question.text, SegmentationResult.OK)
+    wait_until(lambda: follower.answers == 1)
+    found = end()
 
     assert (plane_of(found["/world/camera/depth"][-1], "DepthImage") == shot.depth_mm).all()
     (matrix,) = values(found, "/world/camera", "Pinhole:image_from_camera")[-1:]
@@ -194,6 +181,31 @@ def test_the_command_records_depth_and_objects_in_space_until_it_is_interrupted(
     cloud = np.array(found["/world/objects/cloud"][-1]["Points3D:positions"])
     assert len(cloud) > 100
     assert abs(np.median(cloud[:, 2]) - boxes["Boxes3D:centers"][0][2]) < 0.1
+
+
+def test_the_command_records_until_it_is_interrupted(
+    answering: tuple[Any, Any], tmp_path: Path
+) -> None:
+    _, client = answering
+    out = tmp_path / "robot.rrd"
+    command = [sys.executable, "-m", "segzero_cli", "view", "--save", out, "--patience", "60"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as viewer:
+        try:
+            assert viewer.stdout is not None
+            assert "following /segzero" in viewer.stdout.readline()
+            wait_until(lambda: client.node.count_subscribers("/segzero/result") == 2)
+            client.ask_and_wait("the mugs", SegmentationResult.NO_IMAGE)
+            assert viewer.stdout.readline() == "query 1: error 1\n"
+        finally:
+            viewer.send_signal(signal.SIGINT)
+            said = viewer.stdout.read()
+            assert viewer.wait(60) == 0
+    assert said == f"0 images, 1 answers: {out}\n"
+    assert has_layout(out)
+    assert lines(read_recording(out), "answer")[0].startswith("no answer to 'the mugs'")
 
 
 @pytest.fixture
