@@ -157,17 +157,19 @@ def test_depth_and_objects_in_space_are_recorded(
         key: client.node.create_publisher(kind, topic, 1) for key, (topic, kind) in kinds.items()
     }
     follower, start, end = view
+    clouds, write_cloud = [], follower._recording.cloud
+    follower._recording.cloud = lambda *cloud: (write_cloud(*cloud), clouds.append(cloud))
     start()
     for key in kinds:
         wait_until(lambda key=key: publishers[key].get_subscription_count() == 2)
-    wait_until(lambda: node.count_subscribers("/segzero/object_cloud"))
+    wait_until(lambda: node.output.is_subscribed("object_cloud"))
     wait_until(lambda: node.queries.is_accepting)
     for key in ("info", "depth", "color"):
         publishers[key].publish(shot.camera[key])
     wait_until(lambda: (new := node.images.latest) and new.depth and new.camera_info)
     wait_until(lambda: (new := follower._buffer.latest) and new.depth and new.camera_info)
     client.ask_and_wait(shot.question.text, SegmentationResult.OK)
-    wait_until(lambda: follower.answers == 1)
+    wait_until(lambda: follower.answers == 1 and clouds)
     found = end()
 
     assert (plane_of(found["/world/camera/depth"][-1], "DepthImage") == shot.depth_mm).all()

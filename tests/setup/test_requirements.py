@@ -13,7 +13,12 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {"segzero_core", "segzero_cli", "segzero_ros", "training", "worlds"}
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "rerun": "rerun-sdk",
+    "yaml": "pyyaml",
+}
 """Where a distribution is not called as its module."""
 OPTIONAL = {
     "matplotlib": "train",
@@ -21,6 +26,7 @@ OPTIONAL = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "openai": "remote",
+    "rerun": "rerun",
     "rosbags": "bags",
     "starlette": "web",
     "uvicorn": "web",
