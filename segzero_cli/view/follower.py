@@ -94,26 +94,29 @@ class Follower:
                         self._see(each.value)
 
     def _see(self, topic: str) -> None:
-        """Subscribe to the topics of the node's camera that are known by now."""
-        namespace, _, name = self._target.rpartition("/")
-        try:
-            found = self._node.get_subscriber_names_and_types_by_node(name, namespace or "/")
-        except Exception:  # rclpy's NodeNameNonExistentError is not public
-            return
-        kind: Any = CompressedImage if topic.endswith("/compressed") else Image
-        for each, kinds in found:
-            take: Callable[[bytes], object]
-            if each == topic:
-                message, take = kind, partial(self._on_image, kind)
-            elif "sensor_msgs/msg/CameraInfo" in kinds:
-                message, take = CameraInfo, self._buffer.add_camera_info
-            elif "sensor_msgs/msg/Image" in kinds:
-                message, take = Image, self._buffer.add_depth
-            else:
+        """Subscribe to the topics of the node's camera that are known by now.
+
+        They are found by their endpoints: a node that was killed stays in the graph for a while,
+        and what is asked by its name may be about the dead one.
+        """
+        wanted: dict[str, tuple[Any, Callable[[bytes], object]]] = {
+            "sensor_msgs/msg/CameraInfo": (CameraInfo, self._buffer.add_camera_info),
+            "sensor_msgs/msg/CompressedImage": (
+                CompressedImage,
+                partial(self._on_image, CompressedImage),
+            ),
+            "sensor_msgs/msg/Image": (Image, self._buffer.add_depth),
+        }
+        for name, kinds in self._node.get_topic_names_and_types():
+            if name in self._seen or kinds[0] not in wanted:
                 continue
-            if each not in self._seen:
-                self._seen.add(each)
-                self._node.create_subscription(message, each, take, qos.CAMERA, raw=True)
+            subscribers = self._node.get_subscriptions_info_by_topic(name)
+            if any(qos.full_name(info) == self._target for info in subscribers):
+                kind, take = wanted[kinds[0]]
+                if kind is Image and name == topic:
+                    take = partial(self._on_image, Image)
+                self._seen.add(name)
+                self._node.create_subscription(kind, name, take, qos.CAMERA, raw=True)
 
     def _on_image(self, kind: Any, serialized: bytes) -> None:
         try:
