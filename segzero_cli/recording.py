@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from segzero_core.depth import CameraModel, Grasp, OrientedBox
 from segzero_core.errors import ConfigError, InputError
 from segzero_core.events import Event, Finished, ThinkingDelta
-from segzero_core.images.overlay import PALETTE
+from segzero_core.images.palette import Color, choose_colors
 from segzero_core.types import ObjectPrompt, Result, RgbImage
 
 if int(np.__version__.partition(".")[0]) < 2:
@@ -98,6 +98,8 @@ class Recording:
         self, timeline: str, *, with_space: bool, path: Path | None = None, url: str | None = None
     ) -> None:
         self._stream = rr.RecordingStream("segzero")
+        self._pixels: RgbImage | None = None  # the image written last
+        self._colors: list[Color] = []  # of the objects of the last answer
         self._unfinished = ""  # the sentence of the thinking that has not ended yet
         blueprint = _blueprint(timeline, with_space=with_space)
         try:
@@ -154,6 +156,7 @@ class Recording:
 
     def image(self, pixels: RgbImage) -> None:
         """Write the camera's image, uint8 [H, W, 3]."""
+        self._pixels = pixels
         compressed = rr.Image(pixels).compress(jpeg_quality=JPEG_QUALITY)
         self._stream.log("world/camera/image", compressed)
 
@@ -192,7 +195,7 @@ class Recording:
         scores: Iterable[float],
         instance_ids: NDArray[np.uint16],
     ) -> None:
-        """Write an answer in place of the one before.
+        """Write an answer about the image written last, in place of the one before.
 
         Where there is depth, `space` or `clear_space` is to follow.
 
@@ -206,7 +209,11 @@ class Recording:
         name = textwrap.shorten(query, _LABEL_CHARS, placeholder=" …")
         numbers = range(1, len(prompts) + 1)
         classes = [(0, "background", (0, 0, 0, 0))]
-        classes += [(n, f"{n}: {name}", (*PALETTE[(n - 1) % len(PALETTE)], 255)) for n in numbers]
+        assert self._pixels is not None
+        masks = instance_ids == np.array(numbers, np.uint16)[:, None, None]
+        self._colors = choose_colors(self._pixels, masks, self._colors)
+        colored = zip(numbers, self._colors, strict=True)
+        classes += [(n, f"{n}: {name}", (*color, 255)) for n, color in colored]
         labels = [f"{n}: {name} {score:.2f}" for n, score in zip(numbers, scores, strict=True)]
         log = self._stream.log
         log("world", rr.AnnotationContext(classes))

@@ -16,7 +16,7 @@ from segzero_cli.bag.depth import cloud_of, measure_all, open_depth
 from segzero_cli.bag.reader import BagImage
 from segzero_cli.demo.clip import FIRST_STAMP_S, TOPICS, Shot, read_clip
 from segzero_core.errors import ConfigError, InputError, ReasoningError
-from segzero_core.images.overlay import PALETTE
+from segzero_core.images.palette import choose_colors
 from segzero_core.testing.fakes import fake_segzero
 from segzero_core.types import Box, ObjectPrompt, Point, Result, Segmentation
 from tests.recordings import has_layout, image_of, lines, plane_of, read_recording, values
@@ -60,7 +60,7 @@ def test_each_part_of_an_answer_is_an_entity(out: Path) -> None:
     classes = values(found, "/world", "AnnotationContext:context")[0]
     names = {each["class_id"]: each["class_description"]["info"] for each in classes}
     assert (names[0]["label"], names[2]["label"]) == ("background", "2: the mugs")
-    red, green, blue = PALETTE[0]
+    red, green, blue = choose_colors(image, result.segmentation.masks)[0]
     assert names[1]["color"] == red << 24 | green << 16 | blue << 8 | 255
     assert lines(found, "query") == ["the mugs"]
     assert lines(found, "thinking") == ["There are two mugs.", "One is red"]
