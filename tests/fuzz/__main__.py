@@ -1,15 +1,18 @@
-"""Fuzzes for a given time: `python -m tests.fuzz --seconds 60 [NAME ...]`; see `make fuzz`."""
+"""Fuzzes for a given time: `python -m tests.fuzz --seconds 60 [NAME ...]`; see `make fuzz`.
+
+As many targets at the same time as there are cores.
+"""
 
 from __future__ import annotations
 
 import argparse
-import time
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
-from hypothesis import HealthCheck, given, seed, settings
-
+from tests.fuzz.rounds import fuzz
 from tests.fuzz.targets import TARGETS
-
-_ROUND = 100
 
 
 def main() -> int:
@@ -17,19 +20,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TARGETS))
     arguments = parser.parse_args()
-    for name in arguments.names or TARGETS:
-        target, begun, rounds = TARGETS[name], time.monotonic(), 0
-        run = settings(
-            max_examples=_ROUND,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            database=None,
-        )
-        first = time.time_ns() % 2**32
-        while time.monotonic() - begun < arguments.seconds:
-            run(seed(first + rounds)(given(target.inputs)(target.run)))()
-            rounds += 1
-        print(f"{name}: {rounds * _ROUND} inputs in {time.monotonic() - begun:.0f} s", flush=True)
+    names = arguments.names or list(TARGETS)
+    if unknown := set(names) - set(TARGETS):
+        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for done in pool.map(fuzz, names, repeat(arguments.seconds)):
+            print(done, flush=True)
     return 0
 
 
