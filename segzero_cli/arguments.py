@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from segzero_core.errors import SegZeroError
+from segzero_core.errors import InputError, SegZeroError
+
+RECORDING_SUFFIX: Final = ".rrd"
 
 
 class UsageError(SegZeroError):
@@ -64,6 +67,22 @@ class Parser(argparse.ArgumentParser):
             metavar="OUT.rrd",
             help="write a recording for the viewer Rerun; one that is there is replaced",
         )
+
+
+def check_output_path(path: Path, suffix: str) -> None:
+    """Check early whether a file can be written to this path; one that is there is replaced.
+
+    Raises:
+        InputError: It cannot, or its name does not end in the suffix.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file such as {path / f'answer{suffix}'}")
+    if path.suffix != suffix:
+        raise InputError(f"{path}: the name must end in {suffix}; viewers open no other")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written: permission denied")
 
 
 def positive(text: str) -> int:

@@ -55,28 +55,11 @@ except ModuleNotFoundError as missing:
 Space: TypeAlias = tuple[OrientedBox, Sequence[Grasp]]
 """The box around an object, and its grasps, best first."""
 
-SUFFIX: Final = ".rrd"
 JPEG_QUALITY: Final = 90
 CONNECT_TIMEOUT_S: Final = 5.0
 _LABEL_CHARS: Final = 40
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 _FARTHEST_MM: Final = np.iinfo(np.uint16).max
-
-
-def check_recording_path(path: Path) -> None:
-    """Check early whether a recording can be written to this path; a file there is replaced.
-
-    Raises:
-        InputError: It cannot.
-    """
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file such as {path / 'answer.rrd'}")
-    if path.suffix != SUFFIX:
-        raise InputError(f"{path}: a recording's name ends in {SUFFIX}; Rerun opens no other")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InputError(f"{path}: cannot be written: permission denied")
 
 
 class Recording:

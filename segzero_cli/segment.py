@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from segzero_cli import console
-from segzero_cli.arguments import Parser
+from segzero_cli.arguments import RECORDING_SUFFIX, Parser, check_output_path
 from segzero_core.events import AnswerDelta, Event, Finished, ThinkingDelta
 from segzero_core.geometry import box_from_mask
 from segzero_core.images.files import check_writable, load_image, save_image
@@ -66,9 +66,9 @@ def main(argv: Sequence[str]) -> int:
     for path in filter(None, (arguments.out, arguments.mask)):
         check_writable(path)
     if arguments.rerun:
-        from segzero_cli.recording import Recording, check_recording_path
+        from segzero_cli.recording import Recording
 
-        check_recording_path(arguments.rerun)
+        check_output_path(arguments.rerun, RECORDING_SUFFIX)
     from segzero_core.pipeline import SegZero
 
     console.quieten_libraries()

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from segzero_cli import console
-from segzero_cli.arguments import Parser, UsageError, positive
+from segzero_cli.arguments import (
+    RECORDING_SUFFIX,
+    Parser,
+    UsageError,
+    check_output_path,
+    positive,
+)
+from segzero_cli.bag.annotations import SUFFIX, AnnotationWriter
 from segzero_cli.bag.depth import BagDepth, open_depth
 from segzero_cli.bag.reader import BagImage, BagTopic, open_topic
 from segzero_cli.bag.video import Video
@@ -54,6 +61,12 @@ def build_parser() -> Parser:
     parser.add_argument("--no-video", action="store_true", help=f"write no {VIDEO_NAME}")
     parser.add_rerun_argument()
     parser.add_argument(
+        "--foxglove",
+        type=Path,
+        metavar="OUT.mcap",
+        help="write the images with annotations for Foxglove; a file that is there is replaced",
+    )
+    parser.add_argument(
         "--depth",
         metavar="TOPIC",
         help="of sensor_msgs/Image, registered to the camera: objects in space, in the recording",
@@ -78,9 +91,11 @@ def main(argv: Sequence[str]) -> int:
         # Everything that can be refused without a model is refused before loading one.
         depth = _open_depth(stack, arguments) if arguments.depth else None
         if arguments.rerun:
-            from segzero_cli.recording import check_recording_path
+            from segzero_cli.bag.recorder import BagRecorder
 
-            check_recording_path(arguments.rerun)
+            check_output_path(arguments.rerun, RECORDING_SUFFIX)
+        if arguments.foxglove:
+            check_output_path(arguments.foxglove, SUFFIX)
         try:
             (arguments.out / MASKS_NAME).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -94,14 +109,15 @@ def main(argv: Sequence[str]) -> int:
             segmenter=arguments.segmenter,
             device=arguments.device,
         )
-        recorder = None
+        recorders: list[Any] = []
         if arguments.rerun:
-            from segzero_cli.bag.recorder import BagRecorder
-
-            recorder = stack.enter_context(BagRecorder(arguments.rerun, query, depth))
+            recorders.append(stack.enter_context(BagRecorder(arguments.rerun, query, depth)))
+        if arguments.foxglove:
+            writer = AnnotationWriter(arguments.foxglove, arguments.topic)
+            recorders.append(stack.enter_context(writer))
         rows: list[dict[str, Any]] = []
         try:
-            _answer_all(model, query, topic, arguments, rows, recorder)
+            _answer_all(model, query, topic, arguments, rows, recorders)
         finally:  # also after Ctrl-C or a damaged bag: what is answered is kept
             answered = sum("error" not in row for row in rows)
             record = {
@@ -138,7 +154,7 @@ def _answer_all(
     topic: BagTopic,
     arguments: argparse.Namespace,
     rows: list[dict[str, Any]],
-    recorder: Any,
+    recorders: Sequence[Any],
 ) -> None:
     """Ask about each image; write its mask, frame and row at once, and append the row."""
     total = len(range(0, topic.count, arguments.every)[: arguments.limit])
@@ -156,7 +172,7 @@ def _answer_all(
                 colors = choose_colors(image.pixels, result.segmentation.masks, colors)
                 prompts, thinking = result.reasoning.prompts, result.reasoning.thinking
                 drawn = draw_overlay(image.pixels, result.segmentation, prompts, colors=colors)
-            if recorder is not None:
+            for recorder in recorders:
                 recorder.write(image, result, row.get("error", ""))
             if video is not None and drawn is not None:
                 video.add(add_caption(drawn, query, thinking, is_fixed=True), image.stamp_ns)

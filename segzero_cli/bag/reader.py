@@ -30,6 +30,7 @@ class BagImage:
     frame_id: str = ""  # frame of its header
     pixels: RgbImage | None = None  # uint8 [H, W, 3], RGB; None where it cannot be read
     error: str = ""  # why it cannot be read; empty where it can
+    message: tuple[str, bytes] | None = None  # its type and the message as recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +82,16 @@ class BagTopic:
             msg = self._deserialize(data, kind)
         except InputError as error:
             return BagImage(number, recorded_ns, error=f"message {number} {error}")
+        recorded = (kind, bytes(data))
         stamp_ns = header_ns(msg)
         pixels, reason = None, ""
         try:
             pixels = _READERS[kind](msg)
         except InputError as error:
             reason = str(error)
-        return BagImage(number, recorded_ns, stamp_ns, msg.header.frame_id, pixels, reason)
+        return BagImage(
+            number, recorded_ns, stamp_ns, msg.header.frame_id, pixels, reason, recorded
+        )
 
 
 def header_ns(msg: Any) -> int:

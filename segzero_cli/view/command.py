@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segzero_cli.arguments import Parser, positive
+from segzero_cli.arguments import RECORDING_SUFFIX, Parser, check_output_path, positive
 
 
 def build_parser() -> Parser:
@@ -36,10 +36,10 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Follow the node until it is interrupted; return the exit code."""
     arguments = build_parser().parse_args(argv)
-    from segzero_cli.recording import Recording, check_recording_path
+    from segzero_cli.recording import Recording
 
     if arguments.save is not None:
-        check_recording_path(arguments.save)
+        check_output_path(arguments.save, RECORDING_SUFFIX)
     from segzero_cli.view.follower import follow
 
     follower = follow(

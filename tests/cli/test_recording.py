@@ -204,7 +204,7 @@ def test_the_commands_write_recordings(
     [
         ("", "is a folder; name a file such as"),
         ("none/answer.rrd", "there is no folder"),
-        ("answer.png", "a recording's name ends in .rrd"),
+        ("answer.png", "the name must end in .rrd"),
     ],
 )
 def test_a_place_where_no_recording_can_be_is_refused(
