@@ -27,6 +27,7 @@ from segzero_core.events import (
     ThinkingDelta,
 )
 from segzero_core.geometry import box_from_mask
+from segzero_core.images.palette import Color, choose_colors
 from segzero_core.pipeline import SegZero
 from segzero_core.types import ObjectPrompt, Result
 
@@ -88,7 +89,15 @@ class LocalModel:
         example = question.image if isinstance(question.image, Example) else None
         pixels = example.color if example else decode_image(question.image)  # type: ignore[arg-type]
         yield "started", {"size_wh": [pixels.shape[1], pixels.shape[0]], "model": self.name}
+        masks: dict[int, NDArray[np.bool_]] = {}
+        colors: list[Color] = []
         for event in self._model.stream(pixels, question.text, cancel=cancel):
+            if isinstance(event, MaskReady):
+                masks[event.index] = event.mask
+                colors = choose_colors(pixels, masks.values(), colors)
+                record = mask_record(event.index, event.mask, event.score)
+                yield "mask", {**record, "color": colors[list(masks).index(event.index)]}
+                continue
             if not isinstance(event, Finished):
                 yield from page_events(event)
                 continue
@@ -105,8 +114,6 @@ def page_events(event: Event) -> Iterator[PageEvent]:
         yield "answer", {"text": event.text}
     elif isinstance(event, PromptFound):
         yield "object", {"index": event.index, **prompt_record(event.prompt)}
-    elif isinstance(event, MaskReady):
-        yield "mask", mask_record(event.index, event.mask, event.score)
 
 
 def prompt_record(prompt: ObjectPrompt) -> dict[str, Any]:

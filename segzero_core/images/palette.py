@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import cv2
@@ -34,13 +34,13 @@ _KEPT: Final = 0.8
 
 
 def choose_colors(
-    image: RgbImage, masks: NDArray[np.bool_], before: Sequence[Color] = ()
+    image: RgbImage, masks: Iterable[NDArray[np.bool_]], before: Sequence[Color] = ()
 ) -> list[Color]:
     """Choose for each object the color that is farthest from its pixels and the colors before it.
 
     Args:
         image: uint8 [H, W, 3].
-        masks: bool [N, H, W].
+        masks: bool [H, W] each.
         before: What was chosen for the image before this one of a video; it is kept while it is
             nearly as good as the best, so that nothing flickers.
     """

@@ -33,9 +33,10 @@ export class Cloud {
     this.colors = bytesOf(color);
     this.isObject = bytesOf(is_object);
     this.lines = [];
-    for (const [index, { space }] of answer.objects) {
+    for (const [index, object] of answer.objects) {
+      const { space } = object;
       if (!space?.size_m) continue;
-      this.lines.push({ ends: space.box_lines_m, color: `rgb(${colorOf(palette, index)})`, width: 1.5 });
+      this.lines.push({ ends: space.box_lines_m, color: `rgb(${colorOf(palette, index, object)})`, width: 1.5 });
       if (space.grasp) this.lines.push({ ends: space.grasp.lines_m, color: "white", width: 3 });
     }
     this.middle = this.#middle();

@@ -2,7 +2,7 @@
 
 import { Cloud } from "./cloud.js";
 import { $, element, outcome, say, showHistory, showLegend, showNumbers, showOutcome, showTrace } from "./panel.js";
-import { ask, checkImage, exampleUrl, getBitmap, getInfo, getStatus } from "./server.js";
+import { ask, checkImage, exampleUrl, getBitmap, getInfo, getPicture, getStatus } from "./server.js";
 import { snippet } from "./snippets.js";
 import { bytesOf, colorOf, draw, lineOf, maskLayers } from "./stage.js";
 
@@ -217,7 +217,7 @@ const EVENTS = {
   },
   async mask(own, { index, ...mask }) {
     const object = own.objects.get(index);
-    object.layers = await maskLayers(mask, colorOf(info.palette, index), own.bitmap ? lineOf(own.bitmap) : 1);
+    object.layers = await maskLayers(mask, colorOf(info.palette, index, { mask }), own.bitmap ? lineOf(own.bitmap) : 1);
     object.mask = mask;
     refresh(own);
   },
@@ -266,6 +266,30 @@ function save(blob, name) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// The server draws the answer that is shown, as its commands would.
+async function savePng() {
+  const shown = [...answer.objects].filter(([, object]) => object.isShown);
+  const objects = shown.map(([index, object]) => ({
+    box_xyxy: object.box_xyxy, points: object.points, color: colorOf(info.palette, index, object),
+    label: [index + 1, object.mask?.score.toFixed(2)].filter(Boolean).join(" · "),
+    png: object.mask?.png ?? null, offset_xy: object.mask?.offset_xy ?? [0, 0],
+    lines: object.space?.box_lines_px ?? null, grasp_lines: object.space?.grasp?.lines_px ?? null,
+  }));
+  const { query, thinking, source: { example, blob } } = answer;
+  const record = JSON.stringify({ query, thinking, example: example ?? null, objects });
+  try {
+    save(await getPicture(record, example ? "" : (blob ?? await pngOf(answer.bitmap))), "answer.png");
+  } catch (error) {
+    say(sentence(error), "bad");
+  }
+}
+
+function pngOf(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return canvas.convertToBlob({ type: "image/png" });
 }
 
 function saveJson() {
@@ -353,7 +377,7 @@ function listen() {
   on("webcam-shot", "click", takeWebcamImage);
   on("live", "click", followCamera);
   on("save-json", "click", saveJson);
-  on("save-png", "click", () => $("image").toBlob((blob) => save(blob, "answer.png")));
+  on("save-png", "click", savePng);
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.addEventListener("click", () => copy(button.dataset.copy));
   }

@@ -54,7 +54,7 @@ export function showLegend(answer, palette, light, redraw) {
       redraw();
     });
     const swatch = element("span", { className: "swatch" });
-    swatch.style.background = `rgb(${colorOf(palette, index)})`;
+    swatch.style.background = `rgb(${colorOf(palette, index, object)})`;
     const { mask } = object;
     const facts = mask ? `score ${mask.score.toFixed(2)}, ${mask.area_px.toLocaleString("en")} px` : "mask to come";
     const row = element("li", {}, element("label", {}, box, swatch, `Object ${index + 1}: ${facts}`));

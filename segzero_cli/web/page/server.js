@@ -45,6 +45,11 @@ export async function checkImage(blob, info) {
   return createImageBitmap(await png.blob());
 }
 
+// Have the server draw an answer into its image.
+export async function getPicture(record, image) {
+  return (await request("/api/picture", { method: "POST", body: new Blob([record, "\n", image]) })).blob();
+}
+
 // Ask, and call onEvent(name, data) for each event until the answer has ended.
 export async function ask({ query, model, source }, signal, onEvent) {
   const parameters = new URLSearchParams({ query, model });

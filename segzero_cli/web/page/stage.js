@@ -2,8 +2,9 @@
 
 const LINE_SHARE = 1 / 320; // of the longer side, as the library's own overlay
 
-export function colorOf(palette, index) {
-  return palette[index % palette.length];
+// The server chooses a color with the mask: the one that is farthest from the object's own.
+export function colorOf(palette, index, object) {
+  return object?.mask?.color ?? palette[index % palette.length];
 }
 
 const css = ([red, green, blue], alpha = 1) => `rgb(${red} ${green} ${blue} / ${alpha})`;
@@ -63,12 +64,12 @@ export function draw(canvas, answer, palette, lit = null) {
       context.drawImage(object.layers[1], x, y);
     }
     context.globalAlpha = isDim ? 0.3 : 1;
-    drawPrompt(context, object, css(colorOf(palette, index)), line);
-    drawSpace(context, object.space, css(colorOf(palette, index)), line);
+    drawPrompt(context, object, css(colorOf(palette, index, object)), line);
+    drawSpace(context, object.space, css(colorOf(palette, index, object)), line);
   }
   for (const [index, object] of shown) {
     context.globalAlpha = lit !== null && lit !== index ? 0.3 : 1;
-    drawNumber(context, object, index, colorOf(palette, index), line);
+    drawNumber(context, object, index, colorOf(palette, index, object), line);
   }
   context.globalAlpha = 1;
 }

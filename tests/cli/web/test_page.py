@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from segzero_cli.web.examples import load_examples
 from segzero_core.errors import ReasoningError
@@ -118,7 +120,10 @@ def test_png_and_json_are_saved(asked: Any, tmp_path: Path) -> None:
         download.value.save_as(tmp_path / name)
     result = json.loads((tmp_path / "answer.json").read_text())
 
-    assert (tmp_path / "answer.png").read_bytes().startswith(b"\x89PNG")
+    saved = np.array(Image.open(tmp_path / "answer.png"))
+    assert saved.shape[1] == 100
+    assert saved.shape[0] > 110  # question and thinking stand below the image
+    assert saved[90, 70].tolist() != [0, 0, 200]  # a mask
     assert [each["area_px"] for each in result["objects"]] == [600, 1400]
     assert result["objects"][1]["mask_offset_xy"] == [50, 60]
 

@@ -19,12 +19,13 @@ from PIL import Image
 
 from segzero_cli.web import fair_queue
 from segzero_cli.web.app import VISITOR_HEADER
+from segzero_cli.web.examples import load_examples
 from segzero_cli.web.uploads import MAX_UPLOAD_BYTES
 from segzero_core.errors import ReasoningError
 from segzero_core.pipeline import SegZero
 from segzero_core.testing.fakes import BoxSegmenter, FakeEncoder, fake_description
 from segzero_core.types import ModelIdentity
-from tests.cli.web.conftest import TIMEOUT_S, Served, parse, png
+from tests.cli.web.conftest import TIMEOUT_S, Reply, Served, parse, png
 from tests.ros.scripted import NOTHING, THINKING, TWO_OBJECTS
 
 ORIENTATION = 274
@@ -233,6 +234,77 @@ def test_nothing_is_kept_on_disk(
     assert server.send("POST", "/api/image", buffer.getvalue()).status == 200
     assert len(server.ask(image=buffer.getvalue()).named("done")) == 1
     assert list(tmp_path.rglob("*")) == []
+
+
+# ---- an answer that is saved as a picture
+
+
+def picture(server: Served, data: bytes = b"", **changes: Any) -> Reply:
+    mask = np.full((20, 30), 255, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    object_ = {
+        "box_xyxy": [10, 20, 45, 45],
+        "points": [[20, 30]],
+        "label": "1",
+        "color": [0, 114, 178],
+        "png": base64.b64encode(buffer.getvalue()).decode(),
+        "offset_xy": [12, 22],
+        "lines": [[10, 10], [1e300, 40]],
+        "grasp_lines": None,
+    }
+    answer = {"query": "red", "thinking": "so it is", "example": None}
+    answer |= {name: value for name, value in changes.items() if name in answer}
+    answer["objects"] = changes.get("objects", [object_ | changes])
+    return server.send(
+        "POST", "/api/picture", json.dumps(answer).encode() + b"\n" + (data or png())
+    )
+
+
+def test_an_answer_is_drawn_as_it_was_shown(serve: Callable) -> None:
+    reply = picture(serve())
+    drawn = np.array(Image.open(io.BytesIO(reply.body)))
+
+    assert reply.status == 200
+    assert drawn.shape[1] == 100
+    assert drawn.shape[0] > 110  # question and thinking stand below the image
+    assert drawn[40, 40, 2] > 50  # the object, which was red
+    assert drawn[5, 5].tolist() == [200, 0, 0]
+
+
+def test_an_answer_about_an_example_is_drawn(serve: Callable) -> None:
+    examples = load_examples()
+    reply = picture(serve(examples=examples), example=next(iter(examples)), objects=[])
+
+    assert Image.open(io.BytesIO(reply.body)).width == 640
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": b"text"},
+        {"png": "***"},
+        {"png": base64.b64encode(png((200, 200))).decode()},  # larger than the image
+        {"png": base64.b64encode(b"text").decode()},
+        {"offset_xy": [90, 90]},
+        {"offset_xy": [-1, 0]},
+        {"box_xyxy": [0, 0, float("nan"), 9]},
+        {"box_xyxy": "none"},
+        {"points": [["a", "b"]]},
+        {"color": [1]},
+        {"lines": [[1, 2]]},
+        {"lines": [[1, float("nan")], [1, 2]]},
+        {"objects": [{}] * 1001},
+        {"objects": 3},
+        {"example": "none"},
+        {"example": ["a"]},
+    ],
+)
+def test_what_is_no_answer_is_not_drawn(serve: Callable, changes: dict[str, Any]) -> None:
+    reply = picture(serve(), **changes)
+
+    assert reply.status == 400
+    assert reply.error
 
 
 # ---- several visitors

@@ -1,4 +1,4 @@
-"""Colors that people with a color vision deficiency can distinguish, and not those of the objects."""
+"""Colors that are distinct to all eyes, and not those of the objects."""
 
 from __future__ import annotations
 
