@@ -2,6 +2,7 @@
 #   make demo [QUERY="the red mug"] [MODEL=libero]    ask the running node about a recorded clip
 #   make libero-setup                  add LIBERO's world to the environment (1 GB)
 #   make libero [LIBERO_ARGS="--model M"]  ask eight questions about LIBERO's scenes
+#   make figures [FIGURES="web"]       draw the pictures of the README and the manual anew
 #   make test [PYTEST_ARGS="-k name"]  run the tests but the slow ones
 #   make test-slow                     run the slow ones: trainings, the browser, the robot, engines
 #   make fuzz [FUZZ_SECONDS=60]        feed every reader with damaged input, for so long each
@@ -10,7 +11,7 @@
 #   make study [STUDY_ARGS="--only rl"] train and compare the arms of docs/study.md
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libero-setup libero demo check test test-slow fuzz audit fast-tests lint layers words house tables \
+.PHONY: help setup libero-setup libero figures demo check test test-slow fuzz audit fast-tests lint layers words house tables \
   docs links check-docs format study clean
 
 # By way of the environment, so that a quote in the question stays a quote.
@@ -18,6 +19,7 @@ export QUERY
 export MODEL
 export PYTEST_ARGS
 export LIBERO_ARGS
+export FIGURES
 export STUDY_ARGS
 IN_ENV := scripts/in_env.sh
 # They need neither ROS nor the weights of a model.
@@ -26,7 +28,7 @@ FAST_TESTS := tests/setup tests/cli/test_main.py tests/core/completion tests/cor
   tests/core/test_types.py tests/examples tests/training/rewards
 
 help:
-	@echo 'make setup | libero-setup | libero | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | test-slow | lint | layers | docs | format | study | clean'
+	@echo 'make setup | libero-setup | libero | figures | demo [QUERY="…"] | check | test [PYTEST_ARGS="…"] | test-slow | lint | layers | docs | format | study | clean'
 
 setup:
 	@bash scripts/setup.sh
@@ -36,6 +38,9 @@ libero-setup: setup
 
 libero: libero-setup
 	@$(IN_ENV) python -m examples.libero_questions $$LIBERO_ARGS
+
+figures: setup
+	@$(IN_ENV) python scripts/draw_figures.py $$FIGURES
 
 demo: setup
 	@$(IN_ENV) python -m segzero_cli demo $${MODEL:+--model "$$MODEL"}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tracking --check
     python -m benchmarks.tracking --clips 4 --memory-frames 200 --json tracking.json
-    python -m benchmarks.tracking --clips 1 --seed 1000002 --picture docs/tracking.png
+    python -m benchmarks.tracking --seed 1000002 --picture docs/tracking.png  # measures nothing
 
 Each clip has 60 images in which the camera moves and an object is pushed, hidden by an arm, and
 left by the camera. The tracker begins with the true mask of that object. IoU is the mean over all
@@ -236,16 +236,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of the first clip")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-frames", type=int, default=MEMORY_FRAMES)
-    parser.add_argument("--picture", type=Path, help="draw the first clip into this file as well")
+    parser.add_argument("--picture", type=Path, help="only draw the first clip there")
     args = parser.parse_args(argv)
     if args.clips < 1 or args.threads < 1 or args.memory_frames < 200:
         # The memory is full when 16 images were well seen: here within the first 100.
         parser.error("--clips and --threads must be at least 1, --memory-frames at least 200")
     try:
-        figures = measure(args)
         if args.picture:
             tracker = Sam2Tracker.load(str(_segmenter(args)))
             Image.fromarray(draw_clip(tracker, args.seed)).save(args.picture)
+            return 0
+        figures = measure(args)
     except SegZeroError as error:
         parser.error(str(error))
     for name, rows in figures["iou"].items():

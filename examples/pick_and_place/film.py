@@ -22,7 +22,7 @@ EVERY_STEPS: Final = 4
 """Of the controller, twenty a second: the film runs at twice the arm's speed."""
 _STEP_S, _TITLE_S, _END_S = 0.1, 3.0, 2.0
 _COLORS: Final = 255
-_LINES: Final = (2, 3)
+_LINES: Final = (2, 2)
 
 
 class Film:
@@ -56,7 +56,7 @@ class Film:
         # One palette for all frames: what does not move stays the same to the bit.
         some = [*self._frames[:2], self._frames[len(self._frames) // 2], self._frames[-1]]
         sample = PilImage.fromarray(np.concatenate(some))
-        palette = sample.quantize(_COLORS, PilImage.Quantize.MEDIANCUT)
+        palette = sample.quantize(_COLORS, PilImage.Quantize.MAXCOVERAGE)
         frames = [
             PilImage.fromarray(frame).quantize(palette=palette, dither=PilImage.Dither.NONE)
             for frame in self._frames

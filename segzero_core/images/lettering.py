@@ -37,10 +37,12 @@ def font_px(scale: float, size: float = 14) -> int:
 
 def clean(text: str) -> str:
     """Return a text in one line, bounded, without what changes the text around it."""
-    words = " ".join(text[:MAX_CHARS].split())
+    words = " ".join(text[:MAX_CHARS].translate(_PLAIN).split())
     return "".join(char for char in words if unicodedata.category(char) not in _UNDRAWN)
 
 
+_PLAIN: Final = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "…": "..."})
+"""The font has these as wide as a Chinese letter."""
 _UNDRAWN: Final = ("Cc", "Cf", "Cs", "Cn", "Co")
 
 
