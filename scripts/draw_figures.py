@@ -1,9 +1,9 @@
-"""Draws the pictures of the README and the manual anew.
+"""Draws the figures of the README and the manual anew.
 
     make figures                                 all of them
     make figures FIGURES="web tracking"          some of them
 
-What a picture needs and is not installed is said in a sentence, and the picture stays as it is.
+What a figure needs and is not installed is said in a sentence, and the figure stays as it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 DOCS: Final = ROOT / "docs"
 MAX_BYTES: Final = 3_000_000
-"""Of all pictures together."""
+"""Of all figures together."""
 PAGE_WH: Final = (1280, 1120)
 PAGE_TIMEOUT_MS: Final = 300_000
 _CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -33,7 +33,7 @@ _CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture and how it is drawn."""
+    """A figure and how it is drawn."""
 
     path: str  # below docs/
     draw: Callable[[Path], None]
@@ -43,7 +43,7 @@ class Figure:
 
 
 def module(*arguments: str) -> Callable[[Path], None]:
-    """Return what runs one of our modules; the picture's path is its last argument."""
+    """Return what runs one of our modules; the path is its last argument."""
 
     def draw(path: Path) -> None:
         subprocess.run([sys.executable, "-m", *arguments, str(path)], cwd=ROOT, check=True)
@@ -98,6 +98,7 @@ def draw_page(path: Path) -> None:
             page.locator("#examples button").nth(4).click()
             expect(page.locator("#status")).to_contain_text("found", timeout=PAGE_TIMEOUT_MS)
             expect(page.locator("#space")).to_be_visible(timeout=PAGE_TIMEOUT_MS)
+            expect(page.locator("#state")).to_contain_text("ready", timeout=PAGE_TIMEOUT_MS)
             page.screenshot(path=path)
             browser.close()
     finally:
@@ -167,7 +168,7 @@ def use_palette() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 1 where a picture could not be drawn or all are too large."""
+    """Command line; 1 where a figure could not be drawn or all are too large."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -26,7 +26,7 @@ from segzero_cli.web.desk import Desk
 from segzero_cli.web.examples import Example
 from segzero_cli.web.fair_queue import QueueFullError
 from segzero_cli.web.guard import Guard
-from segzero_cli.web.picture import draw_answer
+from segzero_cli.web.drawing import draw_answer
 from segzero_cli.web.uploads import MAX_UPLOAD_BYTES, decode_image, encode_image
 from segzero_core.errors import SegZeroError
 from segzero_core.images.palette import PALETTE
@@ -88,7 +88,7 @@ def make_app(
         Route("/api/examples/{name}", server.example),
         Route("/api/camera/{name:path}", server.camera),
         Route("/api/image", server.check_image, methods=["POST"]),
-        Route("/api/picture", server.picture, methods=["POST"]),
+        Route("/api/drawing", server.drawing, methods=["POST"]),
         Route("/api/ask", server.ask, methods=["POST"]),
     ]
     return Starlette(
@@ -177,7 +177,7 @@ class PageServer:
                 return Response(png, media_type="image/png")
         return JSONResponse({"size_wh": [pixels.shape[1], pixels.shape[0]]})
 
-    async def picture(self, request: Request) -> Response:
+    async def drawing(self, request: Request) -> Response:
         """Draw an answer that the page sends back; see `draw_answer`."""
         async with self._uploads:
             body = await _body(request)

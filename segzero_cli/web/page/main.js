@@ -2,7 +2,7 @@
 
 import { Cloud } from "./cloud.js";
 import { $, element, outcome, say, showHistory, showLegend, showNumbers, showOutcome, showTrace } from "./panel.js";
-import { ask, checkImage, exampleUrl, getBitmap, getInfo, getPicture, getStatus } from "./server.js";
+import { ask, checkImage, exampleUrl, getBitmap, getInfo, getDrawing, getStatus } from "./server.js";
 import { snippet } from "./snippets.js";
 import { bytesOf, colorOf, draw, lineOf, maskLayers } from "./stage.js";
 
@@ -280,7 +280,7 @@ async function savePng() {
   const { query, thinking, source: { example, blob } } = answer;
   const record = JSON.stringify({ query, thinking, example: example ?? null, objects });
   try {
-    save(await getPicture(record, example ? "" : (blob ?? await pngOf(answer.bitmap))), "answer.png");
+    save(await getDrawing(record, example ? "" : (blob ?? await pngOf(answer.bitmap))), "answer.png");
   } catch (error) {
     say(sentence(error), "bad");
   }

@@ -46,8 +46,8 @@ export async function checkImage(blob, info) {
 }
 
 // Have the server draw an answer into its image.
-export async function getPicture(record, image) {
-  return (await request("/api/picture", { method: "POST", body: new Blob([record, "\n", image]) })).blob();
+export async function getDrawing(record, image) {
+  return (await request("/api/drawing", { method: "POST", body: new Blob([record, "\n", image]) })).blob();
 }
 
 // Ask, and call onEvent(name, data) for each event until the answer has ended.

@@ -236,10 +236,10 @@ def test_nothing_is_kept_on_disk(
     assert list(tmp_path.rglob("*")) == []
 
 
-# ---- an answer that is saved as a picture
+# ---- an answer that is saved as an image
 
 
-def picture(server: Served, data: bytes = b"", **changes: Any) -> Reply:
+def drawing(server: Served, data: bytes = b"", **changes: Any) -> Reply:
     mask = np.full((20, 30), 255, np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(mask).save(buffer, "PNG")
@@ -257,12 +257,12 @@ def picture(server: Served, data: bytes = b"", **changes: Any) -> Reply:
     answer |= {name: value for name, value in changes.items() if name in answer}
     answer["objects"] = changes.get("objects", [object_ | changes])
     return server.send(
-        "POST", "/api/picture", json.dumps(answer).encode() + b"\n" + (data or png())
+        "POST", "/api/drawing", json.dumps(answer).encode() + b"\n" + (data or png())
     )
 
 
 def test_an_answer_is_drawn_as_it_was_shown(serve: Callable) -> None:
-    reply = picture(serve())
+    reply = drawing(serve())
     drawn = np.array(Image.open(io.BytesIO(reply.body)))
 
     assert reply.status == 200
@@ -274,7 +274,7 @@ def test_an_answer_is_drawn_as_it_was_shown(serve: Callable) -> None:
 
 def test_an_answer_about_an_example_is_drawn(serve: Callable) -> None:
     examples = load_examples()
-    reply = picture(serve(examples=examples), example=next(iter(examples)), objects=[])
+    reply = drawing(serve(examples=examples), example=next(iter(examples)), objects=[])
 
     assert Image.open(io.BytesIO(reply.body)).width == 640
 
@@ -301,7 +301,7 @@ def test_an_answer_about_an_example_is_drawn(serve: Callable) -> None:
     ],
 )
 def test_what_is_no_answer_is_not_drawn(serve: Callable, changes: dict[str, Any]) -> None:
-    reply = picture(serve(), **changes)
+    reply = drawing(serve(), **changes)
 
     assert reply.status == 400
     assert reply.error

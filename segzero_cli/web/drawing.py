@@ -1,4 +1,4 @@
-"""The picture of an answer that a visitor saves: drawn from what the page sends back.
+"""The answer that a visitor saves as an image: drawn from what the page sends back.
 
 The server keeps no answer, so the page sends it all: a line of JSON, and the encoded image.
 """
@@ -23,7 +23,7 @@ from segzero_core.images.palette import Color
 from segzero_core.types import Box, ObjectPrompt, Point, RgbImage, Segmentation, SizeWH
 
 MAX_MASKS_PX: Final = 400_000_000
-"""Pixels of all masks of a picture."""
+"""Pixels of all masks of an answer."""
 MAX_OBJECTS: Final = 1000
 _UNUSABLE: Final = (KeyError, TypeError, OverflowError, RecursionError, *UNREADABLE_IMAGE)
 
