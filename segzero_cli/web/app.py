@@ -23,10 +23,10 @@ from starlette.routing import Route
 
 from segzero_cli.web.answers import Answerer, PageEvent, Question
 from segzero_cli.web.desk import Desk
+from segzero_cli.web.drawing import draw_answer
 from segzero_cli.web.examples import Example
 from segzero_cli.web.fair_queue import QueueFullError
 from segzero_cli.web.guard import Guard
-from segzero_cli.web.drawing import draw_answer
 from segzero_cli.web.uploads import MAX_UPLOAD_BYTES, decode_image, encode_image
 from segzero_core.errors import SegZeroError
 from segzero_core.images.palette import PALETTE
