@@ -162,8 +162,9 @@ def use_palette() -> None:
 
     from segzero_core.images.palette import PALETTE
 
-    # Yellow lines are not seen on white.
-    colors = [[part / 255 for part in color] for color in PALETTE if min(color[:2]) < 200]
+    # Yellow lines are not seen on white, black ones are.
+    shown = [color for color in PALETTE if min(color[:2]) < 200] + [(0, 0, 0)]
+    colors = [[part / 255 for part in color] for color in shown]
     mpl.rcParams["axes.prop_cycle"] = cycler("color", colors)
 
 
