@@ -14,6 +14,8 @@ from examples.pick_and_place.placing import Goal
 
 ABOVE_M, LIFT_M, CLEAR_M = 0.10, 0.16, 0.12
 """Where the way down begins; how high an object is lifted; how far the hand withdraws."""
+_BACK_M: Final = 0.1
+"""A stretched arm lifts by going back so far."""
 _DROP_M: Final = 0.012
 """Height over the place from which an object is let go."""
 HELD_M: Final = 0.0015
@@ -96,7 +98,10 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
             robot.move_to(above, turned)
             raise StepError(Fault.BLOCKED, text)  # an arm that was pushed is best sent home
         robot.close()
-        robot.move_to(over(at, LIFT_M), turned, slow=True)
+        lifted = over(at, LIFT_M)
+        if robot.move_to(lifted, turned, slow=True) is Moved.OUT_OF_REACH:
+            back = (now[0] - at) * [1, 1, 0]
+            robot.move_to(lifted + _BACK_M * back / np.linalg.norm(back), turned, slow=True)
         gone = changed_share(item.mask, before, robot.look(), _GONE_M) > _GONE_SHARE
         if robot.opening_m() > HELD_M and gone:
             slender = item.height_m > _SLENDER * np.ptp(item.points_m[:, :2], axis=0).max()
@@ -134,12 +139,12 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
 def _carry(robot: Robot, held: Held, there: Floats, rotation: Floats, before: Image) -> Moved:
     """Carry something over a place; what the arm cannot reach over is gone around by luck."""
     start, now = robot.position_m(), robot.rotation()
-    moved = Moved.OUT_OF_REACH
     for limit in (np.inf, start[2] + _NEARLY_M):
         obstacles = _highest_m(before, start, there, limit) + held.height_m + _SPARE_M
         high = max(there[2] + _DROP_M, start[2], obstacles)
-        if robot.move_to(np.array([*start[:2], high]), now) is not Moved.OUT_OF_REACH:
-            moved = robot.move_to(np.array([*there[:2], high]), rotation)
+        # A stretched arm cannot go up: then it goes up on its way.
+        robot.move_to(np.array([*start[:2], high]), now)
+        moved = robot.move_to(np.array([*there[:2], high]), rotation)
         if moved is not Moved.OUT_OF_REACH:
             break
     if np.linalg.norm((robot.position_m() - there)[:2]) > 2 * _NEAR_M and moved is Moved.BLOCKED:

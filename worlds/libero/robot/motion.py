@@ -17,7 +17,7 @@ _PATIENCE: Final = 14
 """Steps without progress after which a motion counts as blocked."""
 _PROGRESS_M: Final = 0.004
 _FINGER_STEPS: Final = 12
-_WRIST_M, _REACH_M = 0.20, 0.82
+_WRIST_M, _REACH_M = 0.20, 0.79
 """The wrist is so far behind the hand's frame, and at most so far from the shoulder."""
 
 
