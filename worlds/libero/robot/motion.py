@@ -17,8 +17,9 @@ _PATIENCE: Final = 14
 """Steps without progress after which a motion counts as blocked."""
 _PROGRESS_M: Final = 0.004
 _FINGER_STEPS: Final = 12
-_WRIST_M, _REACH_M = 0.20, 0.79
-"""The wrist is so far behind the hand's frame, and at most so far from the shoulder."""
+_WRIST_M, _FLANGE_M, _REACH_M = 0.20, 0.088, 0.69
+"""The wrist's joint is so far behind the hand's frame, so far beside its axis, and at most so far
+from the shoulder: at 0.72 the arm is straight, and cannot come back."""
 
 
 class Motion(Enum):
@@ -51,8 +52,10 @@ def move_to(
         last_step: The episode's count of steps at which to stop.
         speed: 0 to 1; the largest share of `STEP_M` in a step.
     """
-    wrist = position_m - _WRIST_M * rotation[:, 2]
-    if np.linalg.norm(wrist - cell.shoulder_m) > _REACH_M:
+    wrist = position_m - _WRIST_M * rotation[:, 2] - cell.shoulder_m
+    along = wrist @ rotation[:, 2]
+    beside = np.linalg.norm(wrist - along * rotation[:, 2]) - _FLANGE_M
+    if np.hypot(along, beside) > _REACH_M:
         return Motion.OUT_OF_REACH
     best, waited = np.inf, 0
     while cell.steps < last_step:
