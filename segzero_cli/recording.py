@@ -82,7 +82,7 @@ class Recording:
     ) -> None:
         self._stream = rr.RecordingStream("segzero")
         self._pixels: RgbImage | None = None  # the image written last
-        self._colors: list[Color] = []  # of the objects of the last answer
+        self._colors: list[Color] = []  # of the objects, by their numbers
         self._unfinished = ""  # the sentence of the thinking that has not ended yet
         blueprint = _blueprint(timeline, with_space=with_space)
         try:
@@ -191,15 +191,9 @@ class Recording:
         self.end_thinking()
         name = textwrap.shorten(query, _LABEL_CHARS, placeholder=" …")
         numbers = range(1, len(prompts) + 1)
-        classes = [(0, "background", (0, 0, 0, 0))]
-        assert self._pixels is not None
-        masks = instance_ids == np.array(numbers, np.uint16)[:, None, None]
-        self._colors = choose_colors(self._pixels, masks, self._colors)
-        colored = zip(numbers, self._colors, strict=True)
-        classes += [(n, f"{n}: {name}", (*color, 255)) for n, color in colored]
+        self._choose_colors(instance_ids, numbers)
         labels = [f"{n}: {name} {score:.2f}" for n, score in zip(numbers, scores, strict=True)]
         log = self._stream.log
-        log("world", rr.AnnotationContext(classes))
         log("world/camera/instances", rr.SegmentationImage(instance_ids, opacity=0.5))
         boxes = np.reshape([prompt.box.xyxy for prompt in prompts], (-1, 4))
         log(
@@ -216,6 +210,21 @@ class Recording:
         places = np.reshape([xy for xy, _ in points], (-1, 2))
         log("world/camera/points", rr.Points2D(places, class_ids=[n for _, n in points], radii=3))
         self.note("answer", f"{len(prompts)} found: {query}" if prompts else f"nothing: {query}")
+
+    def _choose_colors(self, instance_ids: NDArray[np.uint16], numbers: range) -> None:
+        """Give each number that is new a color, for the whole recording.
+
+        The viewer takes colors only from an annotation context that holds at all times.
+        """
+        assert self._pixels is not None
+        masks = instance_ids == np.array(numbers, np.uint16)[:, None, None]
+        chosen = choose_colors(self._pixels, masks, self._colors)
+        if len(chosen) > len(self._colors) or not self._colors:
+            self._colors += chosen[len(self._colors) :]
+            classes = [(0, "background", (0, 0, 0, 0))]
+            colored = enumerate(self._colors, start=1)
+            classes += [(n, f"object {n}", (*color, 255)) for n, color in colored]
+            self._stream.log("world", rr.AnnotationContext(classes), static=True)
 
     def space(self, objects: Sequence[Space | None]) -> None:
         """Write box and best grasp of each object of the answer; None where it was not measured.
@@ -327,7 +336,10 @@ def _blueprint(timeline: str, *, with_space: bool) -> rrb.Blueprint:
         row_shares=[2, 1],
     )
     if with_space:
-        views = rrb.Horizontal(views, rrb.Spatial3DView(origin="/world", name="Space"))
+        # From beside the camera, at what lies before it: else the eye is as far as the background.
+        eye = rrb.EyeControls3D(position=(0.5, -0.6, -0.2), look_target=(0, 0.1, 0.8))
+        space = rrb.Spatial3DView(origin="/world", name="Space", eye_controls=eye)
+        views = rrb.Horizontal(views, space)
     panels = [panel(state="collapsed") for panel in (rrb.BlueprintPanel, rrb.SelectionPanel)]
     time_panel = rrb.TimePanel(timeline=timeline, state="collapsed")
     return rrb.Blueprint(views, *panels, time_panel)

@@ -59,7 +59,10 @@ def test_each_part_of_an_answer_is_an_entity(out: Path) -> None:
     assert points["Points2D:positions"] == [[20, 25], [70, 80]]
     classes = values(found, "/world", "AnnotationContext:context")[0]
     names = {each["class_id"]: each["class_description"]["info"] for each in classes}
-    assert (names[0]["label"], names[2]["label"]) == ("background", "2: the mugs")
+    assert (names[0]["label"], names[2]["label"]) == ("background", "object 2")
+    # The viewer does not look at a context that begins at some time.
+    assert not {"elapsed", "log_time"} & set(found["/world"][0])
+    assert names[0]["color"] == 0
     red, green, blue = choose_colors(image, result.segmentation.masks)[0]
     assert names[1]["color"] == red << 24 | green << 16 | blue << 8 | 255
     assert lines(found, "query") == ["the mugs"]
