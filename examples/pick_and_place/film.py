@@ -56,7 +56,7 @@ class Film:
         # One palette for all frames: what does not move stays the same to the bit.
         some = [*self._frames[:2], self._frames[len(self._frames) // 2], self._frames[-1]]
         sample = PilImage.fromarray(np.concatenate(some))
-        palette = sample.quantize(_COLORS, PilImage.Quantize.MAXCOVERAGE)
+        palette = sample.quantize(_COLORS, PilImage.Quantize.MAXCOVERAGE, kmeans=2)
         frames = [
             PilImage.fromarray(frame).quantize(palette=palette, dither=PilImage.Dither.NONE)
             for frame in self._frames

@@ -38,7 +38,7 @@ MIN_IOU = 0.95
 
 @pytest.fixture(scope="module")
 def image() -> RgbImage:
-    return load_image(ROOT / "docs" / "demo.png")[100:420, 440:866]  # what the camera saw
+    return load_image(ROOT / "tests" / "table.png")[100:420, 440:866]  # what the camera saw
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def images() -> list[RgbImage]:
     for x, y, color in ((100, 90, "red"), (300, 250, "blue"), (480, 330, "yellow")):
         pen.ellipse((x, y, x + 110, y + 90), fill=color)
     return [
-        load_image(ROOT / "docs" / "demo.png")[:, :640],
+        load_image(ROOT / "tests" / "table.png")[:, :640],
         np.asarray(drawn),
         rng.integers(0, 256, (50, 70, 3), dtype=np.uint8),
     ]

@@ -139,7 +139,7 @@ def test_the_bundled_model_gives_the_same_reply_under_the_grammar(template: str)
     description = dataclasses.replace(files.description, prompt_template=template)
     free = QwenReasoner(files.reasoner, description)
     bound = QwenReasoner(files.reasoner, description, grammar=True)
-    image = load_image(ROOT / "docs" / "demo.png")[:, :640]
+    image = load_image(ROOT / "tests" / "table.png")[:, :640]
 
     for query in ("the red mug", "something to drive a nail with"):
         assert "".join(bound.stream(image, query)) == "".join(free.stream(image, query))
@@ -170,6 +170,6 @@ def test_fixed_text_costs_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
         return forward(tokens, position, start)
 
     monkeypatch.setattr(stepper, "forward", count)
-    chunks = list(reasoner.stream(load_image(ROOT / "docs" / "demo.png")[:, :640], "the red mug"))
+    chunks = list(reasoner.stream(load_image(ROOT / "tests" / "table.png")[:, :640], "the red mug"))
 
     assert len(passes) < len(chunks)
