@@ -170,6 +170,7 @@ def test_fixed_text_costs_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
         return forward(tokens, position, start)
 
     monkeypatch.setattr(stepper, "forward", count)
-    chunks = list(reasoner.stream(load_image(ROOT / "tests" / "table.png")[:, :640], "the red mug"))
+    image = load_image(ROOT / "tests" / "table.png")[:, :640]
+    chunks = list(reasoner.stream(image, "the red mug"))
 
     assert len(passes) < len(chunks)
