@@ -208,7 +208,10 @@ class Recording:
             for point in each.points
         ]
         places = np.reshape([xy for xy, _ in points], (-1, 2))
-        log("world/camera/points", rr.Points2D(places, class_ids=[n for _, n in points], radii=3))
+        log(
+            "world/camera/points",
+            rr.Points2D(places, class_ids=[n for _, n in points], radii=3, show_labels=False),
+        )
         self.note("answer", f"{len(prompts)} found: {query}" if prompts else f"nothing: {query}")
 
     def _choose_colors(self, instance_ids: NDArray[np.uint16], numbers: range) -> None:
