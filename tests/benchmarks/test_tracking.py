@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,8 +60,12 @@ def test_eight_images_of_a_clip_are_drawn_in_two_rows() -> None:
         first, *_ = watch(camera, 3, 8)
     drawn = draw_clip(Sam2Tracker.load(str(folder)), 3, frames=8)
     assert drawn.shape == (480, 1280, 3)
-    changed = (drawn[:240, :320] != first.color[::2, ::2]).any(axis=2)
-    np.testing.assert_array_equal(changed, first.truth[::2, ::2])
+    half = cv2.resize(first.color, (320, 240), interpolation=cv2.INTER_AREA)
+    changed = (drawn[:240, :320] != half).any(axis=2)
+    truth = first.truth[::2, ::2]
+    assert changed[truth].all()
+    outside = changed & ~truth  # outlines and the label with the score
+    assert 0 < outside.sum() < truth.size / 20
     assert (drawn[:240] != drawn[240:]).any()
 
 

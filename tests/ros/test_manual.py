@@ -44,18 +44,12 @@ def test_topics_of_the_manual_are_those_of_the_node(start_node: Callable[..., An
             name = name if name.startswith("/") else f"/{name}"
             documented[way, name] = f"{package}/msg/{kind}", policy
     found = {}
-    for way, names, infos in (
-        ("out", node.get_publisher_names_and_types_by_node, node.get_publishers_info_by_topic),
-        ("in", node.get_subscriber_names_and_types_by_node, node.get_subscriptions_info_by_topic),
-    ):
-        for topic, (kind, *_) in names(node.get_name(), node.get_namespace()):
-            if any(part in topic for part in OF_ROS) or "/detections" in topic:
-                continue
-            (profile,) = (
-                info.qos_profile for info in infos(topic) if info.node_name == node.get_name()
-            )
-            found[way, topic] = kind, policy_words(topic, profile)
-    # The middleware does not report depths, which `qos` holds.
+    for way, ends in (("out", node.publishers), ("in", node.subscriptions)):
+        for end in ends:
+            topic, package = end.topic_name, end.msg_type.__module__.split(".")[0]
+            if not any(part in topic for part in (*OF_ROS, "/detections")):
+                kind = f"{package}/msg/{end.msg_type.__name__}"
+                found[way, topic] = kind, policy_words(topic, end.qos_profile)
     assert found == {key: (kind, how.split(",")[0]) for key, (kind, how) in documented.items()}
 
 
