@@ -17,9 +17,12 @@ _PATIENCE: Final = 14
 """Steps without progress after which a motion counts as blocked."""
 _PROGRESS_M: Final = 0.004
 _FINGER_STEPS: Final = 12
-_WRIST_M, _FLANGE_M, _REACH_M = 0.20, 0.088, 0.69
+_WRIST_M, _FLANGE_M, _REACH_M = 0.20, 0.088, 0.68
 """The wrist's joint is so far behind the hand's frame, so far beside its axis, and at most so far
 from the shoulder: at 0.72 the arm is straight, and cannot come back."""
+
+_TILTED_RAD, _SLOWEST = 0.3, 0.15
+"""A hand that is tilted so far goes at this share of its speed."""
 
 
 class Motion(Enum):
@@ -71,7 +74,11 @@ def move_to(
         waited += 1
         if waited > _PATIENCE:
             return Motion.BLOCKED
-        cell.act(_limited(_GAIN * away / STEP_M, speed), _limited(turn / STEP_RAD, 0.5), grip)
+        # A hand that tilts on its way goes slower, until it is upright again: else the arm passes
+        # the pose in which it is straight, and its elbow turns over.
+        tilt_rad = np.arccos(np.clip(rotation[:, 2] @ hand.rotation[:, 2], -1.0, 1.0))
+        slowed = speed * max(_SLOWEST, 1.0 - float(tilt_rad) / _TILTED_RAD)
+        cell.act(_limited(_GAIN * away / STEP_M, slowed), _limited(turn / STEP_RAD, 0.5), grip)
     return Motion.STOPPED
 
 
