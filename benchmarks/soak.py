@@ -247,7 +247,9 @@ def soak(run: Soak, queries: int, seconds: float) -> dict[str, Any]:
 def misses(figures: dict[str, Any]) -> list[str]:
     """Return what is not as it must be, in words."""
     wrong = [
-        name for name in ("without_result", "with_several", "goals_without_end") if figures[name]
+        name
+        for name in ("without_result", "with_several", "goals_without_end", "goals_unanswered")
+        if figures[name]
     ]
     wrong += [name for name in ("threads", "file_handles") if figures[name][1] > figures[name][0]]
     grown = figures["growth_mb"] >= MAX_GROWTH_MB and figures["minutes"] >= JUDGED_MINUTES

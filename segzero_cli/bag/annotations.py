@@ -86,9 +86,11 @@ class AnnotationWriter:
         self._writer.open()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack:
             self._writer.close()
+            if kind is not None:  # cut off: what is there stays
+                return
             shutil.move(next(self._folder.glob("*.mcap")), self._path)
 
     def write(self, image: BagImage, result: Result | None, _error: str) -> None:

@@ -138,6 +138,21 @@ def test_an_image_that_cannot_be_read_has_no_annotations(tmp_path: Path) -> None
     assert messages[TOPIC][0].points == []
 
 
+def test_what_is_cut_off_leaves_the_older_file(tmp_path: Path) -> None:
+    out = tmp_path / "found.mcap"
+    out.write_text("an older one")
+
+    def interrupted() -> None:
+        with AnnotationWriter(out, "/eye") as writer:
+            writer.write(BagImage(0, 10**9, error="unreadable"), None, "unreadable")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert out.read_text() == "an older one"
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_a_mask_of_two_parts_has_two_outlines_and_an_empty_one_none() -> None:
     mask = np.zeros((20, 30), np.bool_)
     assert outlines(mask) == []
