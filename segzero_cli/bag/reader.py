@@ -14,6 +14,7 @@ from segzero_core.types import RgbImage
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
+_MAX_MESSAGES: Final = 10**9  # a year of images at 30 Hz
 _READERS: Final[dict[str, Callable[[Any], RgbImage]]] = {
     IMAGE: rgb_from_msg,
     COMPRESSED: rgb_from_compressed_msg,
@@ -152,6 +153,10 @@ def _connections(path: Path, reader: Any, topic: str, kinds: Sequence[str]) -> l
     if not found <= set(kinds):
         neither = f"neither {' nor '.join(kinds)}" if len(kinds) > 1 else f"not {kinds[0]}"
         raise InputError(f"bag {path}: {topic} is {', '.join(sorted(found))}, {neither}; {listed}")
-    if not sum(connection.msgcount for connection in chosen):
+    counts = [connection.msgcount for connection in chosen]
+    if min(counts) < 0 or sum(counts) > _MAX_MESSAGES:
+        counted = ", ".join(str(count) for count in counts)
+        raise InputError(f"bag {path}: is damaged: its index counts {counted} messages of {topic}")
+    if not sum(counts):
         raise InputError(f"bag {path}: {topic} has no message; {listed}")
     return chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -275,6 +276,18 @@ def test_a_bag_whose_middle_is_damaged_is_refused(bag: Callable, tmp_path: Path)
     broken = tmp_path / "broken.mcap"
     broken.write_bytes(data)
     assert_refused(bag(broken), "is damaged or no bag")
+
+
+@pytest.mark.parametrize("count", [2**62, 2**64 - 5])
+def test_an_index_that_counts_what_cannot_be_is_refused(
+    bag: Callable, three_images: Path, count: int
+) -> None:
+    file = next(three_images.glob("*.mcap"))
+    recorded = file.read_bytes()
+    row = struct.Struct("<IHQ")  # of the mcap's statistics: length of the table, channel, count
+    assert recorded.count(row.pack(10, 1, 3)) == 1
+    file.write_bytes(recorded.replace(row.pack(10, 1, 3), row.pack(10, 1, count)))
+    assert_refused(bag(file, topic="/eye"), f"its index counts {count} messages of /eye")
 
 
 def test_a_file_that_is_no_bag_is_refused(bag: Callable, image_file: Path, tmp_path: Path) -> None:
