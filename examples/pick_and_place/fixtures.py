@@ -13,7 +13,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from examples.pick_and_place.interfaces import Fault, Floats, Image, Robot, StepError
+from examples.pick_and_place.interfaces import Fault, Floats, Image, Moved, Robot, StepError
 from examples.pick_and_place.measuring import Seen
 from examples.pick_and_place.picking import HELD_M, UP, about, nearer_turn, over, travel
 from examples.pick_and_place.placing import Goal, standing_px, stands_at
@@ -28,6 +28,11 @@ _GAP_M: Final = 0.02
 """Handles are further apart than this in height."""
 _LOW_M: Final = 0.06
 """The palm, which is held upright, has no room before a handle that is so near to the ground."""
+_ASKEW_DEG: Final = (25, 0, -25, 50, -50)
+"""The hand comes to other handles so far from the side."""
+_ARM_M: Final = np.array([(0.0, 0.0, -0.19), (0.11, 0.06, 0.15)])
+"""Middle and half extents of the space that the hand and the arm behind it fill, in its frame."""
+_STRAY_PX: Final = 5
 _DOWN_RAD, _BAR_M = math.radians(50), 0.016
 """Such a handle is hooked by fingers that point down so steeply, behind a bar so thick."""
 _PRESS_M: Final = 0.08
@@ -160,33 +165,70 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
         StepError: It has no such handle, or did not come.
     """
     handle = handle_of(cabinet, text)
-    outward = handle.outward
-    low = handle.position_m[2] - cabinet.bottom_m < _LOW_M
-    rotation = (_hook if low else _pinch)(robot, handle)
-    start = robot.position_m()
-    robot.move_to(start + _PULL_M * outward - low * _PRESS_M * UP, rotation)
-    pulled = float((robot.position_m() - start) @ outward)
-    if low:
-        robot.move_to(robot.position_m() - _BEFORE_M * rotation[:, 2], rotation)
-    robot.open()
-    robot.move_to(robot.position_m() + _BEFORE_M * outward, rotation)
-    robot.move_to(over(robot.position_m(), _BEFORE_M), rotation)
-    moved = handle.position_m + pulled * outward
+    home = (robot.position_m(), robot.rotation())
+    if handle.position_m[2] - cabinet.bottom_m < _LOW_M:
+        pulled = _pull(robot, handle, _hook(robot, handle), _PRESS_M)
+    else:
+        others = before.points_m[~cabinet.mask & np.isfinite(before.points_m).all(axis=2)]
+        for approach in approaches(handle, home[0], others):
+            rotation = _pinch(robot, handle, approach)
+            pulled = _pull(robot, handle, rotation) if rotation is not None else 0.0
+            if pulled > _PULLED_M or robot.out_of_time():
+                break
+    travel(robot, *home)
+    moved = handle.position_m + pulled * handle.outward
     shown = stands_at(Goal(moved, 0.06, moved[2] - _GAP_M), _GAP_M, before, robot.look())
     if robot.out_of_time() or pulled < _PULLED_M or not shown:
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.MISSED, text)
-    inside = handle.position_m - handle.face_m * outward + pulled / 2 * outward
+    inside = handle.position_m + (pulled / 2 - handle.face_m) * handle.outward
     return Goal(inside, pulled / 2, float(inside[2]) - 2 * _DEEP_M)
 
 
-def _pinch(robot: Robot, handle: Handle) -> Floats:
-    """Close the fingers over and under a bar; returns how the hand is turned."""
-    rotation = _turned(-handle.outward, -UP, robot)
+def approaches(handle: Handle, hand_m: Floats, others_m: Floats) -> list[Floats]:
+    """Level directions, [3], in which a hand may come to a bar; on the first it meets least.
+
+    Where they meet the same, in the order of `_ASKEW_DEG`, from the side where the hand is now.
+    Straight from the front, a far arm would be stretched at the end of the pull.
+    """
+    aside = np.cross(UP, handle.outward)
+    aside *= np.sign((handle.position_m - hand_m) @ aside)
+    angles = np.radians(_ASKEW_DEG)[:, None]
+    directions = np.sin(angles) * aside - np.cos(angles) * handle.outward
+
+    def met(approach: Floats) -> int:
+        frame = np.stack((UP, np.cross(approach, UP), approach), axis=1)
+        way = np.linspace(handle.position_m, handle.position_m + _PULL_M * handle.outward, 6)
+        stops = np.concatenate(
+            (way[:1] - _BEFORE_M * approach, way, way[-1:] - _BEFORE_M * approach)
+        )
+        off = (others_m - stops[:, None]) @ frame - _ARM_M[0]
+        return max(_STRAY_PX, np.count_nonzero((np.abs(off) < _ARM_M[1]).all(axis=2).any(axis=0)))
+
+    return sorted(directions, key=met)
+
+
+def _pinch(robot: Robot, handle: Handle, approach: Floats) -> Floats | None:
+    """Close the fingers over and under a bar; returns how the hand is turned, or None."""
+    rotation = _turned(approach, -UP, robot)
+    at = handle.position_m - (_OUT_M + _BEHIND_M) * handle.outward
     robot.open()
-    travel(robot, handle.position_m + _BEFORE_M * handle.outward, rotation)
-    robot.move_to(handle.position_m - (_OUT_M + _BEHIND_M) * handle.outward, rotation, slow=True)
+    if travel(robot, at - _BEFORE_M * approach, rotation) is Moved.OUT_OF_REACH:
+        return None
+    robot.move_to(at, rotation, slow=True)
     robot.close()
     return rotation
+
+
+def _pull(robot: Robot, handle: Handle, rotation: Floats, press_m: float = 0.0) -> float:
+    """Pull by a handle and withdraw; returns how far the hand came [m]."""
+    start = robot.position_m()
+    robot.move_to(start + _PULL_M * handle.outward - press_m * UP, rotation)
+    pulled = float((robot.position_m() - start) @ handle.outward)
+    if press_m:  # fingers that hook are free behind the bar, and open above it
+        robot.move_to(robot.position_m() - _BEFORE_M * rotation[:, 2], rotation)
+    robot.open()
+    robot.move_to(robot.position_m() - _BEFORE_M * rotation[:, 2], rotation)
+    return pulled
 
 
 def _hook(robot: Robot, handle: Handle) -> Floats:

@@ -27,6 +27,8 @@ most so many times its pixels."""
 _MARGIN_M: Final = 0.005
 _HAND_M: Final = np.array([(0.0, 0.0, -0.16), (0.13, 0.09, 0.17)])
 """Middle and half extents of the space that the hand fills, in its frame."""
+_CAME_M, _HANGS_M = 0.02, 0.15
+"""Where depth is so much less than before, there is something; so near to a hand, it holds it."""
 _ARM_M: Final = 0.05
 """So far above the fingertips an arm begins."""
 
@@ -191,3 +193,11 @@ def changed_share(region: Mask, before: Image, after: Image, least_m: float) -> 
     moved = np.abs(after.depth_m - before.depth_m)[region]
     known = np.isfinite(moved)
     return float((moved[known] > least_m).mean()) if known.any() else 0.0
+
+
+def hanging(hand_m: Floats, before: Image, after: Image) -> Floats:
+    """What came under a hand, [N, 3], as seen from its fingertips, from a still camera."""
+    off = after.points_m - hand_m
+    new = before.depth_m - after.depth_m > _CAME_M
+    new &= (np.linalg.norm(off[..., :2], axis=2) < _HANGS_M) & (off[..., 2] < 0)
+    return np.asarray(off[new])

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from examples.pick_and_place.interfaces import Fault, Floats, Image, Moved, Robot, StepError
-from examples.pick_and_place.measuring import Seen, changed_share
+from examples.pick_and_place.measuring import Seen, changed_share, hanging
 from examples.pick_and_place.placing import Goal
 
 ABOVE_M, LIFT_M, CLEAR_M = 0.10, 0.16, 0.12
@@ -18,12 +18,16 @@ _BACK_M: Final = 0.1
 """A stretched arm lifts by going back so far."""
 _DROP_M: Final = 0.012
 """Height over the place from which an object is let go."""
+_WITHIN: Final = 0.8
+"""An object goes so far from a goal's middle at most, as a share of what is allowed."""
 HELD_M: Final = 0.0015
 """Fingers that hold something stay further apart."""
 _NEAR_M: Final = 0.02
 """A hand that was stopped so near to a grasp closes there."""
 _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
+_HANGING_PX, _SWUNG_M = 40, 0.02
+"""What is held swung down if so many pixels show it, and it hangs so much lower than it stood."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
 _WAY_M, _SPARE_M = 0.09, 0.06
@@ -58,6 +62,7 @@ class Held:
     offset_xy_m: Floats  # the object's middle minus the hand's, at the grasp
     height_m: float  # the hand's height over the object's lowest point
     slender: bool  # much higher than wide
+    taken_m: Floats  # [3], where the hand took it
 
 
 def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str) -> Held:
@@ -102,13 +107,24 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
         if robot.move_to(lifted, turned, slow=True) is Moved.OUT_OF_REACH:
             back = (now[0] - at) * [1, 1, 0]
             robot.move_to(lifted + _BACK_M * back / np.linalg.norm(back), turned, slow=True)
-        gone = changed_share(item.mask, before, robot.look(), _GONE_M) > _GONE_SHARE
+        after = robot.look()
+        gone = changed_share(item.mask, before, after, _GONE_M) > _GONE_SHARE
         if robot.opening_m() > HELD_M and gone:
-            slender = item.height_m > _SLENDER * np.ptp(item.points_m[:, :2], axis=0).max()
-            return Held(item.center_m[:2] - at[:2], float(at[2] - item.bottom_m), bool(slender))
+            return _hold(item, at, hanging(robot.position_m(), before, after))
         robot.open()
         raise StepError(Fault.MISSED, text)
     raise StepError(fault, text)
+
+
+def _hold(item: Seen, taken_m: Floats, hanging_m: Floats) -> Held:
+    """How an object is held; where it swung down in the fingers, as it hangs now."""
+    wide_m = float(np.ptp(item.points_m[:, :2], axis=0).max())
+    offset_xy_m, height_m = item.center_m[:2] - taken_m[:2], float(taken_m[2] - item.bottom_m)
+    if len(hanging_m) > _HANGING_PX:
+        low, high = np.percentile(hanging_m, (1, 99), axis=0)
+        if -low[2] > height_m + _SWUNG_M:
+            offset_xy_m, height_m = (low + high)[:2] / 2, -float(low[2])
+    return Held(offset_xy_m, height_m, item.height_m > _SLENDER * wide_m, taken_m)
 
 
 def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
@@ -117,23 +133,42 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
     Raises:
         StepError: It slipped out on the way, the goal is not reached, or time is over.
     """
+    lean = leaning(goal.slope) if held.slender else np.eye(3)
     offset = np.array([*-held.offset_xy_m, held.height_m])
-    turn = roomy_turn(before, goal.point_m, offset, robot.rotation())
-    turn = (leaning(goal.slope) if held.slender else np.eye(3)) @ turn
-    rotation = turn @ robot.rotation()
-    there = over(goal.point_m + turn @ offset, _DROP_M)
-    moved = _carry(robot, held, there, rotation, before)
+    for point in _points(goal, robot.position_m()):
+        turn = lean @ roomy_turn(before, point, offset, robot.rotation())
+        rotation = turn @ robot.rotation()
+        there = over(point + turn @ offset, _DROP_M)
+        moved = _carry(robot, held, there, rotation, before)
+        if moved is not Moved.OUT_OF_REACH:
+            break
     if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= HELD_M:
         raise StepError(Fault.DROPPED, text)
     if moved is not Moved.OUT_OF_REACH:
         moved = robot.move_to(there, rotation, slow=True)
     if moved is Moved.OUT_OF_REACH:
+        _put_back(robot, held)
         raise StepError(Fault.OUT_OF_REACH, text)
     arrived = np.linalg.norm((robot.position_m() - there)[:2]) < 2 * _NEAR_M
     robot.open()
     robot.move_to(robot.position_m() - CLEAR_M * rotation[:, 2], rotation)
     if not arrived or robot.out_of_time():
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
+
+
+def _points(goal: Goal, hand_m: Floats) -> tuple[Floats, ...]:
+    """Where on a goal an object may go, [3] each: its middle, and what is easier to reach."""
+    way = (hand_m - goal.point_m) * [1, 1, 0]
+    nearer = min(1.0, _WITHIN * goal.reach_m / max(float(np.linalg.norm(way)), 1e-9)) * way
+    return tuple(goal.point_m + share * nearer for share in (0.0, 0.5, 1.0))
+
+
+def _put_back(robot: Robot, held: Held) -> None:
+    """Let go of what can go nowhere else where it was taken."""
+    robot.move_to(over(held.taken_m, LIFT_M), robot.rotation())
+    robot.move_to(over(held.taken_m, _DROP_M), robot.rotation(), slow=True)
+    robot.open()
+    robot.move_to(over(held.taken_m, LIFT_M), robot.rotation())
 
 
 def _carry(robot: Robot, held: Held, there: Floats, rotation: Floats, before: Image) -> Moved:

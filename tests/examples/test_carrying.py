@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from examples.pick_and_place.interfaces import Moved
+from examples.pick_and_place.interfaces import Moved, StepError
 from examples.pick_and_place.measuring import surface, without_hand
-from examples.pick_and_place.picking import Held, put, roomy_turn
+from examples.pick_and_place.picking import Held, pick, put, roomy_turn
 from examples.pick_and_place.placing import Goal, goal_of
 from tests.examples.test_client import AT_FIRST, DOWN, ScriptedRobot, image_of
 from tests.fake_cell import Lifted
 from tests.synthetic_depth import Brick, Floats, see
 
-BRICK = Held(np.zeros(2), 0.02, slender=False)
+NOTHING = see([], elevation_deg=60.0)
+EMPTY = image_of(NOTHING)
+BRICK = Held(np.zeros(2), 0.02, slender=False, taken_m=np.zeros(3))
 
 
 class RecordingRobot(ScriptedRobot):
@@ -49,6 +53,48 @@ def test_what_is_carried_goes_over_a_tower_that_is_higher_than_where_it_was() ->
 
 def test_a_blocked_way_is_tried_once_more_higher() -> None:
     assert carried(RecordingRobot(wall_m=0.2), 0.05) > 0.2
+
+
+class ShortArm(RecordingRobot):
+    """Gets nowhere beyond x = 0.2."""
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        if position_m[0] > 0.2:
+            return Moved.OUT_OF_REACH
+        return super().move_to(position_m, rotation, slow=slow)
+
+
+def test_where_the_middle_is_out_of_reach_it_is_put_as_near_to_it_as_can_be() -> None:
+    robot = ShortArm()
+    put(robot, BRICK, Goal(np.array([0.25, 0.0, 0.0]), 0.08, 0.0), EMPTY, "the brick")
+    assert robot.position_m()[0] == pytest.approx(0.25 - 0.8 * 0.08)
+
+
+def test_what_can_go_nowhere_goes_back_to_where_it_was() -> None:
+    robot = ShortArm()
+    taken = replace(BRICK, taken_m=np.array([-0.3, 0.1, 0.02]))
+    with pytest.raises(StepError, match="the brick: out of reach"):
+        put(robot, taken, Goal(np.array([0.25, 0.0, 0.0]), 0.03, 0.0), EMPTY, "the brick")
+    assert robot.way[-2] == pytest.approx([-0.3, 0.1, 0.032])
+    assert robot.opening_m() == 0.08
+
+
+def test_what_swings_down_in_the_fingers_is_held_as_it_hangs() -> None:
+    lying, up = Brick((0.1, 0.0), (0.14, 0.14, 0.02)), Lifted((0.1, 0.0), (0.02, 0.14, 0.14), 0.02)
+    before = see([lying], elevation_deg=60.0)
+    item = replace(
+        surface(before.mask(1), image_of(before)),
+        grasps=((np.array([0.1, 0.06, 0.01]), DOWN),),
+        bottom_m=0.0,
+    )
+    for after, height_m, x in (
+        (see([up], elevation_deg=60.0), 0.15, -0.06),
+        (NOTHING, 0.01, -0.06),
+    ):
+        robot = ScriptedRobot([after])
+        held = pick(robot, item, image_of(before), [], "the plate")
+        assert held.height_m == pytest.approx(height_m, abs=0.025)
+        assert held.offset_xy_m == pytest.approx([0, x], abs=0.02)
 
 
 def test_the_palm_is_turned_along_a_wall_beside_the_place() -> None:

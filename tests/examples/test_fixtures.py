@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from examples.pick_and_place.fixtures import (
     Handle,
+    approaches,
     find_handles,
     knob_of,
     open_drawer,
@@ -76,6 +79,40 @@ def test_a_handle_near_the_ground_is_hooked_from_above_and_pulled() -> None:
     pulled = robot.poses[hooked + 1][0] - position
     assert pulled == pytest.approx([0, 0.165, -0.08], abs=0.005)
     assert (robot.poses[hooked + 2][0] - robot.poses[hooked + 1][0])[2] > 0.05
+
+
+def test_the_hand_comes_to_a_handle_from_where_nothing_stands() -> None:
+    handle = Handle(np.array([0.0, 0.13, 0.12]), np.array([0.0, 1.0, 0.0]), 0.03)
+    hand = np.array([-0.3, 0.2, 0.5])
+    bottle = filled((-0.12, 0.3, 0.0), (-0.08, 0.34, 0.2))
+    table = filled((-0.5, 0.0, -0.01), (0.5, 0.8, 0.0))
+    free, beside = approaches(handle, hand, table), approaches(handle, hand, bottle)
+    assert free[0] == pytest.approx([0.423, -0.906, 0], abs=1e-3)
+    assert beside[0] == pytest.approx([0, -1, 0], abs=1e-3)
+    assert sorted(map(tuple, free)) == sorted(map(tuple, beside))
+
+
+class ShortArm(RecordingRobot):
+    """Has to stand straight before what it pulls."""
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        if abs(rotation[0, 2]) > 0.1:
+            return Moved.OUT_OF_REACH
+        return super().move_to(position_m, rotation, slow=slow)
+
+
+def test_a_way_to_a_handle_that_is_out_of_reach_is_left_out() -> None:
+    top = filled((-0.12, -0.1, 0.215), (0.12, 0.1, 0.22))
+    front = filled((-0.12, 0.09, 0.0), (0.12, 0.1, 0.22))
+    bar = filled((-0.03, 0.115, 0.15), (0.05, 0.13, 0.162))
+    cabinet = replace(seen(top, front, bar), mask=AT_FIRST.mask(1))
+    robot = ShortArm([AT_FIRST])
+    with pytest.raises(StepError):
+        open_drawer(robot, cabinet, image_of(AT_FIRST), "the drawer")  # no view shows it open
+    (closed,) = robot.grasps
+    assert closed[:2] == pytest.approx([0.01, 0.112], abs=0.006)
+    after = next(i for i, pose in enumerate(robot.poses) if np.array_equal(pose[0], closed)) + 1
+    assert robot.poses[after][0] - closed == pytest.approx([0, 0.165, 0], abs=0.005)
 
 
 def test_a_handle_that_is_not_there_moves_nothing() -> None:

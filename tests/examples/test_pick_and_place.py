@@ -78,7 +78,7 @@ def test_a_slender_object_leans_uphill_with_its_foot_where_it_goes() -> None:
         robot = ScriptedRobot([AT_FIRST])
         robot.close()
         goal = Goal(np.array([0.1, 0.0, 0.0]), 0.03, 0.0, slope)
-        put(robot, Held(np.zeros(2), 0.1, slender), goal, NOWHERE, "the bottle")
+        put(robot, Held(np.zeros(2), 0.1, slender, np.zeros(3)), goal, NOWHERE, "the bottle")
         let_go = robot.position_m() + CLEAR_M * robot.rotation()[:, 2]
         assert let_go == pytest.approx(np.add(grip, (0, 0, 0.012)), abs=2e-3)
 
