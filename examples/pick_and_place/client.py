@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-import numpy as np
-
 from examples.pick_and_place.fixtures import handle_of, open_drawer, out_of_way, turn_knob
 from examples.pick_and_place.interfaces import (
     Eyes,
@@ -115,7 +113,8 @@ class Client:
         put(self._robot, held, goal, image, step.item)
         self._go_home()
         after = self._look()
-        if not (stands_at(goal, item.height_m, image, after) or self._is_at(goal, step, after)):
+        stands = stands_at(goal, item.half_m, item.height_m, image, after)
+        if not (stands or self._is_at(goal, step, after)):
             raise StepError(Fault.MISPLACED, step.item)
 
     def _work(self, step: Step, item: Seen, image: Image) -> None:
@@ -144,9 +143,8 @@ class Client:
     def _goal(self, step: Step, item: Seen, image: Image) -> Goal:
         if step.place in self._opened and step.relation == "in":
             return self._opened[step.place]
-        half_m = float(np.ptp(item.points_m[:, :2], axis=0).max()) / 2
         places = [self._find(text, image) for text in places_of(step)]
-        return goal_of(places, step.relation, image, half_m)
+        return goal_of(places, step.relation, image, item.half_m)
 
     def _find(self, text: str, image: Image, *, whole: bool = False) -> Seen:
         """Ask for an object or a place, and measure it; of a place its visible surface will do.

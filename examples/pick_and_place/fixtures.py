@@ -127,7 +127,7 @@ def out_of_way(handle: Handle, item: Seen, image: Image, hand_m: Floats) -> Goal
         image: Shows what else stands before the drawer.
         hand_m: [3], where the hand is; the free place nearest to it is taken.
     """
-    half_m = float(np.ptp(item.points_m[:, :2], axis=0).max()) / 2
+    half_m = item.half_m
     outward = handle.outward[:2]
     along = np.array([-outward[1], outward[0]])
     off = item.center_m[:2] - handle.position_m[:2]
@@ -177,7 +177,7 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
                 break
     travel(robot, *home)
     moved = handle.position_m + pulled * handle.outward
-    shown = stands_at(Goal(moved, 0.06, moved[2] - _GAP_M), _GAP_M, before, robot.look())
+    shown = stands_at(Goal(moved, 0.06, moved[2] - _GAP_M), _GAP_M, _GAP_M, before, robot.look())
     if robot.out_of_time() or pulled < _PULLED_M or not shown:
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.MISSED, text)
     inside = handle.position_m + (pulled / 2 - handle.face_m) * handle.outward

@@ -46,6 +46,11 @@ class Seen:
     height_m: float  # of its box
     grasps: tuple[tuple[Floats, Floats], ...]  # position and rotation of the hand, best first
 
+    @property
+    def half_m(self) -> float:
+        """Half of the longer side of what is visible, from above."""
+        return float(np.ptp(self.points_m[:, :2], axis=0).max()) / 2
+
 
 def measured(mask: Mask, image: Image, gripper: GraspConfig) -> Seen:
     """An object with its grasps; where its mask gives none, of what the depth shows there.

@@ -118,13 +118,12 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
 
 def _hold(item: Seen, taken_m: Floats, hanging_m: Floats) -> Held:
     """How an object is held; where it swung down in the fingers, as it hangs now."""
-    wide_m = float(np.ptp(item.points_m[:, :2], axis=0).max())
     offset_xy_m, height_m = item.center_m[:2] - taken_m[:2], float(taken_m[2] - item.bottom_m)
     if len(hanging_m) > _HANGING_PX:
         low, high = np.percentile(hanging_m, (1, 99), axis=0)
         if -low[2] > height_m + _SWUNG_M:
             offset_xy_m, height_m = (low + high)[:2] / 2, -float(low[2])
-    return Held(offset_xy_m, height_m, item.height_m > _SLENDER * wide_m, taken_m)
+    return Held(offset_xy_m, height_m, item.height_m > _SLENDER * 2 * item.half_m, taken_m)
 
 
 def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:

@@ -98,11 +98,12 @@ def goal_of(places: Sequence[Seen], relation: str, image: Image, half_m: float) 
     return replace(goal, reach_m=_SLIDE_M, low_m=z - _SLIDE_M, slope=slope)
 
 
-def stands_at(goal: Goal, height_m: float, before: Image, after: Image) -> bool:
-    """Whether something of this height stands at a goal that did not before."""
+def stands_at(goal: Goal, half_m: float, height_m: float, before: Image, after: Image) -> bool:
+    """Whether something of this half width and height stands at a goal that did not before."""
     points = after.points_m
     new = before.depth_m - after.depth_m > _NEW_M
-    new &= np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < goal.reach_m + height_m
+    wide_m = goal.reach_m + max(half_m, height_m)
+    new &= np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < wide_m
     new &= (points[..., 2] > goal.low_m) & (points[..., 2] < goal.point_m[2] + height_m + _EDGE_M)
     if np.count_nonzero(new) < _NEW_PX:
         return False

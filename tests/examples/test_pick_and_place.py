@@ -146,9 +146,9 @@ def test_what_stands_at_its_goal_is_seen_and_what_lies_beside_is_not() -> None:
     before = image_of(see([Brick((0.1, 0.1), (0.04, 0.04, 0.04))], elevation_deg=60.0))
     there = image_of(see([Brick((0.01, 0.0), (0.04, 0.04, 0.04))], elevation_deg=60.0))
     beside = image_of(see([Brick((0.06, 0.0), (0.04, 0.04, 0.04))], elevation_deg=60.0))
-    assert stands_at(goal, 0.04, before, there)
-    assert not stands_at(goal, 0.04, before, beside)
-    assert not stands_at(goal, 0.04, before, before)
+    assert stands_at(goal, 0.04, 0.04, before, there)
+    assert not stands_at(goal, 0.04, 0.04, before, beside)
+    assert not stands_at(goal, 0.04, 0.04, before, before)
 
 
 @pytest.mark.parametrize(("half", "stray"), [(False, True), (True, False), (True, True)])
