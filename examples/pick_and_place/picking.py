@@ -35,6 +35,8 @@ _WAY_M, _SPARE_M = 0.09, 0.06
 _START_M, _NEARLY_M, _HIGHER_M = 0.12, 0.06, 0.12
 """Nothing is in the way so near to where it begins; what is so much higher is left out where the
 arm cannot go over it; what blocks the way is tried to pass so much higher."""
+_DESCENTS: Final = (1.0, 0.6, 0.3)
+"""Shares of a way's height that are left at its end; the first that the arm reaches."""
 _PALM_M: Final = np.array([(0.0, 0.0, -0.1), (0.11, 0.04, 0.06)])
 """Middle and half extents of the palm's space, in the hand's frame."""
 _TURNS_DEG: Final = (0, 30, -30, 60, -60, 90)
@@ -132,6 +134,22 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
     Raises:
         StepError: It slipped out on the way, the goal is not reached, or time is over.
     """
+    there, rotation = _bring(robot, held, goal, before, text)
+    arrived = np.linalg.norm((robot.position_m() - there)[:2]) < 2 * _NEAR_M
+    robot.open()
+    robot.move_to(robot.position_m() - CLEAR_M * rotation[:, 2], rotation)
+    if not arrived or robot.out_of_time():
+        raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
+
+
+def _bring(
+    robot: Robot, held: Held, goal: Goal, before: Image, text: str
+) -> tuple[Floats, Floats]:
+    """Bring what is in the hand to the first point of a goal that is reached.
+
+    Returns:
+        The hand's position [3] and rotation [3, 3] there; it may have been stopped before.
+    """
     lean = leaning(goal.slope) if held.slender else np.eye(3)
     offset = np.array([*-held.offset_xy_m, held.height_m])
     for point in _points(goal, robot.position_m()):
@@ -140,19 +158,13 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
         there = over(point + turn @ offset, _DROP_M)
         moved = _carry(robot, held, there, rotation, before)
         if moved is not Moved.OUT_OF_REACH:
-            break
-    if moved is not Moved.OUT_OF_REACH and robot.opening_m() <= HELD_M:
-        raise StepError(Fault.DROPPED, text)
-    if moved is not Moved.OUT_OF_REACH:
-        moved = robot.move_to(there, rotation, slow=True)
-    if moved is Moved.OUT_OF_REACH:
-        _put_back(robot, held)
-        raise StepError(Fault.OUT_OF_REACH, text)
-    arrived = np.linalg.norm((robot.position_m() - there)[:2]) < 2 * _NEAR_M
-    robot.open()
-    robot.move_to(robot.position_m() - CLEAR_M * rotation[:, 2], rotation)
-    if not arrived or robot.out_of_time():
-        raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
+            if robot.opening_m() <= HELD_M:
+                raise StepError(Fault.DROPPED, text)
+            moved = robot.move_to(there, rotation, slow=True)
+        if moved is not Moved.OUT_OF_REACH:
+            return there, rotation
+    _put_back(robot, held)
+    raise StepError(Fault.OUT_OF_REACH, text)
 
 
 def _points(goal: Goal, hand_m: Floats) -> tuple[Floats, ...]:
@@ -172,20 +184,29 @@ def _put_back(robot: Robot, held: Held) -> None:
 
 def _carry(robot: Robot, held: Held, there: Floats, rotation: Floats, before: Image) -> Moved:
     """Carry something over a place; what the arm cannot reach over is gone around by luck."""
-    start, now = robot.position_m(), robot.rotation()
-    for limit in (np.inf, start[2] + _NEARLY_M):
-        obstacles = _highest_m(before, start, there, limit) + held.height_m + _SPARE_M
-        high = max(there[2] + _DROP_M, start[2], obstacles)
-        # A stretched arm cannot go up: then it goes up on its way.
-        robot.move_to(np.array([*start[:2], high]), now)
-        moved = robot.move_to(np.array([*there[:2], high]), rotation)
-        if moved is not Moved.OUT_OF_REACH:
-            break
+    moved = _carry_over(robot, held, there, rotation, before)
     if np.linalg.norm((robot.position_m() - there)[:2]) > 2 * _NEAR_M and moved is Moved.BLOCKED:
         raised = over(robot.position_m(), _HIGHER_M)
         robot.move_to(raised, rotation)
         robot.move_to(np.array([*there[:2], raised[2]]), rotation)
     return moved
+
+
+def _carry_over(robot: Robot, held: Held, there: Floats, rotation: Floats, before: Image) -> Moved:
+    """Carry something over a place as high as the arm gets there; it begins high enough."""
+    start, now = robot.position_m(), robot.rotation()
+    low = there[2] + _DROP_M
+    for limit in (np.inf, start[2] + _NEARLY_M):
+        obstacles = _highest_m(before, start, there, limit) + held.height_m + _SPARE_M
+        high = max(low, start[2], obstacles)
+        # A stretched arm cannot go up: then it goes up on its way.
+        robot.move_to(np.array([*start[:2], high]), now)
+        for share in _DESCENTS:
+            end = np.array([*there[:2], low + share * (high - low)])
+            moved = robot.move_to(end, rotation)
+            if moved is not Moved.OUT_OF_REACH:
+                return moved
+    return Moved.OUT_OF_REACH
 
 
 def roomy_turn(image: Image, point_m: Floats, offset_m: Floats, rotation: Floats) -> Floats:

@@ -70,6 +70,24 @@ def test_where_the_middle_is_out_of_reach_it_is_put_as_near_to_it_as_can_be() ->
     assert robot.position_m()[0] == pytest.approx(0.25 - 0.8 * 0.08)
 
 
+class LowArm(RecordingRobot):
+    """Reaches as far as 0.3 m near to the ground, and less far the higher it is."""
+
+    def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
+        if position_m[0] + position_m[2] > 0.42:
+            return Moved.OUT_OF_REACH
+        return super().move_to(position_m, rotation, slow=slow)
+
+
+def test_a_far_place_is_come_to_from_above_as_high_as_the_arm_reaches() -> None:
+    robot = LowArm()
+    robot.move_to(np.array([-0.25, 0.0, 0.4]), DOWN)  # it was taken from something high
+    put(robot, BRICK, Goal(np.array([0.25, 0.0, 0.0]), 0.03, 0.0), EMPTY, "the brick")
+    above, there = (at for at in robot.way if at[0] == 0.25 and at[2] < 0.17)
+    assert 0.05 < above[2] < 0.17
+    assert there[2] == pytest.approx(0.032)
+
+
 def test_what_can_go_nowhere_goes_back_to_where_it_was() -> None:
     robot = ShortArm()
     taken = replace(BRICK, taken_m=np.array([-0.3, 0.1, 0.02]))
