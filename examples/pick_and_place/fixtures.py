@@ -49,6 +49,8 @@ _DEEP_M: Final = 0.03
 """An object is let go so far below the edge of a drawer."""
 _BLADE_M, _GRIP_M = 0.014, 0.018
 """A knob's blade stands out of the fixture's top by more; how deep the fingers reach."""
+_CELL_M: Final = 0.01
+"""What is seen from above is of one part where its cells of this size touch."""
 _TURN_RAD, _TURNED_RAD = math.radians(70), math.radians(25)
 """How far a knob is turned, and at least comes. Counterclockwise, from above, is on."""
 
@@ -278,10 +280,21 @@ def knob_of(fixture: Seen, text: str) -> tuple[Floats, Floats]:
     """
     points = fixture.points_m
     level = float(np.median(points[:, 2]))
-    blade = points[points[:, 2] > level + _BLADE_M]
+    blade = _largest_part(points[points[:, 2] > level + _BLADE_M])
     if len(blade) < _LEAST_PX:
         raise StepError(Fault.NO_GRASP, text)
     flat = blade[:, :2] - blade[:, :2].mean(axis=0)
     along = np.linalg.eigh(flat.T @ flat)[1][:, 1]
     low, high = blade.min(axis=0), blade.max(axis=0)
     return np.array([*((low + high)[:2] / 2), high[2]]), along
+
+
+def _largest_part(points_m: Floats) -> Floats:
+    """Of what lies apart, as seen from above, that with the most points."""
+    if not len(points_m):
+        return points_m
+    cells = np.floor((points_m[:, :2] - points_m[:, :2].min(axis=0)) / _CELL_M).astype(np.intp)
+    grid = np.zeros(cells.max(axis=0) + 1, np.uint8)
+    grid[tuple(cells.T)] = 1
+    parts = cv2.connectedComponents(grid, connectivity=8)[1][tuple(cells.T)]
+    return points_m[parts == np.bincount(parts).argmax()]

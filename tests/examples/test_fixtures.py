@@ -133,7 +133,8 @@ def test_a_box_has_no_handles() -> None:
 def test_a_knob_is_what_stands_out_of_a_plate_and_a_plate_has_none() -> None:
     plate = filled((-0.1, -0.1, 0.02), (0.1, 0.1, 0.025))
     blade = filled((0.12, -0.01, 0.03), (0.19, 0.01, 0.055), 300)
-    middle, along = knob_of(seen(plate, turned(blade, 20.0)), "the stove")
+    rim = filled((-0.12, -0.1, 0.04), (-0.1, 0.05, 0.05), 200)  # of another thing, by a bad mask
+    middle, along = knob_of(seen(plate, turned(blade, 20.0), rim), "the stove")
     assert middle == pytest.approx([*turned(np.array([0.155, 0, 0]), 20.0)[:2], 0.055], abs=0.003)
     direction = turned(np.array([1.0, 0, 0]), 20.0)[:2]
     assert abs(along @ direction) == pytest.approx(1, abs=0.01)

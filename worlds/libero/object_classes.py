@@ -294,19 +294,19 @@ OBJECT_CLASSES: dict[str, ObjectClass] = {
         _CARTON_GROUPS,
     ),
     "wooden_cabinet": ObjectClass(
-        ("cabinet", "wooden cabinet", "drawers", "chest of drawers", "black cabinet"),
+        ("cabinet", "wooden cabinet", "drawers", "chest of drawers", "drawer", "black cabinet"),
         "black",
         ("brown",),
         ("store",),
     ),
     "white_cabinet": ObjectClass(
-        ("cabinet", "white cabinet", "drawers", "chest of drawers"),
+        ("cabinet", "white cabinet", "drawers", "chest of drawers", "drawer"),
         "white",
         ("gray",),
         ("store",),
     ),
     "yellow_cabinet": ObjectClass(
-        ("cabinet", "yellow cabinet", "drawers", "chest of drawers", "wooden cabinet"),
+        ("cabinet", "yellow cabinet", "drawers", "chest of drawers", "drawer", "wooden cabinet"),
         "yellow",
         ("brown", "orange"),
         ("store",),
