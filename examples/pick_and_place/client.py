@@ -110,12 +110,12 @@ class Client:
         if goal is None:
             return
         tried.clear()  # it lies elsewhere from now on
-        put(self._robot, held, goal, image, step.item)
+        arrived = put(self._robot, held, goal, image, step.item)
         self._go_home()
         after = self._look()
         stands = stands_at(goal, item.half_m, item.height_m, image, after)
         if not (stands or self._is_at(goal, step, after)):
-            raise StepError(Fault.MISPLACED, step.item)
+            raise StepError(Fault.MISPLACED if arrived else Fault.BLOCKED, step.item)
 
     def _work(self, step: Step, item: Seen, image: Image) -> None:
         if step.skill == "open":

@@ -33,6 +33,8 @@ _ASKEW_DEG: Final = (25, 0, -25, 50, -50)
 _ARM_M: Final = np.array([(0.0, 0.0, -0.19), (0.11, 0.06, 0.15)])
 """Middle and half extents of the space that the hand and the arm behind it fill, in its frame."""
 _STRAY_PX: Final = 5
+_ROUND_M: Final = 0.05
+"""The ground is seen so far around a spot."""
 _DOWN_RAD, _BAR_M = math.radians(50), 0.016
 """Such a handle is hooked by fingers that point down so steeply, behind a bar so thick."""
 _PRESS_M: Final = 0.08
@@ -168,7 +170,7 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
     """
     handle = handle_of(cabinet, text)
     home = (robot.position_m(), robot.rotation())
-    if handle.position_m[2] - cabinet.bottom_m < _LOW_M:
+    if handle.position_m[2] - _ground_m(handle, cabinet, before) < _LOW_M:
         pulled = _pull(robot, handle, _hook(robot, handle), _PRESS_M)
     else:
         others = before.points_m[~cabinet.mask & np.isfinite(before.points_m).all(axis=2)]
@@ -184,6 +186,14 @@ def open_drawer(robot: Robot, cabinet: Seen, before: Image, text: str) -> Goal:
         raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.MISSED, text)
     inside = handle.position_m + (pulled / 2 - handle.face_m) * handle.outward
     return Goal(inside, pulled / 2, float(inside[2]) - 2 * _DEEP_M)
+
+
+def _ground_m(handle: Handle, cabinet: Seen, image: Image) -> float:
+    """How high it is before a handle; the cabinet's mask may stray to what is lower."""
+    spot = handle.position_m + _BEFORE_M * handle.outward
+    near = np.linalg.norm(image.points_m[..., :2] - spot[:2], axis=2) < _ROUND_M
+    heights = image.points_m[near & ~cabinet.mask, 2]
+    return float(np.median(heights)) if len(heights) else cabinet.bottom_m
 
 
 def approaches(handle: Handle, hand_m: Floats, others_m: Floats) -> list[Floats]:

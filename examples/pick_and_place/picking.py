@@ -128,8 +128,11 @@ def _hold(item: Seen, taken_m: Floats, hanging_m: Floats) -> Held:
     return Held(offset_xy_m, height_m, item.height_m > _SLENDER * 2 * item.half_m, taken_m)
 
 
-def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
+def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> bool:
     """Put down what is in the hand, over all that the image shows on the way, and withdraw.
+
+    Returns:
+        Whether the hand got there; where it was stopped before, it let go there.
 
     Raises:
         StepError: It slipped out on the way, the goal is not reached, or time is over.
@@ -138,8 +141,9 @@ def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> None:
     arrived = np.linalg.norm((robot.position_m() - there)[:2]) < 2 * _NEAR_M
     robot.open()
     robot.move_to(robot.position_m() - CLEAR_M * rotation[:, 2], rotation)
-    if not arrived or robot.out_of_time():
-        raise StepError(Fault.OUT_OF_TIME if robot.out_of_time() else Fault.BLOCKED, text)
+    if robot.out_of_time():
+        raise StepError(Fault.OUT_OF_TIME, text)
+    return bool(arrived)
 
 
 def _bring(
