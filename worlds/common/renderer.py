@@ -69,7 +69,10 @@ class Renderer:
     def instances(
         self, pose: CameraPose, objects: Sequence[Geoms], scale: int = 1
     ) -> NDArray[np.uint16]:
-        """Which object each pixel shows: uint16 [H, W], its index + 1, else 0."""
+        """Which object each pixel shows: uint16 [H, W], its index + 1, else 0.
+
+        A site that is drawn, as the coil of a stove is, belongs to the object of its body.
+        """
         self._look(pose)
         chosen = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
         for flag in chosen:
@@ -77,13 +80,18 @@ class Renderer:
         pixels, _ = self._draw((IMAGE_SIZE_WH[0] // scale, IMAGE_SIZE_WH[1] // scale))
         for flag in chosen:
             self._scene.flags[flag] = False
-        object_of_geom = np.zeros(self._world.model.ngeom, dtype=np.uint16)
+        model = self._world.model
+        object_of_geom = np.zeros(model.ngeom, dtype=np.uint16)
+        object_of_body = np.zeros(model.nbody, dtype=np.uint16)
         for i, geoms in enumerate(objects):
-            object_of_geom[geoms] = i + 1
+            object_of_geom[geoms] = object_of_body[model.geom_bodyid[geoms]] = i + 1
+        object_of_body[0] = 0  # the world
         value_of = np.zeros(self._scene.ngeom + 1, dtype=np.uint16)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
                 value_of[geom.segid + 1] = object_of_geom[geom.objid]
+            if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_SITE:
+                value_of[geom.segid + 1] = object_of_body[model.site_bodyid[geom.objid]]
         drawn = pixels.astype(np.int32) @ (1, 1 << 8, 1 << 16)
         return value_of[np.minimum(drawn, self._scene.ngeom)]
 
