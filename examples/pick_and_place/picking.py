@@ -26,8 +26,9 @@ _NEAR_M: Final = 0.02
 """A hand that was stopped so near to a grasp closes there."""
 _GONE_M, _GONE_SHARE = 0.01, 0.3
 """An object left its place where the depth of so much of it changed by so much."""
-_HANGING_PX, _SWUNG_M = 40, 0.02
-"""What is held swung down if so many pixels show it, and it hangs so much lower than it stood."""
+_FLAT, _HANGING_PX, _SWUNG_M = 0.3, 40, 0.02
+"""What is so much less high than wide swung down if so many pixels show it, and it hangs so much
+lower than it stood."""
 _SAME_M, _SAME_COS = 0.012, 0.9
 """A grasp so near to one that failed, closing alike, would fail again."""
 _WAY_M, _SPARE_M = 0.09, 0.06
@@ -119,9 +120,12 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
 
 
 def _hold(item: Seen, taken_m: Floats, hanging_m: Floats) -> Held:
-    """How an object is held; where it swung down in the fingers, as it hangs now."""
+    """How an object is held; where something flat swung down in the fingers, as it hangs now.
+
+    What is not flat is tilted by its rim, and stands up again where it is put down.
+    """
     offset_xy_m, height_m = item.center_m[:2] - taken_m[:2], float(taken_m[2] - item.bottom_m)
-    if len(hanging_m) > _HANGING_PX:
+    if len(hanging_m) > _HANGING_PX and item.height_m < _FLAT * 2 * item.half_m:
         low, high = np.percentile(hanging_m, (1, 99), axis=0)
         if -low[2] > height_m + _SWUNG_M:
             offset_xy_m, height_m = (low + high)[:2] / 2, -float(low[2])

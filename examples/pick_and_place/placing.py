@@ -102,7 +102,7 @@ def stands_at(goal: Goal, half_m: float, height_m: float, before: Image, after: 
     """Whether something of this half width and height stands at a goal that did not before."""
     points = after.points_m
     new = before.depth_m - after.depth_m > _NEW_M
-    wide_m = goal.reach_m + max(half_m, height_m)
+    wide_m = goal.reach_m + max(2 * half_m, height_m)  # all of it, wherever it stands
     new &= np.linalg.norm(points[..., :2] - goal.point_m[:2], axis=2) < wide_m
     new &= (points[..., 2] > goal.low_m) & (points[..., 2] < goal.point_m[2] + height_m + _EDGE_M)
     if np.count_nonzero(new) < _NEW_PX:
