@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
 from segzero_core.geometry import box_from_mask
-from training.bundle.reasoner.encoding import WORD, EncodedQuestion
+from training.bundle.reasoner.encoding import NOT_WRITTEN, WORD, EncodedQuestion
 from training.bundle.reasoner.forward import Packed, QuestionGroup, patchify
 from training.bundle.reasoner.model import PREFIX, TOKEN_PX
 from training.bundle.reasoner.text import Prompt
@@ -180,7 +180,7 @@ class Batch:
     """A packed batch and its targets, by group of questions as in `Packed.groups`."""
 
     packed: Packed  # what goes in
-    # int64 [Q, L] each, the next token, -100 where the model does not write it.
+    # int64 [Q, L] each, the next token, `NOT_WRITTEN` where the model does not write it.
     targets: list[torch.Tensor]
     roles: list[torch.Tensor]  # int64 [Q, L] each, the role of the next token
     cell_kind: torch.Tensor  # int64 [B, cells]
@@ -222,7 +222,7 @@ class Packer:
     ) -> tuple[QuestionGroup, torch.Tensor, torch.Tensor]:
         count, length = len(questions), max(len(q.ids) for _, q in questions)
         ids = torch.full((count, length), self._pad)
-        targets = torch.full((count, length), -100)
+        targets = torch.full((count, length), NOT_WRITTEN)
         roles = torch.full((count, length), WORD)
         most = max(1, max(sum(map(bool, q.object_ids)) for _, q in questions))
         pointer_rows = torch.zeros((count, most), dtype=torch.long)
@@ -232,8 +232,7 @@ class Packer:
             tokens = torch.tensor(question.ids)
             end = len(tokens)
             ids[row, :end] = tokens
-            shifted = torch.where(torch.tensor(question.written) == 1, tokens, -100)
-            targets[row, : end - 1] = shifted[1:]
+            targets[row, : end - 1] = torch.tensor(question.targets)[1:]
             roles[row, : end - 1] = torch.tensor(question.roles)[1:]
             shown = [(at, number) for at, number in enumerate(question.object_ids[1:]) if number]
             for i, (at, number) in enumerate(shown):

@@ -14,11 +14,14 @@ WORD, NUMBER, CHOICE, CHOOSING_NUMBER = range(4)
 """Roles of a token: a word, a coordinate, the first token of a choice, both of these."""
 
 
+NOT_WRITTEN = -100
+
+
 class EncodedQuestion(NamedTuple):
     """The tokens after the image, and what training knows about each."""
 
-    ids: list[int]  # the tokens
-    written: list[int]  # 1 where the model writes the token
+    ids: list[int]  # the tokens as the model reads them
+    targets: list[int]  # the token that it writes there; `NOT_WRITTEN` in the prompt
     object_ids: list[int]  # the object that the token is about; 0 for none
     roles: list[int]  # `WORD`, `NUMBER`, `CHOICE` or `CHOOSING_NUMBER`
 
@@ -51,11 +54,11 @@ def encode_chunks(
     """Encode a prompt as the user's turn, and the model's turn after it."""
     encode = _encoder(tokenizer)
     ids = list(encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"))
-    found = EncodedQuestion(ids, [0] * len(ids), [0] * len(ids), [WORD] * len(ids))
+    found = EncodedQuestion(ids, [NOT_WRITTEN] * len(ids), [0] * len(ids), [WORD] * len(ids))
     for chunk in chunks:
         tokens = encode(chunk.text)
-        found.ids.extend(tokens)
-        found.written.extend([1] * len(tokens))
+        found.ids.extend(encode(chunk.read or chunk.text))
+        found.targets.extend(tokens)
         found.object_ids.extend([chunk.object_id] * len(tokens))
         first = CHOICE if chunk.decides else WORD
         if chunk.text.isdigit():

@@ -23,6 +23,9 @@ class Chunk:
     # Whether a choice falls in its first token, where another answer would go on otherwise; what
     # follows a choice is determined by it.
     decides: bool = False
+    # What training shows the model in its place, a number too; empty for the same. A model that
+    # reads its own numbers later reads some that are a little off.
+    read: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,22 @@ def _single(meant: list[SceneObject], prompts: dict[int, Prompt]) -> list[Chunk]
     ]
 
 
-def number_chunks(values: Sequence[int], object_id: int, *, decides: bool = False) -> list[Chunk]:
-    """Coordinates of an object with commas between them; the first may be a choice."""
+def number_chunks(
+    values: Sequence[int],
+    object_id: int,
+    *,
+    decides: bool = False,
+    read: Sequence[int] | None = None,
+) -> list[Chunk]:
+    """Coordinates of an object with commas between them; the first may be a choice.
+
+    `read` are those that training shows in their place.
+    """
     chunks = []
-    for i, value in enumerate(values):
+    for i, (value, shown) in enumerate(zip(values, read or values, strict=True)):
         if i:
             chunks.append(Chunk(","))
-        chunks.append(Chunk(str(value), object_id, decides and i == 0))
+        chunks.append(Chunk(str(value), object_id, decides and i == 0, str(shown)))
     return chunks
 
 

@@ -9,7 +9,14 @@ from transformers import PreTrainedTokenizerFast
 
 from segzero_core.prompt import MULTI_OBJECT
 from training.bundle.reasoner.encoding import EncodedQuestion, encode_question, until_choice
-from training.bundle.reasoner.libero.thoughts import NONE, PLACES, think
+from training.bundle.reasoner.libero.thoughts import (
+    NONE,
+    PLACES,
+    SEEN_SIZE_PX,
+    Blur,
+    Point,
+    think,
+)
 from training.bundle.reasoner.tabletop.questions import draw_template, filled
 from training.bundle.reasoner.text import Chunk, write_completion
 from training.bundle.reasoner.world import SeenScene
@@ -18,6 +25,9 @@ from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.facts import SceneFacts
 from worlds.libero.queries.generate import ask
 from worlds.libero.queries.vocabulary import QUERY_KINDS
+
+_SPREAD_PX = 3.0
+"""By how much the points that the model reads in training are moved at most, on average."""
 
 
 class QuestionSampler:
@@ -54,11 +64,12 @@ class QuestionSampler:
         while seen.mirrored and _names_a_side(query):
             query = self._query(rng, seen.facts)
         text = filled(rng, query.text) if self._augment else query.text
+        blur = _blur(rng) if self._augment else _exactly
         if self._choices_only:
-            chosen = until_choice(completion(query, seen, MULTI_OBJECT, self._style))
+            chosen = until_choice(completion(query, seen, MULTI_OBJECT, self._style, blur))
             return encode_question(self._tokenizer, text, chosen, MULTI_OBJECT, closed=False)
         template = draw_template(rng, len(query.ids), thinks=self._style != NONE)
-        chunks = completion(query, seen, template, self._style)
+        chunks = completion(query, seen, template, self._style, blur)
         return encode_question(self._tokenizer, text, chunks, template)
 
     def _query(self, rng: np.random.Generator, facts: SceneFacts) -> Query:
@@ -74,7 +85,24 @@ def _names_a_side(query: Query) -> bool:
     return any("left" in part or "right" in part for part in (query.text, *query.topic))
 
 
-def completion(query: Query, seen: SeenScene, template: str, style: str) -> list[Chunk]:
-    """The whole completion for a question."""
+def _exactly(point: Point) -> Point:
+    return point
+
+
+def _blur(rng: np.random.Generator) -> Blur:
+    """Points that are off by as much as the model's own are, for one question."""
+    spread_px = rng.uniform(0, _SPREAD_PX)
+
+    def moved(point: Point) -> Point:
+        x, y = np.clip(np.rint(rng.normal(point, spread_px)), 0, SEEN_SIZE_PX).astype(int)
+        return int(x), int(y)
+
+    return moved
+
+
+def completion(
+    query: Query, seen: SeenScene, template: str, style: str, blur: Blur = _exactly
+) -> list[Chunk]:
+    """The whole completion for a question; for `blur` see `think`."""
     meant = [item for item in seen.objects if item.id in query.ids]
-    return write_completion(think(query, seen, style), meant, seen.prompts, template)
+    return write_completion(think(query, seen, style, blur), meant, seen.prompts, template)

@@ -3,7 +3,8 @@
 They name what is asked for, then the objects that the choice compares, each with its place, then
 the choice. A place is a point of the object, in the numbers of the answer ("places") or in words
 ("words"). In numbers, a relation becomes a comparison of tokens that stand in the text. The style
-"distances" also states how far each candidate is from what it is compared with.
+"distances" also states how far each candidate is from what it is compared with, and in which
+direction, and then which one of the list it is: small steps from one number to the next.
 """
 
 from __future__ import annotations
@@ -33,35 +34,48 @@ from worlds.libero.queries.vocabulary import (
 )
 
 DISTANCES, PLACES, WORDS, NONE = STYLES = "distances", "places", "words", "none"
-AT, CLOSE, AWAY = " at (", ")", " away"
+AT, CLOSE, AWAY, MIDDLE = " at (", ")", " away", ", with the middle at ("
+LEFT, RIGHT, ABOVE, BELOW = " left and ", " right and ", " above, ", " below, "
+ORDINALS = (" the first,", " the second,", " the third,", " the fourth,")
+FIXED_TEXTS = (AT, CLOSE, AWAY, MIDDLE, LEFT, RIGHT, ABOVE, BELOW, *ORDINALS)
+"""Parts of thoughts that are one token each."""
 SEEN_SIZE_PX = 448
-# What stands on or in something is seen near its middle.
-_BY_DISTANCE = ("next", "nearest", "between", "on", "in", "drawer", "compartment")
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)
 
 Place = Callable[..., list[Chunk]]
+Point = tuple[int, int]
+Blur = Callable[[Point], Point]
+"""A point as training shows it; see `Chunk.read`."""
 
 
-def think(query: Query, seen: SeenScene, style: str) -> list[Chunk]:
+def think(
+    query: Query, seen: SeenScene, style: str, blur: Blur = lambda point: point
+) -> list[Chunk]:
     """The thoughts about a question.
 
     Args:
         query: The question; topic, anchors and candidates say how it chooses.
         seen: The scene.
         style: `DISTANCES`, `PLACES` or `WORDS`.
+        blur: Moves the points that the model reads; distances are those of moved points.
     """
+    points = {item.id: seen.prompts[item.id].points[0] for item in seen.objects}
+    read = {number: blur(point) for number, point in points.items()}
 
     def in_numbers(item: SceneObject, *, chosen: bool) -> list[Chunk]:
-        point = seen.prompts[item.id].points[0]
-        return [Chunk(AT), *number_chunks(point, item.id, decides=chosen), Chunk(CLOSE)]
+        # What is named once more is not quite where it was before.
+        shown = blur(points[item.id]) if chosen else read[item.id]
+        decides = chosen and not numbered
+        numbers = number_chunks(points[item.id], item.id, decides=decides, read=shown)
+        return [Chunk(AT), *numbers, Chunk(CLOSE)]
 
     def in_words(item: SceneObject, *, chosen: bool) -> list[Chunk]:
         return [Chunk(" in the"), Chunk(f" {place_of(item, seen.size_wh)}", item.id, chosen)]
 
     def with_distance(item: SceneObject, *, chosen: bool) -> list[Chunk]:
-        away = Chunk(str(_distance_px(item, anchors, seen)))
-        return [*in_numbers(item, chosen=chosen), Chunk(","), Chunk(" "), away, Chunk(AWAY)]
+        offset = _offset(read[item.id], middle)
+        return [*in_numbers(item, chosen=chosen), Chunk(","), Chunk(" "), *offset]
 
     place = in_words if style == WORDS else in_numbers
     by_id = {item.id: item for item in seen.objects}
@@ -78,25 +92,48 @@ def think(query: Query, seen: SeenScene, style: str) -> list[Chunk]:
     meant = left_to_right(by_id[i] for i in query.ids)
     candidates = left_to_right(by_id[i] for i in query.candidates)
     chunks = [asks]
+    middle = _middle([read[anchor.id] for anchor in anchors])
     if anchors:
-        chunks += [Chunk(" I start from", decides=True), *_listed(left_to_right(anchors), place)]
-    if len(meant) < len(candidates) <= MOST_LISTED:
-        measures = style == DISTANCES and query.topic[1] in _BY_DISTANCE and anchors
-        compared = with_distance if measures else place
+        row = _listed(left_to_right(anchors), place)
+        if style == DISTANCES and len(anchors) > 1:
+            row[-1:] = [Chunk(MIDDLE), *number_chunks(middle, 0), Chunk(CLOSE), row[-1]]
+        chunks += [Chunk(" I start from", decides=True), *row]
+    listed = len(meant) < len(candidates) <= MOST_LISTED
+    if listed:
+        compared = with_distance if style == DISTANCES and anchors else place
         chunks += [Chunk(" I see", decides=True), *_listed(candidates, compared)]
-    verdict = Chunk(" It is" if len(meant) == 1 else " They are", decides=True)
-    return [*chunks, verdict, *_listed(meant, place, chosen=True)]
+    numbered = style == DISTANCES and listed and len(meant) == 1
+    chunks.append(Chunk(" It is" if len(meant) == 1 else " They are", decides=True))
+    if numbered:
+        chunks.append(Chunk(ORDINALS[candidates.index(meant[0])], meant[0].id, decides=True))
+    return [*chunks, *_listed(meant, place, chosen=True)]
 
 
-def _distance_px(item: SceneObject, anchors: Sequence[SceneObject], seen: SeenScene) -> int:
-    """How far an object's point is from those of the anchors, on average [px of the seen image].
+def _middle(points: Sequence[Point]) -> Point:
+    """The middle of points; (0, 0) of none."""
+    if not points:
+        return (0, 0)
+    return (
+        round(sum(x for x, _ in points) / len(points)),
+        round(sum(y for _, y in points) / len(points)),
+    )
+
+
+def _offset(point: Point, middle: Point) -> list[Chunk]:
+    """How far a point is right of and below another, and how far away [px of the seen image].
 
     No farther than a coordinate can be, because its tokens are those of coordinates.
     """
-    point = seen.prompts[item.id].points[0]
-    others = (seen.prompts[anchor.id].points[0] for anchor in anchors)
-    distance = sum(math.dist(point, other) for other in others) / len(anchors)
-    return min(round(distance), SEEN_SIZE_PX - 1)
+    x, y = point[0] - middle[0], point[1] - middle[1]
+    away = min(round(math.hypot(x, y)), SEEN_SIZE_PX - 1)
+    return [
+        Chunk(str(abs(x))),
+        Chunk(RIGHT if x >= 0 else LEFT),
+        Chunk(str(abs(y))),
+        Chunk(BELOW if y >= 0 else ABOVE),
+        Chunk(str(away)),
+        Chunk(AWAY),
+    ]
 
 
 def called(item: SceneObject) -> str:

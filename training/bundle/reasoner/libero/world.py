@@ -9,10 +9,8 @@ import numpy as np
 
 from training.bundle.reasoner.libero.questions import QuestionSampler
 from training.bundle.reasoner.libero.thoughts import (
-    AT,
-    AWAY,
-    CLOSE,
     DISTANCES,
+    FIXED_TEXTS,
     SEEN_SIZE_PX,
     WORDS,
     think,
@@ -71,7 +69,7 @@ WORLD = World(
     mirror_share=0.3,
     query_kinds=QUERY_KINDS,
     kind_shares=(0.15, 0.06, 0.2, 0.06, 0.09, 0.14, 0.2, 0.1),
-    fixed_texts=(AT, CLOSE, AWAY),
+    fixed_texts=FIXED_TEXTS,
     read=read,
     sampler=QuestionSampler,
     texts=texts,

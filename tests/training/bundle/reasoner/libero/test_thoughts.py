@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from segzero_core import parse_completion
-from training.bundle.reasoner.encoding import CHOOSING_NUMBER, encode_question
+from training.bundle.reasoner.encoding import CHOOSING_NUMBER, NOT_WRITTEN, encode_question
 from training.bundle.reasoner.libero.questions import completion
 from training.bundle.reasoner.libero.thoughts import DISTANCES, PLACES, WORDS
 from training.bundle.reasoner.text import Prompt
@@ -60,13 +60,39 @@ def test_a_relation_states_where_anchor_and_candidates_are(seen: SeenScene) -> N
     assert prompt.box.xyxy == (10, 20, 18, 40)
 
 
-def test_a_distance_is_stated_where_it_decides(seen: SeenScene) -> None:
+def test_distances_are_stated_and_which_of_the_list_it_is(seen: SeenScene) -> None:
     thinking = parse_completion(written(relation(), seen, DISTANCES)).thinking
-    assert "the black bowl at (24,30), 10 away and the black bowl at (14,30), 20 away." in thinking
-    assert thinking.endswith("It is the black bowl at (14,30).")
-    side = ("relation", "left", "bowl", "", "")
-    other = Query("relation", "x", (BOWL,), "train", side, (RAMEKIN,), (BOWL, OTHER_BOWL))
-    assert " away" not in written(other, seen, DISTANCES)
+    assert (
+        "I see the black bowl at (24,30), 10 left and 0 below, 10 away"
+        " and the black bowl at (14,30), 20 left and 0 below, 20 away."
+        " It is the second, the black bowl at (14,30)."
+    ) in thinking
+
+
+def test_between_two_it_is_the_distance_from_their_middle(seen: SeenScene) -> None:
+    topic = ("relation", "between", "ramekin", "", "")
+    query = Query("relation", "x", (RAMEKIN,), "train", topic, (BOWL, OTHER_BOWL), (RAMEKIN, BOWL))
+    thinking = parse_completion(written(query, seen, DISTANCES)).thinking
+    assert "at (24,30) and the black bowl at (14,30), with the middle at (19,30)." in thinking
+    assert "the ramekin at (34,30), 15 right and 0 below, 15 away" in thinking
+
+
+def test_what_is_read_may_be_off_and_the_distances_fit_to_it(seen: SeenScene, processor) -> None:
+    moves = iter(range(10, 100, 10))
+    chunks = completion(
+        relation(), seen, "multi_object", DISTANCES, lambda p: (p[0] + next(moves), p[1])
+    )
+    encoded = encode_question(processor.tokenizer, "x", chunks, "multi_object")
+    read = processor.tokenizer.decode(encoded.ids)
+    targets = [token for token in encoded.targets if token != NOT_WRITTEN]
+    wanted = processor.tokenizer.decode(targets)
+    assert "the ramekin at (64,30)" in read
+    assert "the black bowl at (44,30), 20 left and 0 below, 20 away" in read
+    assert "the black bowl at (54,30). " not in read
+    assert "the second, the black bowl at (54,30)." in read
+    assert "the ramekin at (34,30)" in wanted
+    assert "the black bowl at (24,30), 20 left and 0 below, 20 away" in wanted
+    assert read.endswith(wanted[wanted.index("<answer>") :])  # the answer is exact
 
 
 def test_words_tell_the_same_without_numbers(seen: SeenScene) -> None:
