@@ -104,7 +104,8 @@ def plot(summaries: dict[str, dict[str, Any]], out: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.4 * len(suites)), layout="constrained")
     left = np.array([summaries[suite]["share"] for suite in suites])
     axes.barh(suites, left, color="tab:green", label="succeeded")
-    colors = pyplot.get_cmap("tab20")(np.arange(20))
+    greens = (4, 5)  # of the map; they stand for success
+    colors = pyplot.get_cmap("tab20")([i for i in range(20) if i not in greens])
     for color, cause in zip(colors, causes, strict=False):
         shares = np.array(
             [summaries[s]["causes"].get(cause, 0) / summaries[s]["episodes"] for s in suites]
