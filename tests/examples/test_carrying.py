@@ -105,14 +105,16 @@ def test_what_swings_down_in_the_fingers_is_held_as_it_hangs() -> None:
         grasps=((np.array([0.1, 0.06, 0.01]), DOWN),),
         bottom_m=0.0,
     )
-    for after, height_m, x in (
-        (see([up], elevation_deg=60.0), 0.15, -0.06),
-        (NOTHING, 0.01, -0.06),
+    swung, bowl = see([up], elevation_deg=60.0), replace(item, height_m=0.08)
+    for taken, after, height_m in (
+        (item, swung, 0.15),
+        (item, NOTHING, 0.01),
+        (bowl, swung, 0.01),
     ):
         robot = ScriptedRobot([after])
-        held = pick(robot, item, image_of(before), [], "the plate")
+        held = pick(robot, taken, image_of(before), [], "the plate")
         assert held.height_m == pytest.approx(height_m, abs=0.025)
-        assert held.offset_xy_m == pytest.approx([0, x], abs=0.02)
+        assert held.offset_xy_m == pytest.approx([0, -0.06], abs=0.02)
 
 
 def test_the_palm_is_turned_along_a_wall_beside_the_place() -> None:

@@ -74,8 +74,11 @@ def think(
         return [Chunk(" in the"), Chunk(f" {place_of(item, seen.size_wh)}", item.id, chosen)]
 
     def with_distance(item: SceneObject, *, chosen: bool) -> list[Chunk]:
-        offset = _offset(read[item.id], middle)
+        offset = _offset(read[item.id], middle())
         return [*in_numbers(item, chosen=chosen), Chunk(","), Chunk(" "), *offset]
+
+    def middle() -> Point:
+        return _middle([read[anchor.id] for anchor in anchors])
 
     place = in_words if style == WORDS else in_numbers
     by_id = {item.id: item for item in seen.objects}
@@ -91,18 +94,17 @@ def think(
         return [asks, *missing, _NOTHING]
     meant = left_to_right(by_id[i] for i in query.ids)
     candidates = left_to_right(by_id[i] for i in query.candidates)
+    listed = len(meant) < len(candidates) <= MOST_LISTED
+    numbered = style == DISTANCES and listed and len(meant) == 1
     chunks = [asks]
-    middle = _middle([read[anchor.id] for anchor in anchors])
     if anchors:
         row = _listed(left_to_right(anchors), place)
         if style == DISTANCES and len(anchors) > 1:
-            row[-1:] = [Chunk(MIDDLE), *number_chunks(middle, 0), Chunk(CLOSE), row[-1]]
+            row[-1:] = [Chunk(MIDDLE), *number_chunks(middle(), 0), Chunk(CLOSE), row[-1]]
         chunks += [Chunk(" I start from", decides=True), *row]
-    listed = len(meant) < len(candidates) <= MOST_LISTED
     if listed:
         compared = with_distance if style == DISTANCES and anchors else place
         chunks += [Chunk(" I see", decides=True), *_listed(candidates, compared)]
-    numbered = style == DISTANCES and listed and len(meant) == 1
     chunks.append(Chunk(" It is" if len(meant) == 1 else " They are", decides=True))
     if numbered:
         chunks.append(Chunk(ORDINALS[candidates.index(meant[0])], meant[0].id, decides=True))
@@ -110,9 +112,6 @@ def think(
 
 
 def _middle(points: Sequence[Point]) -> Point:
-    """The middle of points; (0, 0) of none."""
-    if not points:
-        return (0, 0)
     return (
         round(sum(x for x, _ in points) / len(points)),
         round(sum(y for _, y in points) / len(points)),

@@ -88,7 +88,7 @@ def test_what_is_read_may_be_off_and_the_distances_fit_to_it(seen: SeenScene, pr
     wanted = processor.tokenizer.decode(targets)
     assert "the ramekin at (64,30)" in read
     assert "the black bowl at (44,30), 20 left and 0 below, 20 away" in read
-    assert "the black bowl at (54,30). " not in read
+    assert "the black bowl at (24,30), 40 left and 0 below, 40 away" in read
     assert "the second, the black bowl at (54,30)." in read
     assert "the ramekin at (34,30)" in wanted
     assert "the black bowl at (24,30), 20 left and 0 below, 20 away" in wanted
