@@ -14,8 +14,16 @@ import cv2
 import numpy as np
 
 from examples.pick_and_place.interfaces import Fault, Floats, Image, Moved, Robot, StepError
-from examples.pick_and_place.measuring import Seen
-from examples.pick_and_place.picking import HELD_M, UP, about, nearer_turn, over, travel
+from examples.pick_and_place.measuring import Seen, in_box
+from examples.pick_and_place.picking import (
+    HELD_M,
+    STRAY_PX,
+    UP,
+    about,
+    nearer_turn,
+    over,
+    travel,
+)
 from examples.pick_and_place.placing import Goal, standing_px, stands_at
 
 _LEVELS: Final = {"top": 0, "upper": 0, "middle": 1, "bottom": -1, "lower": -1}
@@ -32,7 +40,6 @@ _ASKEW_DEG: Final = (25, 0, -25, 50, -50)
 """The hand comes to other handles so far from the side."""
 _ARM_M: Final = np.array([(0.0, 0.0, -0.19), (0.11, 0.06, 0.15)])
 """Middle and half extents of the space that the hand and the arm behind it fill, in its frame."""
-_STRAY_PX: Final = 5
 _ROUND_M: Final = 0.05
 """The ground is seen so far around a spot."""
 _DOWN_RAD, _BAR_M = math.radians(50), 0.016
@@ -213,8 +220,8 @@ def approaches(handle: Handle, hand_m: Floats, others_m: Floats) -> list[Floats]
         stops = np.concatenate(
             (way[:1] - _BEFORE_M * approach, way, way[-1:] - _BEFORE_M * approach)
         )
-        off = (others_m - stops[:, None]) @ frame - _ARM_M[0]
-        return max(_STRAY_PX, np.count_nonzero((np.abs(off) < _ARM_M[1]).all(axis=2).any(axis=0)))
+        inside = in_box(others_m, stops[:, None], frame, _ARM_M)
+        return max(STRAY_PX, np.count_nonzero(inside.any(axis=0)))
 
     return sorted(directions, key=met)
 

@@ -183,14 +183,19 @@ def without_hand(image: Image, position_m: Floats, rotation: Floats) -> Image:
 
     The arm is what hangs together with the hand, higher than the fingers.
     """
-    off = (image.points_m - (position_m + rotation @ _HAND_M[0])) @ rotation
-    hand = (np.abs(off) < _HAND_M[1]).all(axis=2)
+    hand = in_box(image.points_m, position_m, rotation, _HAND_M)
     high = (image.points_m[..., 2] > position_m[2] + _ARM_M) & ~_edges(
         image.depth_m, image.camera.focal_px
     )
     _, parts = cv2.connectedComponents((hand | high).astype(np.uint8), connectivity=4)
     arm = np.isin(parts, np.unique(parts[hand])) if hand.any() else hand
     return replace(image, depth_m=np.where(arm, np.float32(np.nan), image.depth_m))
+
+
+def in_box(points_m: Floats, position_m: Floats, rotation: Floats, box_m: Floats) -> Mask:
+    """Which points [..., 3] lie in a box of a hand's frame, [2, 3]: middle and half extents."""
+    off = (points_m - position_m) @ rotation - box_m[0]
+    return np.asarray((np.abs(off) < box_m[1]).all(axis=-1))
 
 
 def changed_share(region: Mask, before: Image, after: Image, least_m: float) -> float:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from examples.pick_and_place.interfaces import Fault, Floats, Image, Moved, Robot, StepError
-from examples.pick_and_place.measuring import Seen, changed_share, hanging
+from examples.pick_and_place.measuring import Seen, changed_share, hanging, in_box
 from examples.pick_and_place.placing import Goal
 
 ABOVE_M, LIFT_M, CLEAR_M = 0.10, 0.16, 0.12
@@ -41,7 +41,7 @@ _DESCENTS: Final = (1.0, 0.6, 0.3)
 _PALM_M: Final = np.array([(0.0, 0.0, -0.1), (0.11, 0.04, 0.06)])
 """Middle and half extents of the palm's space, in the hand's frame."""
 _TURNS_DEG: Final = (0, 30, -30, 60, -60, 90)
-_AROUND_M, _STRAY_PX = 0.25, 5
+_AROUND_M, STRAY_PX = 0.25, 5
 """What may meet the palm stands so near; so few pixels may be wrong."""
 _FAR_COS: Final = 0.5
 """Grasps that turn the wrist by more than 60 degrees are tried last."""
@@ -230,8 +230,8 @@ def roomy_turn(image: Image, point_m: Floats, offset_m: Floats, rotation: Floats
     points = points[np.linalg.norm(points[:, :2] - point_m[:2], axis=1) < _AROUND_M]
 
     def met(turn: Floats) -> int:
-        off = (points - point_m - turn @ offset_m) @ (turn @ rotation) - _PALM_M[0]
-        return max(_STRAY_PX, np.count_nonzero((np.abs(off) < _PALM_M[1]).all(axis=1)))
+        inside = in_box(points, point_m + turn @ offset_m, turn @ rotation, _PALM_M)
+        return max(STRAY_PX, np.count_nonzero(inside))
 
     return min((about(UP, math.radians(angle)) for angle in _TURNS_DEG), key=met)
 
