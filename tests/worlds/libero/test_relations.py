@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from worlds.libero.queries.facts import Noun
+from worlds.libero.queries.phrases import say_picked
 from worlds.libero.queries.relations import choose_picked, pick_by_relation
+from worlds.libero.queries.vocabulary import ENDS, RELATIONS
 from worlds.libero.scene import Rest
 
 PLATE, BOWL, RAMEKIN, CABINET, IN_DRAWER, STOVE, ON_STOVE, MILK = range(1, 9)
@@ -29,11 +31,29 @@ def picked(facts, noun: str) -> dict[tuple, int]:
         pytest.param(("on", False, ""), (STOVE,), ON_STOVE, id="on the stove"),
         pytest.param(("drawer", False, "top"), (CABINET,), IN_DRAWER, id="in the top drawer"),
         pytest.param(("in", False, ""), (CABINET,), IN_DRAWER, id="in the cabinet"),
-        pytest.param(("front", False, ""), (), BOWL, id="at the front"),
+        pytest.param(("frontmost", False, ""), (), BOWL, id="at the front"),
     ],
 )
 def test_one_of_three_bowls_stands_apart(dinner, relation, anchors, meant) -> None:
     assert picked(dinner.facts(), "bowl")[(*relation, anchors)] == meant
+
+
+def test_in_front_of_something_is_said_with_that_thing(builder) -> None:
+    plate = builder.add("plate", 0.0, 0.0, 0.14)
+    builder.add("milk", 0.0, 0.3, 0.05)
+    builder.add("milk", 0.0, -0.3, 0.05)
+    facts = builder.facts()
+    noun = Noun("milk", facts.called("milk"))
+    by_relation = {(p.relation, p.anchors): p for p in pick_by_relation(facts, noun)}
+    said = {
+        relation: say_picked(
+            np.random.default_rng(0), facts, by_relation[relation, anchors], "train"
+        )
+        for relation, anchors in (("front", (facts.by_id[plate],)), ("frontmost", ()))
+    }
+    assert "front of the plate" in said["front"]
+    assert "plate" not in said["frontmost"]
+    assert not set(ENDS) & set(RELATIONS)
 
 
 def test_nothing_is_said_of_a_bowl_that_two_share(dinner) -> None:
@@ -63,7 +83,8 @@ def test_between_needs_anchors_that_have_names_of_their_own(dinner) -> None:
 def test_a_hand_that_looks_down_knows_no_front(dinner) -> None:
     found = picked(dinner.facts("hand"), "bowl")
 
-    assert not {relation for relation, *_ in found} & {"front", "back", "behind", "center"}
+    by_depth = {"front", "frontmost", "backmost", "behind", "center"}
+    assert not {relation for relation, *_ in found} & by_depth
     assert ("next", False, "", (PLATE,)) in found
 
 

@@ -65,6 +65,8 @@ class Scenes(IterableDataset[Sample]):
         rng = np.random.default_rng((self._seed, number))
         while True:
             scenes = sorted(p.parent for f in self._folders for p in f.glob("*/scene.json"))
+            if not scenes:
+                raise FileNotFoundError(f"no */scene.json in {', '.join(map(str, self._folders))}")
             for index in rng.permutation(len(scenes)):
                 if index % count == number:
                     yield self.sample(scenes[index], rng)

@@ -21,7 +21,7 @@ class EncodedQuestion(NamedTuple):
     """The tokens after the image, and what training knows about each."""
 
     ids: list[int]  # the tokens as the model reads them
-    targets: list[int]  # the token that it writes there; `NOT_WRITTEN` in the prompt
+    targets: list[int]  # the token that it writes there; `NOT_WRITTEN` where it writes none
     object_ids: list[int]  # the object that the token is about; 0 for none
     roles: list[int]  # `WORD`, `NUMBER`, `CHOICE` or `CHOOSING_NUMBER`
 
@@ -58,10 +58,12 @@ def encode_chunks(
     for chunk in chunks:
         tokens = encode(chunk.text)
         found.ids.extend(encode(chunk.read or chunk.text))
-        found.targets.extend(tokens)
+        found.targets.extend([NOT_WRITTEN] * len(tokens) if chunk.given else tokens)
         found.object_ids.extend([chunk.object_id] * len(tokens))
         first = CHOICE if chunk.decides else WORD
-        if chunk.text.isdigit():
+        if chunk.given:
+            roles = [WORD] * len(tokens)
+        elif chunk.text.isdigit():
             roles = [CHOOSING_NUMBER if chunk.decides else NUMBER]
         else:
             roles = [first, *[WORD] * (len(tokens) - 1)]

@@ -26,6 +26,9 @@ class Chunk:
     # What training shows the model in its place, a number too; empty for the same. A model that
     # reads its own numbers later reads some that are a little off.
     read: str = ""
+    given: bool = (
+        False  # Whether training only shows it, and does not teach the model to write it.
+    )
 
 
 @dataclass(frozen=True)

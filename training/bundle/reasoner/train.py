@@ -40,10 +40,12 @@ from training.bundle.reasoner.checkpoints import (
 )
 from training.bundle.reasoner.data import Packer, Scenes
 from training.bundle.reasoner.forward import forward
+from training.bundle.reasoner.libero.thoughts import DISTANCES
 from training.bundle.reasoner.libero.thoughts import STYLES as LIBERO_STYLES
 from training.bundle.reasoner.libero.world import WORLD as LIBERO
 from training.bundle.reasoner.loss import Losses, total
 from training.bundle.reasoner.model import LAYERS, DenseHeads, build_model, number_ids
+from training.bundle.reasoner.muon import Float32Muon
 from training.bundle.reasoner.tabletop.world import WORLD as TABLETOP
 from training.bundle.reasoner.world import World
 
@@ -52,12 +54,9 @@ DENSE, TEXT, CHOICES = "dense", "text", "choices"
 
 
 def optimizers(
-    model: torch.nn.Module, heads: DenseHeads, lr: float, *, muon: bool
+    model: torch.nn.Module, heads: DenseHeads, lr: float, *, muon: bool, bf16: bool
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for everything else.
-
-    Muon works in bfloat16: without instructions for it a step takes minutes, and AdamW has to do.
-    """
+    """Muon for the matrices inside the blocks, AdamW for everything else."""
     matrices, others = [], []
     for name, weight in model.named_parameters():
         inside = ("blocks." in name or "layers." in name or "merger" in name) and weight.ndim == 2
@@ -68,7 +67,8 @@ def optimizers(
     if not muon:
         return [adamw]
     how = {"weight_decay": 0.05, "adjust_lr_fn": "match_rms_adamw"}
-    return [torch.optim.Muon(matrices, lr=lr, **how), adamw]
+    kind = torch.optim.Muon if bf16 else Float32Muon
+    return [kind(matrices, lr=lr, **how), adamw]
 
 
 def rate(step: int, steps: int, warm: int, cool: int) -> float:
@@ -84,7 +84,7 @@ def train(args: argparse.Namespace, world: World) -> None:
     tokenizer = load_tokenizer(args, world)
     model = build_model(tokenizer, args.seed, args.layers)
     heads = DenseHeads(256, len(world.kinds), len(world.colors))
-    opts = optimizers(model, heads, args.lr, muon=args.muon)
+    opts = optimizers(model, heads, args.lr, muon=args.muon, bf16=args.bf16)
     step = restore(args, tokenizer, model, heads, opts)
     embeddings = model.get_input_embeddings().weight
     losses = Losses(number_ids(tokenizer), embeddings, args.deciding_weight)
@@ -172,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--layers", type=int, default=LAYERS, help=how)
     how = "libero: how thoughts state a place (default: places)"
     add("--thoughts", choices=LIBERO_STYLES, help=how)
+    how = "libero, --thoughts distances: share of the questions that are about invented layouts"
+    add("--invented", type=float, default=0.0, help=how)
     how = "learn the tokens from the scenes, though --init has a tokenizer"
     add("--new-words", action="store_true", help=how)
     add("--steps", type=int, default=3000)
@@ -206,7 +208,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.thoughts:
         if world is not LIBERO:
             parser.error("--thoughts is for --world libero; leave it out")
-        world = replace(world, sampler=partial(world.sampler, style=args.thoughts))
+        sampler = partial(world.sampler, style=args.thoughts, invented=args.invented)
+        world = replace(world, sampler=sampler)
+    if args.invented and args.thoughts != DISTANCES:
+        parser.error(f"--invented is for --thoughts {DISTANCES}; leave it out")
     kinds = world.query_kinds
     if args.shares and len(args.shares) != len(kinds):
         parser.error(f"--shares needs {len(kinds)} numbers, one for each of {', '.join(kinds)}")

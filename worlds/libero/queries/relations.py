@@ -167,8 +167,8 @@ def _ends(facts: SceneFacts, noun: Noun, candidates: list[SceneObject]) -> list[
     for end, axis, sign in (
         ("leftmost", 0, 1),
         ("rightmost", 0, -1),
-        ("front", 1, -1),
-        ("back", 1, 1),
+        ("frontmost", 1, -1),
+        ("backmost", 1, 1),
     ):
         if axis == 1 and facts.truth.view != "agentview":
             continue

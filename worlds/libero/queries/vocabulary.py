@@ -147,14 +147,14 @@ NOT_RELATIONS: dict[str, Phrasings] = {
 ENDS: dict[str, Phrasings] = {
     "leftmost": Phrasings(("the leftmost {k}", "the {k} on the far left"), ()),
     "rightmost": Phrasings(("the rightmost {k}", "the {k} on the far right"), ()),
-    "front": Phrasings(("the {k} at the front", "the frontmost {k}"), ("the foremost {k}",)),
-    "back": Phrasings(("the {k} at the back", "the {k} furthest back"), ("the hindmost {k}",)),
+    "frontmost": Phrasings(("the {k} at the front", "the frontmost {k}"), ("the foremost {k}",)),
+    "backmost": Phrasings(("the {k} at the back", "the {k} furthest back"), ("the hindmost {k}",)),
 }
 ENDS_OF_TWO = {
     "leftmost": "the left {k}",
     "rightmost": "the right {k}",
-    "front": "the front {k}",
-    "back": "the back {k}",
+    "frontmost": "the front {k}",
+    "backmost": "the back {k}",
 }
 """Said where there are two."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from training.bundle.reasoner.data import cell_owners
+from training.bundle.reasoner.data import Scenes, cell_owners
+from training.bundle.reasoner.tabletop.world import WORLD
 
 CELLS = 12
 
@@ -23,3 +25,9 @@ def test_every_object_owns_a_cell_and_no_cell_shows_bare_table(scenes: Path) -> 
             top, left = cell // CELLS * rows // CELLS, cell % CELLS * columns // CELLS
             block = instances[top : top + rows // CELLS, left : left + columns // CELLS]
             assert (block == owners[cell]).any()
+
+
+def test_folders_without_a_scene_are_an_error_and_no_endless_search(tmp_path: Path) -> None:
+    scenes = iter(Scenes(WORLD, [tmp_path], None, questions=0, seed=0))
+    with pytest.raises(FileNotFoundError, match=r"no \*/scene.json"):
+        next(scenes)

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from segzero_core.prompt import MULTI_OBJECT
 from training.bundle.reasoner.encoding import EncodedQuestion, encode_question, until_choice
+from training.bundle.reasoner.libero.invented import invent
 from training.bundle.reasoner.libero.thoughts import (
     NONE,
     PLACES,
@@ -39,6 +40,7 @@ class QuestionSampler:
         choices_only: Completions end where the choice has fallen.
         augment: Surround some questions with words that do not matter.
         style: How thoughts state a place; `NONE` for answers without thinking.
+        invented: Share of the questions that are about invented layouts; needs `DISTANCES`.
 
     Raises:
         RuntimeError: The package is missing, whose instructions must not be asked.
@@ -52,14 +54,18 @@ class QuestionSampler:
         choices_only: bool,
         augment: bool,
         style: str = PLACES,
+        invented: float = 0.0,
     ) -> None:
-        self._tokenizer, self._style = tokenizer, style
+        self._tokenizer, self._style, self._invented = tokenizer, style, invented
         self._shares = np.array(shares) / sum(shares)
         self._choices_only, self._augment = choices_only, augment
         self._forbidden = benchmark_texts()
 
     def __call__(self, rng: np.random.Generator, seen: SeenScene) -> EncodedQuestion:
         """Draw one question."""
+        if rng.random() < self._invented:
+            text, chunks = invent(rng)
+            return encode_question(self._tokenizer, text, chunks, MULTI_OBJECT, closed=False)
         query = self._query(rng, seen.facts)
         while seen.mirrored and _names_a_side(query):
             query = self._query(rng, seen.facts)

@@ -39,6 +39,8 @@ LEFT, RIGHT, ABOVE, BELOW = " left and ", " right and ", " above, ", " below, "
 ORDINALS = (" the first,", " the second,", " the third,", " the fourth,")
 FIXED_TEXTS = (AT, CLOSE, AWAY, MIDDLE, LEFT, RIGHT, ABOVE, BELOW, *ORDINALS)
 """Parts of thoughts that are one token each."""
+COMPUTED_TEXTS = (LEFT, RIGHT, ABOVE, BELOW)
+"""The words that follow from places; the numbers that do are of no object."""
 SEEN_SIZE_PX = 448
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)

@@ -133,3 +133,12 @@ def test_the_number_that_chooses_is_marked(seen: SeenScene, processor) -> None:
 def test_without_thinking_only_the_answer_is_written(seen: SeenScene) -> None:
     text = written(relation(), seen, PLACES, "multi_object_direct")
     assert text.startswith("<answer>")
+
+
+def test_in_front_of_something_is_not_the_frontmost(seen: SeenScene) -> None:
+    topic = ("relation", "front", "bowl", "", "")
+    query = Query("relation", "x", (BOWL,), "train", topic, (RAMEKIN,), (BOWL, OTHER_BOWL))
+    assert "asks for the bowl in front of the ramekin." in written(query, seen, PLACES)
+    topic = ("relation", "frontmost", "bowl", "", "")
+    query = Query("relation", "x", (BOWL,), "train", topic, (), (BOWL, OTHER_BOWL))
+    assert "asks for the bowl at the front." in written(query, seen, PLACES)
