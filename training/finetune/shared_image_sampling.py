@@ -126,8 +126,8 @@ def score_completions(
     longest = int((length - start).max())
     columns = (start[:, None] + torch.arange(longest, device=device)).clamp(max=length - 1)
     nothing = torch.zeros((count, 0), dtype=torch.long, device=device)
-    no_cells = torch.zeros((count, 0, cells), dtype=torch.bool, device=device)
-    asked = QuestionGroup(input_ids.gather(1, columns), image_index, nothing, no_cells)
+    no_targets = torch.zeros((count, 0, 2, cells + longest), dtype=torch.bool, device=device)
+    asked = QuestionGroup(input_ids.gather(1, columns), image_index, nothing, no_targets)
     first_row = input_ids[0, int(attention_mask[0].argmax()) :][:end]
     (last,) = forward(model, Packed(pixels, first_row, [asked])).last
     # The state before a token predicts it.

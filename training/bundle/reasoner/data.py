@@ -226,22 +226,37 @@ class Packer:
         ids = torch.full((count, length), self._pad)
         targets = torch.full((count, length), NOT_WRITTEN)
         roles = torch.full((count, length), WORD)
-        most = max(1, max(sum(map(bool, q.object_ids)) for _, q in questions))
+        pointers = [_pointers(question) for _, question in questions]
+        most = max(1, *map(len, pointers))
         pointer_rows = torch.zeros((count, most), dtype=torch.long)
         cells = len(samples[0].cell_kind)
-        pointer_cells = torch.zeros((count, most, cells), dtype=torch.bool)
+        pointer_targets = torch.zeros((count, most, 2, cells + length), dtype=torch.bool)
         for row, (b, question) in enumerate(questions):
             tokens = torch.tensor(question.ids)
             end = len(tokens)
             ids[row, :end] = tokens
             targets[row, : end - 1] = torch.tensor(question.targets)[1:]
             roles[row, : end - 1] = torch.tensor(question.roles)[1:]
-            shown = [(at, number) for at, number in enumerate(question.object_ids[1:]) if number]
-            for i, (at, number) in enumerate(shown):
+            for i, (at, number, sources) in enumerate(pointers[row]):
                 pointer_rows[row, i] = at
-                pointer_cells[row, i] = torch.from_numpy(samples[b].cells_of[number])
+                targets_of_it = pointer_targets[row, i]
+                for half, source in enumerate((*sources, *sources)[:2]):
+                    targets_of_it[half, cells + source] = True
+                if number:
+                    # Half of the heads look at the object, all of them if it follows from none.
+                    halves = slice(1 if sources else None)
+                    targets_of_it[halves] = False
+                    targets_of_it[halves, :cells] = torch.from_numpy(samples[b].cells_of[number])
         image_index = torch.tensor([b for b, _ in questions], dtype=torch.long)
-        return QuestionGroup(ids, image_index, pointer_rows, pointer_cells), targets, roles
+        return QuestionGroup(ids, image_index, pointer_rows, pointer_targets), targets, roles
+
+
+def _pointers(question: EncodedQuestion) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Positions whose next token is about an object or follows from others, with both."""
+    about = zip(question.object_ids[1:], question.sources[1:], strict=True)
+    return [
+        (at, number, sources) for at, (number, sources) in enumerate(about) if number or sources
+    ]
 
 
 def _stacked(samples: list[Sample]) -> list[torch.Tensor]:

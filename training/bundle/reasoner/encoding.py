@@ -23,6 +23,7 @@ class EncodedQuestion(NamedTuple):
     ids: list[int]  # the tokens as the model reads them
     targets: list[int]  # the token that it writes there; `NOT_WRITTEN` where it writes none
     object_ids: list[int]  # the object that the token is about; 0 for none
+    sources: list[tuple[int, ...]]  # positions of one or two tokens from which it follows; or none
     roles: list[int]  # `WORD`, `NUMBER`, `CHOICE` or `CHOOSING_NUMBER`
 
 
@@ -54,9 +55,15 @@ def encode_chunks(
     """Encode a prompt as the user's turn, and the model's turn after it."""
     encode = _encoder(tokenizer)
     ids = list(encode(f"<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n"))
-    found = EncodedQuestion(ids, [NOT_WRITTEN] * len(ids), [0] * len(ids), [WORD] * len(ids))
+    count = len(ids)
+    found = EncodedQuestion(ids, [NOT_WRITTEN] * count, [0] * count, [()] * count, [WORD] * count)
+    positions: dict[str, int] = {}
     for chunk in chunks:
         tokens = encode(chunk.text)
+        sources = tuple(positions[name] for name in chunk.looks_at)
+        found.sources.extend([sources, *[()] * (len(tokens) - 1)])
+        if chunk.name:
+            positions[chunk.name] = len(ids)
         found.ids.extend(encode(chunk.read or chunk.text))
         found.targets.extend([NOT_WRITTEN] * len(tokens) if chunk.given else tokens)
         found.object_ids.extend([chunk.object_id] * len(tokens))

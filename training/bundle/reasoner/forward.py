@@ -32,8 +32,10 @@ class QuestionGroup:
 
     ids: Tensor  # int64 [Q, L], the tokens after the image: question and completion
     image_index: Tensor  # int64 [Q], the image of each question
-    pointer_rows: Tensor  # int64 [Q, M], positions in the row whose next token is about an object
-    pointer_cells: Tensor  # bool [Q, M, cells], the image tokens that show it. None set: padding.
+    pointer_rows: Tensor  # int64 [Q, M], positions in the row whose next token has such targets:
+    # bool [Q, M, 2, cells + L], the tokens of image and text at which each half of the pointer
+    # heads is to look. None set: padding.
+    pointer_targets: Tensor
 
 
 @dataclass
@@ -322,13 +324,13 @@ def _finish(layer: nn.Module, stream: _Stream, mixed: Tensor) -> None:
 
 
 def _pointer_loss(q: Tensor, keys: Tensor, bias: Tensor, group: QuestionGroup) -> Tensor:
-    """Minus log of the attention that falls on the right object, mean over heads."""
+    """Minus log of the attention that falls on the right tokens, mean over heads."""
     q, keys = q[:, :POINTER_HEADS], keys[:, :POINTER_HEADS]
     rows = group.pointer_rows
     chosen = torch.gather(q, 2, rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1]))
     scores = (chosen @ keys.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
     scores = scores + bias[rows][:, None]
     start = len(PREFIX)
-    on_object = scores[..., start : start + group.pointer_cells.shape[-1]]
-    on_object = on_object.masked_fill(~group.pointer_cells[:, None], -1e9)
-    return (scores.logsumexp(-1) - on_object.logsumexp(-1)).mean(1)
+    halves = group.pointer_targets.transpose(1, 2).repeat_interleave(POINTER_HEADS // 2, dim=1)
+    on_targets = scores[..., start:].masked_fill(~halves, -1e9)
+    return (scores.logsumexp(-1) - on_targets.logsumexp(-1)).mean(1)

@@ -26,9 +26,11 @@ class Chunk:
     # What training shows the model in its place, a number too; empty for the same. A model that
     # reads its own numbers later reads some that are a little off.
     read: str = ""
-    given: bool = (
-        False  # Whether training only shows it, and does not teach the model to write it.
-    )
+    # Whether training only shows it, and does not teach the model to write it.
+    given: bool = False
+    name: str = ""  # by which later chunks refer to its first token
+    # Names of one or two earlier chunks from which it follows; attention learns to look there.
+    looks_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from training.bundle.reasoner.data import Packer, Scenes
-from training.bundle.reasoner.forward import forward
+from training.bundle.reasoner.forward import POINTER_HEADS, QuestionGroup, _pointer_loss, forward
 from training.bundle.reasoner.model import PREFIX, build_model
 from training.bundle.reasoner.tabletop.world import WORLD
 
@@ -40,3 +40,26 @@ def test_the_packed_pass_equals_that_of_transformers(scenes: Path, processor) ->
         theirs = model(input_ids=ids, mm_token_type_ids=image, **seen).logits
     start = len(PREFIX) + len(pair[1].cell_kind)
     torch.testing.assert_close(ours, theirs[0, start:], atol=1e-4, rtol=1e-4)
+
+
+def test_the_pointer_loss_is_small_where_each_half_of_the_heads_looks_at_its_token() -> None:
+    cells, length, width, heads = 4, 5, 8, 2 * POINTER_HEADS
+    keys = torch.zeros(1, heads, len(PREFIX) + cells + length, width)
+    at_image, at_text, row = 1, cells + 2, 3  # columns behind the prefix, and who looks
+    half = POINTER_HEADS // 2
+    keys[:, :half, len(PREFIX) + at_image, 0] = 100.0
+    keys[:, half:POINTER_HEADS, len(PREFIX) + at_text, 0] = 100.0
+    q = torch.zeros(1, heads, length, width)
+    q[:, :, row, 0] = 1.0
+    bias = torch.zeros(length, keys.shape[2])
+    rows = torch.tensor([[row]])
+
+    def loss(first: int, second: int) -> float:
+        targets = torch.zeros(1, 1, 2, cells + length, dtype=torch.bool)
+        targets[0, 0, 0, first] = targets[0, 0, 1, second] = True
+        group = QuestionGroup(torch.zeros(1, length), torch.zeros(1), rows, targets)
+        return float(_pointer_loss(q, keys, bias, group))
+
+    assert loss(at_image, at_text) < 1e-3
+    assert loss(at_text, at_image) > 10
+    assert loss(at_image, at_image) > 5

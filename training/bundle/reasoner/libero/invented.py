@@ -118,7 +118,9 @@ def _only_what_follows(chunks: Sequence[Chunk]) -> list[Chunk]:
     """Thoughts of which training teaches only what the listed places decide."""
     choice = next(i for i, chunk in enumerate(chunks) if chunk.text in ORDINALS)
     return [
-        replace(chunk, object_id=0, given=i < choice and not _is_computed(chunk))
+        replace(chunk, object_id=0, given=True, looks_at=())
+        if i < choice and not _is_computed(chunk)
+        else replace(chunk, object_id=0)
         for i, chunk in enumerate(chunks)
     ]
 

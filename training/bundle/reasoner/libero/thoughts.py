@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from training.bundle.reasoner.text import (
     Chunk,
@@ -34,16 +35,18 @@ from worlds.libero.queries.vocabulary import (
 )
 
 DISTANCES, PLACES, WORDS, NONE = STYLES = "distances", "places", "words", "none"
-AT, CLOSE, AWAY, MIDDLE = " at (", ")", " away", ", with the middle at ("
-LEFT, RIGHT, ABOVE, BELOW = " left and ", " right and ", " above, ", " below, "
+AT, FROM, CLOSE, MIDDLE = " at (", " from (", ")", ", with the middle at ("
+LEFT, RIGHT, ABOVE, BELOW = ", left by ", ", right by ", ", above by ", ", below by "
+AWAY = ", away by "
 ORDINALS = (" the first,", " the second,", " the third,", " the fourth,")
-FIXED_TEXTS = (AT, CLOSE, AWAY, MIDDLE, LEFT, RIGHT, ABOVE, BELOW, *ORDINALS)
+FIXED_TEXTS = (AT, FROM, CLOSE, MIDDLE, LEFT, RIGHT, ABOVE, BELOW, AWAY, *ORDINALS)
 """Parts of thoughts that are one token each."""
 COMPUTED_TEXTS = (LEFT, RIGHT, ABOVE, BELOW)
 """The words that follow from places; the numbers that do are of no object."""
 SEEN_SIZE_PX = 448
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)
+_MIDDLE, _START = "middle", "start"  # names of points that are no object's
 
 Place = Callable[..., list[Chunk]]
 Point = tuple[int, int]
@@ -70,14 +73,18 @@ def think(
         shown = blur(points[item.id]) if chosen else read[item.id]
         decides = chosen and not numbered
         numbers = number_chunks(points[item.id], item.id, decides=decides, read=shown)
-        return [Chunk(AT), *numbers, Chunk(CLOSE)]
+        source = (item.id,) if chosen and listed else ()
+        return [Chunk(AT), *_named(item.id, source, numbers), Chunk(CLOSE)]
 
     def in_words(item: SceneObject, *, chosen: bool) -> list[Chunk]:
         return [Chunk(" in the"), Chunk(f" {place_of(item, seen.size_wh)}", item.id, chosen)]
 
     def with_distance(item: SceneObject, *, chosen: bool) -> list[Chunk]:
-        offset = _offset(read[item.id], middle())
-        return [*in_numbers(item, chosen=chosen), Chunk(","), Chunk(" "), *offset]
+        # The place that it is compared with stands beside it: what is near is easier to compute.
+        source = _MIDDLE if len(anchors) > 1 else anchors[0].id
+        start = _named(_START, (source,), number_chunks(middle(), 0))
+        place = [*in_numbers(item, chosen=chosen), Chunk(FROM), *start, Chunk(CLOSE)]
+        return [*place, *_offset(read[item.id], middle(), item.id)]
 
     def middle() -> Point:
         return _middle([read[anchor.id] for anchor in anchors])
@@ -102,14 +109,19 @@ def think(
     if anchors:
         row = _listed(left_to_right(anchors), place)
         if style == DISTANCES and len(anchors) > 1:
-            row[-1:] = [Chunk(MIDDLE), *number_chunks(middle(), 0), Chunk(CLOSE), row[-1]]
+            both = tuple(anchor.id for anchor in anchors)
+            numbers = _named(_MIDDLE, both, number_chunks(middle(), 0))
+            row[-1:] = [Chunk(MIDDLE), *numbers, Chunk(CLOSE), row[-1]]
         chunks += [Chunk(" I start from", decides=True), *row]
     if listed:
         compared = with_distance if style == DISTANCES and anchors else place
         chunks += [Chunk(" I see", decides=True), *_listed(candidates, compared)]
     chunks.append(Chunk(" It is" if len(meant) == 1 else " They are", decides=True))
     if numbered:
-        chunks.append(Chunk(ORDINALS[candidates.index(meant[0])], meant[0].id, decides=True))
+        it = meant[0].id
+        source = f"away {it}" if anchors else f"x {it}"
+        ordinal = ORDINALS[candidates.index(meant[0])]
+        chunks.append(Chunk(ordinal, it, decides=True, looks_at=(source,)))
     return [*chunks, *_listed(meant, place, chosen=True)]
 
 
@@ -120,20 +132,34 @@ def _middle(points: Sequence[Point]) -> Point:
     )
 
 
-def _offset(point: Point, middle: Point) -> list[Chunk]:
+def _named(name: object, sources: Sequence[object], numbers: Sequence[Chunk]) -> list[Chunk]:
+    """The numbers of a point, which follow from those of other points."""
+    named = [
+        replace(
+            chunk,
+            name=f"{axis} {name}",
+            looks_at=tuple(f"{axis} {source}" for source in sources),
+        )
+        for axis, chunk in zip("xy", (numbers[0], numbers[-1]), strict=True)
+    ]
+    return [named[0], *numbers[1:-1], named[1]]
+
+
+def _offset(point: Point, middle: Point, number: int) -> list[Chunk]:
     """How far a point is right of and below another, and how far away [px of the seen image].
 
     No farther than a coordinate can be, because its tokens are those of coordinates.
     """
     x, y = point[0] - middle[0], point[1] - middle[1]
     away = min(round(math.hypot(x, y)), SEEN_SIZE_PX - 1)
+    across, down = ((f"{axis} {number}", f"{axis} {_START}") for axis in "xy")
     return [
-        Chunk(str(abs(x))),
-        Chunk(RIGHT if x >= 0 else LEFT),
-        Chunk(str(abs(y))),
-        Chunk(BELOW if y >= 0 else ABOVE),
-        Chunk(str(away)),
+        Chunk(RIGHT if x >= 0 else LEFT, looks_at=across),
+        Chunk(str(abs(x)), name="across", looks_at=across),
+        Chunk(BELOW if y >= 0 else ABOVE, looks_at=down),
+        Chunk(str(abs(y)), name="down", looks_at=down),
         Chunk(AWAY),
+        Chunk(str(away), name=f"away {number}", looks_at=("across", "down")),
     ]
 
 

@@ -27,6 +27,9 @@ def test_what_is_chosen_follows_from_the_places_that_are_listed(seed: int) -> No
     text = "".join(chunk.text for chunk in invent(np.random.default_rng(seed))[1])
     asked, start, listed, choice = text.split(".")[:4]
     anchors, candidates = places(start)[-1:], places(listed)
+    assert re.findall(r"from \((\d+),(\d+)\)", listed) == [tuple(map(str, anchors[0]))] * len(
+        candidates
+    )
     ordinal = next(i for i, word in enumerate(ORDINALS) if word in choice)
     assert places(choice) == [candidates[ordinal]]
     offsets = np.array(candidates) - anchors[0]
@@ -42,10 +45,10 @@ def test_offsets_and_distances_are_those_of_the_places() -> None:
     chunks = invent(np.random.default_rng(1))[1]
     text = "".join(chunk.text for chunk in chunks)
     start = places(text.split(" I see")[0])[-1]
-    pattern = PLACE + r", (\d+) (left|right) and (\d+) (above|below), (\d+) away"
+    pattern = PLACE + r" from \(\d+,\d+\), (\w+) by (\d+), (\w+) by (\d+), away by (\d+)"
     stated = re.findall(pattern, text)
     assert len(stated) >= 2
-    for x, y, across, side, along, updown, away in stated:
+    for x, y, side, across, updown, along, away in stated:
         signed = int(across) * (1 if side == "right" else -1)
         assert int(x) - start[0] == signed
         assert int(y) - start[1] == int(along) * (1 if updown == "below" else -1)
@@ -60,9 +63,11 @@ def test_only_what_follows_is_taught(processor) -> None:
     taught = [token for token in encoded.targets if token != NOT_WRITTEN]
     written = tokenizer.decode(taught)
     assert "start" not in written
-    assert len(re.findall(r"left and|right and", written)) >= 2
+    assert len(re.findall(r"left by|right by", written)) >= 2
     assert re.search(PLACE, written.split("the ")[-1])  # the place of the one that is meant
     assert not any(encoded.object_ids)
+    taught_from = [sources for sources in encoded.sources if sources]
+    assert len(taught_from) > 8
     hidden = [role for role, target in zip(encoded.roles, encoded.targets, strict=True)
               if target == NOT_WRITTEN]  # fmt: skip
     assert NUMBER not in hidden
