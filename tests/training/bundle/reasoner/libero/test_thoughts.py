@@ -193,7 +193,7 @@ def test_half_of_the_heads_look_at_the_object_and_half_at_the_text(
     ordinal = tokenizer.convert_tokens_to_ids(" the second,")
     at = question.ids.index(ordinal)
     first, second = group.pointer_targets[0][group.pointer_rows[0] == at - 1][0]
-    assert first.nonzero().item() == OTHER_BOWL
+    assert first.nonzero().item() == BOWL
     assert second.nonzero().item() == cells + question.sources[at][0]
     at = next(i for i, number in enumerate(question.object_ids) if number)  # follows from none
     first, second = group.pointer_targets[0][group.pointer_rows[0] == at - 1][0]
