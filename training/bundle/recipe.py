@@ -54,7 +54,7 @@ def _step(name: str, *words: str | Path) -> Step:
 def steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
     """Return all commands, in their order.
 
-    `plain` trains in float32, by AdamW alone: for processors without bfloat16.
+    `plain` trains in float32: for processors without bfloat16.
     """
     return (
         *_scenes(work / "data", scale),
@@ -68,7 +68,7 @@ def libero_steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[S
     """Return all commands of the model `libero`; as `steps`, from the weights of `tabletop`."""
     before, data = bundled_folder("tabletop"), work / "data"
     scenes = (data / "train", "--val", data / "val")
-    precision = "--no-muon --no-bf16" if plain else "--muon --bf16"
+    precision = "--no-bf16" if plain else "--bf16"
 
     def render(name: str, seed: int, count: int) -> Step:
         amount = f"--seed {seed} --count {scale.count(count)} --jobs 2"
@@ -80,7 +80,8 @@ def libero_steps(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[S
         start = ("--init", init, "--data", data / "train")
         return _step(stage, command, work / stage, *start, schedule, precision)
 
-    words = "--words-weight 6 --deciding-weight 6 --questions 6 --new-words --heads-first 0"
+    words = "--words-weight 6 --deciding-weight 6 --batch 5 --questions 10 --new-words"
+    words += " --thoughts distances --invented 0.5"
     export = "training.bundle.reasoner.train export --world libero --run"
     segmenter = "training.bundle.segmenter.train train --data"
     places = ("--work", work / "segmenter-work", "--out", out / "segmenter")
@@ -113,7 +114,7 @@ def _scenes(data: Path, scale: Scale) -> tuple[Step, ...]:
 
 
 def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step, ...]:
-    precision = "--no-muon --no-bf16" if plain else "--muon --bf16"
+    precision = "--no-bf16" if plain else "--bf16"
 
     def train(
         run: str, stage: str, count: int, cool: int, rate: str, more: str, before: str = ""
@@ -129,7 +130,7 @@ def _reasoner(work: Path, out: Path, scale: Scale, *, plain: bool) -> tuple[Step
         command = "training.bundle.reasoner.train export --run"
         return _step(name, command, work / "last", "--out", to)
 
-    fast, slow = ("1e-3", "6e-4") if plain else ("3e-3", "1.2e-3")
+    fast, slow = "3e-3", "1.2e-3"
     text = "--words-weight 6 --deciding-weight 6 --questions 6"
     choices = "--batch 8 --questions 48 --deciding-weight 6"
     return (
@@ -211,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="scenes, checkpoints, logs")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     parser.add_argument("--scale", type=float, default=1.0, help="share of everything")
-    parser.add_argument("--plain", action="store_true", help="float32 and AdamW alone")
+    parser.add_argument("--plain", action="store_true", help="everything in float32")
     args = parser.parse_args(argv)
     if not 0 < args.scale <= 1:
         parser.error(f"--scale: expected a share above 0 and at most 1, got {args.scale:g}")
