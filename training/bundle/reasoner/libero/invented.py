@@ -27,12 +27,13 @@ from worlds.common.scene import Query, SceneObject
 from worlds.common.wording import frame, pick, words
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.queries.phrasings import PHRASINGS
-from worlds.libero.queries.vocabulary import RELATIONS
+from worlds.libero.queries.vocabulary import ENDS, RELATIONS
 
-_BY_DISTANCE = {"next": 0.24, "nearest": 0.2, "between": 0.22, "on": 0.12, "in": 0.06}
+_BY_DISTANCE = {"next": 0.18, "nearest": 0.14, "between": 0.18, "on": 0.1, "in": 0.04}
 _BY_SIDE = {"left": (-1, 0), "right": (1, 0), "behind": (0, -1), "front": (0, 1)}
+_BY_END = {"leftmost": (-1, 0), "rightmost": (1, 0), "backmost": (0, -1), "frontmost": (0, 1)}
 """The direction of each in the image."""
-_SIDE_SHARE = 0.04  # of the questions, for each side
+_SIDE_SHARE, _END_SHARE = 0.05, 0.04  # of the questions, for each side and each end
 _CANDIDATES = {2: 0.5, 3: 0.3, 4: 0.2}
 _EDGE_PX = 8
 _NEAR_SHARE, _NEAR_PX = 0.5, 40.0  # so often one candidate stands about as near as this
@@ -42,11 +43,11 @@ _NO_BOX = (0, 0, 0, 0)
 
 def invent(rng: np.random.Generator) -> tuple[str, list[Chunk]]:
     """A question for a relation, and the thoughts up to the place of the one that is meant."""
-    relations = [*_BY_DISTANCE, *_BY_SIDE]
-    shares = [*_BY_DISTANCE.values(), *[_SIDE_SHARE] * len(_BY_SIDE)]
+    relations = [*_BY_DISTANCE, *_BY_SIDE, *_BY_END]
+    shares = [*_BY_DISTANCE.values(), *[_SIDE_SHARE] * 4, *[_END_SHARE] * 4]
     relation = str(rng.choice(relations, p=shares))
     count = int(rng.choice(list(_CANDIDATES), p=list(_CANDIDATES.values())))
-    anchors = 2 if relation == "between" else 1
+    anchors = {"between": 2}.get(relation, 0 if relation in _BY_END else 1)
     points, meant = _layout(rng, relation, anchors, count)
     kinds = rng.choice(sorted(OBJECT_CLASSES), size=anchors + 1, replace=False)
     objects = _objects([*kinds[:anchors], *[kinds[-1]] * count], points)
@@ -68,8 +69,8 @@ def _layout(
     while True:
         low, high = _EDGE_PX, SEEN_SIZE_PX - _EDGE_PX
         points = rng.integers(low, high, (anchors + count, 2))
-        middle = points[:anchors].mean(0)
-        if relation not in _BY_SIDE and rng.random() < _NEAR_SHARE:
+        middle = points[:anchors].mean(0) if anchors else np.zeros(2)
+        if relation in _BY_DISTANCE and rng.random() < _NEAR_SHARE:
             points[anchors] = np.clip(rng.normal(middle, _NEAR_PX), low, high)
         meant = _meant(relation, points[anchors:] - middle)
         if meant is not None:
@@ -78,8 +79,12 @@ def _layout(
 
 def _meant(relation: str, offsets_px: NDArray[np.float64]) -> int | None:
     """The candidate that stands out clearly by its offset from the anchors; None for none."""
+    if relation in _BY_END:
+        ahead = offsets_px @ np.array(_BY_END[relation])
+        first, second = np.argsort(-ahead)[:2]
+        return int(first) if ahead[first] >= ahead[second] + _CLEARLY_ASIDE_PX else None
     away = np.hypot(*offsets_px.T)
-    if relation not in _BY_SIDE:
+    if relation in _BY_DISTANCE:
         first, second = np.argsort(away)[:2]
         return int(first) if away[first] <= _CLEARLY_NEARER * away[second] else None
     ahead = offsets_px @ np.array(_BY_SIDE[relation])
@@ -106,8 +111,11 @@ def _query(
     meant: int,
 ) -> Query:
     *others, own = [pick(rng, usual) for usual in names]
-    a, b = [*(f"the {name}" for name in others), ""][:2]
-    x = words(rng, RELATIONS[relation], "train").format(x=f"the {own}", a=a, b=b, s="table")
+    if relation in ENDS:
+        x = words(rng, ENDS[relation], "train").format(k=own)
+    else:
+        a, b = [*(f"the {name}" for name in others), ""][:2]
+        x = words(rng, RELATIONS[relation], "train").format(x=f"the {own}", a=a, b=b)
     text = frame(rng, PHRASINGS["relation"], "train").format(x=x)
     topic = ("relation", relation, own, "", "")
     anchors = tuple(range(1, candidates[0]))

@@ -46,6 +46,7 @@ COMPUTED_TEXTS = (LEFT, RIGHT, ABOVE, BELOW)
 SEEN_SIZE_PX = 448
 MOST_LISTED = 4  # candidates; a longer list costs more time than it helps
 _NOTHING = Chunk(" Nothing fits.", decides=True)
+ENDS_IN_DEPTH = ("frontmost", "backmost")
 _MIDDLE, _START = "middle", "start"  # names of points that are no object's
 
 Place = Callable[..., list[Chunk]]
@@ -119,9 +120,9 @@ def think(
     chunks.append(Chunk(" It is" if len(meant) == 1 else " They are", decides=True))
     if numbered:
         it = meant[0].id
-        source = f"away {it}" if anchors else f"x {it}"
+        source = "away" if anchors else ("y" if query.topic[1] in ENDS_IN_DEPTH else "x")
         ordinal = ORDINALS[candidates.index(meant[0])]
-        chunks.append(Chunk(ordinal, it, decides=True, looks_at=(source,)))
+        chunks.append(Chunk(ordinal, it, decides=True, looks_at=(f"{source} {it}",)))
     return [*chunks, *_listed(meant, place, chosen=True)]
 
 

@@ -54,16 +54,15 @@ _FILLERS = (
     "hey robot,", "okay,", "now", "quickly,", "kindly", "please", "my friend wants", "I want",
     "let us see", "tell me,", "do you know", "look for", "get me", "grip", "touch", "go to",
     "reach for", "hold", "lift", "choose", "select", "highlight", "draw a line around", "pass me",
-    "let me have", "I have to find", "help me find", "in this picture,", "on the table,",
-    "try to find",
+    "let me have", "I have to find", "help me find", "in this picture,", "try to find",
     "is there", "do we have", "we need", "she asked for", "move to", "detect", "identify",
     "outline",
 )  # fmt: skip
 _TAILS = (
-    "now", "here", "please", "on the table", "for me", "in this picture", "right away",
+    "now", "here", "please", "for me", "in this picture", "right away",
     "if you can",
     "is the one", "is needed", "would be good", "will do", "is my choice", "that is all",
-    "in front of you", "today", "for my mother", "with the robot arm", "thank you", "you see",
+    "today", "for my mother", "with the robot arm", "thank you", "you see",
     "there",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from segzero_core.prompt import MULTI_OBJECT
 from training.bundle.reasoner.encoding import NOT_WRITTEN, NUMBER, encode_question
 from training.bundle.reasoner.libero.invented import invent
 from training.bundle.reasoner.libero.thoughts import ORDINALS
+from training.bundle.reasoner.libero.world import WORLD
+from training.bundle.reasoner.tokenizer import extend_tokenizer
 from training.bundle.reasoner.train import main as reasoner
 
 PLACE = r"at \((\d+),(\d+)\)"
 SIDES = {"left of": (-1, 0), "right of": (1, 0), "in front of": (0, 1), "behind": (0, -1)}
+
+
+ENDS = {"leftmost": (-1, 0), "rightmost": (1, 0), "at the front": (0, 1), "at the back": (0, -1)}
 
 
 def places(text: str) -> list[tuple[int, int]]:
@@ -25,15 +31,20 @@ def places(text: str) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("seed", range(60))
 def test_what_is_chosen_follows_from_the_places_that_are_listed(seed: int) -> None:
     text = "".join(chunk.text for chunk in invent(np.random.default_rng(seed))[1])
-    asked, start, listed, choice = text.split(".")[:4]
-    anchors, candidates = places(start)[-1:], places(listed)
-    assert re.findall(r"from \((\d+),(\d+)\)", listed) == [tuple(map(str, anchors[0]))] * len(
-        candidates
-    )
+    asked, *starts, listed, choice = text.rstrip(".").split(".")
+    candidates = np.array(places(listed))
     ordinal = next(i for i, word in enumerate(ORDINALS) if word in choice)
-    assert places(choice) == [candidates[ordinal]]
-    offsets = np.array(candidates) - anchors[0]
+    assert places(choice) == [tuple(candidates[ordinal])]
+    end = next((step for words, step in ENDS.items() if words in asked), None)
     side = next((step for words, step in SIDES.items() if words in asked), None)
+    if end is not None:
+        assert not starts
+        assert (candidates @ end).argmax() == ordinal
+        return
+    anchor = places(starts[0])[-1]
+    froms = re.findall(r"from \((\d+),(\d+)\)", listed)
+    assert froms == [tuple(map(str, anchor))] * len(candidates)
+    offsets = candidates - anchor
     if side is None:
         assert np.hypot(*offsets.T).argmin() == ordinal
     else:
@@ -56,7 +67,7 @@ def test_offsets_and_distances_are_those_of_the_places() -> None:
 
 
 def test_only_what_follows_is_taught(processor) -> None:
-    tokenizer = processor.tokenizer
+    tokenizer = extend_tokenizer(deepcopy(processor.tokenizer), WORLD)
     text, chunks = invent(np.random.default_rng(1))
     encoded = encode_question(tokenizer, text, chunks, MULTI_OBJECT, closed=False)
     assert "I start from the" in tokenizer.decode(encoded.ids)
@@ -76,7 +87,7 @@ def test_only_what_follows_is_taught(processor) -> None:
 def test_every_relation_is_asked() -> None:
     rng = np.random.default_rng(0)
     asked = " ".join("".join(chunk.text for chunk in invent(rng)[1]) for _ in range(150))
-    for words in ("next to", "nearest to", "between", " on the", " in the", *SIDES):
+    for words in ("next to", "nearest to", "between", " on the", " in the", *SIDES, *ENDS):
         assert words in asked
 
 
