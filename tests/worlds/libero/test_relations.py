@@ -38,7 +38,7 @@ def test_one_of_three_bowls_stands_apart(dinner, relation, anchors, meant) -> No
     assert picked(dinner.facts(), "bowl")[(*relation, anchors)] == meant
 
 
-def test_in_front_of_something_is_said_with_that_thing(builder) -> None:
+def test_in_front_of_something_is_said_with_its_name(builder) -> None:
     plate = builder.add("plate", 0.0, 0.0, 0.14)
     builder.add("milk", 0.0, 0.3, 0.05)
     builder.add("milk", 0.0, -0.3, 0.05)
