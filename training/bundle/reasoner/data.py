@@ -239,14 +239,14 @@ class Packer:
             roles[row, : end - 1] = torch.tensor(question.roles)[1:]
             for i, (at, number, sources) in enumerate(pointers[row]):
                 pointer_rows[row, i] = at
-                targets_of_it = pointer_targets[row, i]
+                wanted = pointer_targets[row, i]
                 for half, source in enumerate((*sources, *sources)[:2]):
-                    targets_of_it[half, cells + source] = True
+                    wanted[half, cells + source] = True
                 if number:
                     # Half of the heads look at the object, all of them if it follows from none.
                     halves = slice(1 if sources else None)
-                    targets_of_it[halves] = False
-                    targets_of_it[halves, :cells] = torch.from_numpy(samples[b].cells_of[number])
+                    wanted[halves] = False
+                    wanted[halves, :cells] = torch.from_numpy(samples[b].cells_of[number])
         image_index = torch.tensor([b for b, _ in questions], dtype=torch.long)
         return QuestionGroup(ids, image_index, pointer_rows, pointer_targets), targets, roles
 

@@ -24,7 +24,7 @@ from training.bundle.reasoner.world import SeenScene
 from worlds.common.scene import Query
 from worlds.libero.package import benchmark_texts
 from worlds.libero.queries.facts import SceneFacts
-from worlds.libero.queries.generate import ask
+from worlds.libero.queries.generate import ask, says_any
 from worlds.libero.queries.vocabulary import QUERY_KINDS
 
 _SPREAD_PX = 3.0
@@ -65,6 +65,8 @@ class QuestionSampler:
         """Draw one question."""
         if rng.random() < self._invented:
             text, chunks = invent(rng)
+            while says_any(text, self._forbidden):
+                text, chunks = invent(rng)
             return encode_question(self._tokenizer, text, chunks, MULTI_OBJECT, closed=False)
         query = self._query(rng, seen.facts)
         while seen.mirrored and _names_a_side(query):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.training.bundle.drawn_scene import write_drawn_scene
 from training.bundle.reasoner.data import Packer, Scenes
+from training.bundle.reasoner.libero import questions
+from training.bundle.reasoner.libero.invented import invent
 from training.bundle.reasoner.libero.world import WORLD
 from training.bundle.reasoner.tokenizer import build_tokenizer
 from worlds.libero.package import benchmark_texts, missing_modules, normalized
@@ -37,6 +40,21 @@ def test_questions_of_training_are_none_of_the_benchmark_and_are_one_batch(folde
     assert batch.cell_kind.shape == (2, 256)
     shown = {WORLD.kinds[k] for k in batch.cell_kind.unique().tolist() if k < len(WORLD.kinds)}
     assert shown == {"akita_black_bowl", "glazed_rim_porcelain_ramekin", "plate"}
+
+
+def test_what_is_invented_is_no_text_of_the_benchmark_either(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = build_tokenizer(WORLD.texts(sorted(folder.glob("*/scene.json")), 0) * 9, WORLD)
+    found = iter(("put the bowl on the stove", "put the bowl on the plate", "the plate"))
+    chunks = invent(np.random.default_rng(0))[1]
+    monkeypatch.setattr(questions, "invent", lambda _: (next(found), chunks))
+    draw = questions.QuestionSampler(
+        tokenizer, WORLD.kind_shares, choices_only=False, augment=False, invented=1.0
+    )
+    asked = tokenizer.decode(draw(np.random.default_rng(0), None).ids)
+    assert "the plate" in asked
+    assert "put the bowl" not in asked
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
