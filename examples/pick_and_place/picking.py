@@ -16,6 +16,9 @@ ABOVE_M, LIFT_M, CLEAR_M = 0.10, 0.16, 0.12
 """Where the way down begins; how high an object is lifted; how far the hand withdraws."""
 _BACK_M: Final = 0.1
 """A stretched arm lifts by going back so far."""
+_FOLDED_M, _FREE_M, _OUT_M = 0.15, 0.04, 0.15
+"""An arm that takes something so much nearer to its base than it began is folded, and would turn
+its elbow over in a straight lift: it lifts so far, and the rest while it goes so far out."""
 _DROP_M: Final = 0.012
 """Height over the place from which an object is let go."""
 _WITHIN: Final = 0.8
@@ -107,9 +110,12 @@ def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str)
             raise StepError(Fault.BLOCKED, text)  # an arm that was pushed is best sent home
         robot.close()
         lifted = over(at, LIFT_M)
+        way = (now[0] - at) * [1, 1, 0]
+        if way[0] > _FOLDED_M:
+            robot.move_to(over(at, _FREE_M), turned, slow=True)
+            lifted += _OUT_M * way / np.linalg.norm(way)
         if robot.move_to(lifted, turned, slow=True) is Moved.OUT_OF_REACH:
-            back = (now[0] - at) * [1, 1, 0]
-            robot.move_to(lifted + _BACK_M * back / np.linalg.norm(back), turned, slow=True)
+            robot.move_to(lifted + _BACK_M * way / np.linalg.norm(way), turned, slow=True)
         after = robot.look()
         gone = changed_share(item.mask, before, after, _GONE_M) > _GONE_SHARE
         if robot.opening_m() > HELD_M and gone:

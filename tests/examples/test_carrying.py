@@ -117,6 +117,23 @@ def test_what_swings_down_in_the_fingers_is_held_as_it_hangs() -> None:
         assert held.offset_xy_m == pytest.approx([0, -0.06], abs=0.02)
 
 
+@pytest.mark.parametrize(("start_x_m", "out_m"), [(0.4, 0.15), (0.2, 0.0)])
+def test_a_folded_arm_lifts_outwards_and_another_straight_up(
+    start_x_m: float, out_m: float
+) -> None:
+    robot = RecordingRobot()
+    robot.views = [see([], elevation_deg=60.0)]
+    robot.open()
+    robot.move_to(np.array([start_x_m, 0.0, 0.6]), DOWN)
+    item = surface(AT_FIRST.mask(1), image_of(AT_FIRST))
+    grasp = np.array([0.1, 0.0, 0.02])
+    pick(robot, replace(item, grasps=((grasp, DOWN),)), image_of(AT_FIRST), [], "the brick")
+    taken = next(i for i, at in enumerate(robot.way) if np.allclose(at, grasp))
+    first, last = robot.way[taken + 1], robot.way[-1]
+    assert first[:2] == pytest.approx(grasp[:2])
+    assert last == pytest.approx(grasp + np.array([out_m, 0.0, 0.16]))
+
+
 def test_the_palm_is_turned_along_a_wall_beside_the_place() -> None:
     wall = Brick((0.0, 0.09), (0.4, 0.02, 0.2))
     offset = np.array([0.0, 0.0, 0.02])
