@@ -45,3 +45,6 @@ def test_a_run_goes_on_with_the_state_of_the_original() -> None:
     before = ours.state[weight]["momentum_buffer"].clone()
     ours.step()
     assert not torch.equal(ours.state[weight]["momentum_buffer"], before)
+    torch.testing.assert_close(
+        ours.state[weight]["momentum_buffer"], before.lerp(weight.grad, 1 - 0.95)
+    )

@@ -19,8 +19,6 @@ from training.bundle.reasoner.train import main as reasoner
 
 PLACE = r"at \((\d+),(\d+)\)"
 SIDES = {"left of": (-1, 0), "right of": (1, 0), "in front of": (0, 1), "behind": (0, -1)}
-
-
 ENDS = {"leftmost": (-1, 0), "rightmost": (1, 0), "at the front": (0, 1), "at the back": (0, -1)}
 
 
