@@ -64,6 +64,21 @@ def test_an_instruction_means_what_is_moved_and_a_place_where_it_goes(dinner) ->
         assert query.ids[0] in (PLATE, CABINET, STOVE)
 
 
+@pytest.mark.parametrize("wording", ["train", "test"])
+def test_an_order_to_open_a_drawer_for_something_means_what_goes_into_it(dinner, wording) -> None:
+    facts = dinner.facts()
+    marks = ("open the ", " open, ", " opened, ")
+
+    for kind in ("instruction", "place"):
+        meant = [
+            CABINET in query.ids
+            for query in asked(facts, kind, 400, wording)
+            if any(mark in query.text for mark in marks) and query.topic[0] != "fixture"
+        ]
+        assert meant
+        assert all(meant) if kind == "place" else not any(meant)
+
+
 def test_what_is_absent_is_called_by_no_name_of_what_is_there(dinner) -> None:
     facts = dinner.facts()
     present = {noun.text for noun in facts.nouns}

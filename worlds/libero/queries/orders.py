@@ -21,7 +21,13 @@ from worlds.libero.composition.roles import (
 from worlds.libero.object_classes import OBJECT_CLASSES
 from worlds.libero.queries.facts import Noun, SceneFacts
 from worlds.libero.queries.phrases import say_anchor, say_noun, say_picked
-from worlds.libero.queries.phrasings import FIXTURE_ORDERS, PHRASINGS, PUT, TAKE
+from worlds.libero.queries.phrasings import (
+    FIXTURE_ORDERS,
+    OPENING_ORDERS,
+    PHRASINGS,
+    PUT,
+    TAKE,
+)
 from worlds.libero.queries.relations import choose_picked, topic_of, unique_noun
 from worlds.libero.queries.vocabulary import (
     DRAWER_NAMES,
@@ -38,6 +44,7 @@ _BRIEF_CHANCE = 0.15
 _RELATION_CHANCE = 0.55  # of the object to be told apart by where it is
 _FIXTURE_CHANCE = 0.1
 _SIDE_CHANCE = 0.12  # of the place to be beside something
+_OPENING_CHANCE = 0.4  # of an order into a drawer or a microwave to say that it is to be opened
 _ALONE_CHANCE = 0.3  # of a question about a place to name the place only
 _COMPARTMENTS = ("left", "right", "front", "back")
 
@@ -60,6 +67,7 @@ class _Place:
     text: str
     obj: SceneObject
     noun: str
+    opened: str = ""  # what is opened for it, in words
 
 
 def ask_instruction(rng: np.random.Generator, facts: SceneFacts, wording: Wording) -> Query | None:
@@ -111,9 +119,11 @@ def ask_absent_order(
 
 
 def _order(rng: np.random.Generator, moved: _Moved, place: _Place, wording: Wording) -> str:
-    template = frame(rng, PHRASINGS["instruction"], wording)
+    opens = place.opened and rng.random() < _OPENING_CHANCE
+    phrasings = OPENING_ORDERS if opens else PHRASINGS["instruction"]
+    template = frame(rng, phrasings, wording)
     take, put = pick(rng, TAKE), pick(rng, PUT)
-    return template.format(take=take, put=put, x=moved.text, p=place.text)
+    return template.format(take=take, put=put, x=moved.text, p=place.text, o=place.opened)
 
 
 def _moved(
@@ -181,7 +191,9 @@ def _said(
     if obj.kind in CABINETS and template.startswith(("on", "down")) and rng.random() < 0.25:
         anchor = "the top of the drawers" if len(facts.called("cabinet")) == 1 else anchor
         template = template.replace("on top of", "on")
-    return _Place(template.format(a=anchor), obj, anchor.removeprefix("the "))
+    inside = obj.kind == "microwave" and template in IN_PLACES.train + IN_PLACES.test
+    opened = anchor if inside else ""
+    return _Place(template.format(a=anchor), obj, anchor.removeprefix("the "), opened)
 
 
 def _drawer_place(
@@ -192,7 +204,7 @@ def _drawer_place(
     inside = words(rng, IN_PLACES, wording)
     alone = len(facts.called("cabinet")) == 1
     said = f"the {drawer}" if alone and rng.random() < 0.5 else f"the {drawer} of {anchor}"
-    return _Place(inside.format(a=said), obj, anchor.removeprefix("the "))
+    return _Place(inside.format(a=said), obj, anchor.removeprefix("the "), said)
 
 
 def _fixture_order(rng: np.random.Generator, facts: SceneFacts, wording: Wording) -> Query | None:

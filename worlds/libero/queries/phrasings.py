@@ -127,6 +127,19 @@ PHRASINGS: dict[str, Phrasings] = {
 }
 """`none` asks in the frames of the other kinds for what is not there."""
 
+OPENING_ORDERS = Phrasings(
+    (
+        "open {o} and {put} {x} inside",
+        "open {o}, then {put} {x} in it",
+        "please open {o} and {put} {x} into it",
+        "first open {o}, then {put} {x} in there",
+        "pull {o} open, {take} {x} and {put} it inside",
+        "{put} {x} inside after you open {o}",
+    ),
+    ("once {o} is open, {put} {x} into it", "{take} {x} and, with {o} opened, {put} it in there"),
+)
+"""Orders to open `{o}` first: what is moved is meant, not what is opened."""
+
 TAKE = ("pick up", "take", "grab", "lift", "pick", "fetch")
 PUT = ("place", "put", "set", "move")
 

@@ -22,8 +22,8 @@ from worlds.libero.queries.facts import (
 from worlds.libero.queries.vocabulary import ENDS, THINGS
 
 BESIDE_M = 0.08  # a gap up to which the nearest candidate may be said to be next to something
-_WANTED = {"next": 4.0, "between": 4.0, "on": 6.0, "in": 6.0, "center": 4.0, "nearest": 3.0}
-_WANTED |= {"drawer": 9.0, "compartment": 6.0}  # rare, so that they are asked where they can be
+_WANTED = {"next": 4.0, "between": 4.0, "on": 9.0, "in": 7.0, "center": 4.0, "nearest": 3.0}
+_WANTED |= {"drawer": 12.0, "compartment": 6.0}  # rare, so that they are asked where they can be
 _AHEAD_M = 0.05  # by how much the next candidate must be further
 
 
@@ -114,7 +114,7 @@ def choose_picked(rng: np.random.Generator, facts: SceneFacts, *, movable: bool)
 def _wanted(relation: str, negated: bool) -> float:  # noqa: FBT001 - a key of the pair
     """How often a relation is to be asked where others are possible too."""
     if relation in ENDS:
-        return 0.35
+        return 0.25
     if negated:
         return 1.5
     return _WANTED.get(relation, 2.0)
