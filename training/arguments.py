@@ -20,6 +20,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Read a number of 0 to 1, for `type=` of argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share, a number of 0 to 1")
+    return number
+
+
 def new_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Make a parser that shows a module's docstring with its line breaks."""
     return argparse.ArgumentParser(

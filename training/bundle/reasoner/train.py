@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.arguments import new_parser
+from training.arguments import new_parser, share
 from training.bundle.reasoner.checkpoints import (
     average,
     export,
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     how = "libero: how thoughts state a place (default: places)"
     add("--thoughts", choices=LIBERO_STYLES, help=how)
     how = "libero, --thoughts distances: share of the questions that are about invented layouts"
-    add("--invented", type=float, default=0.0, help=how)
+    add("--invented", type=share, default=0.0, help=how)
     how = "learn the tokens from the scenes, though --init has a tokenizer"
     add("--new-words", action="store_true", help=how)
     add("--steps", type=int, default=3000)

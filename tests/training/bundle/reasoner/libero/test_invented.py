@@ -93,3 +93,10 @@ def test_layouts_are_for_thoughts_with_distances(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         reasoner(["train", "--world", "libero", "--thoughts", "places", "--invented", "0.5"])
     assert "--invented is for --thoughts distances" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["1.5", "-0.1", "nan", "half"])
+def test_what_is_no_share_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        reasoner(["train", "--world", "libero", "--thoughts", "distances", f"--invented={value}"])
+    assert "expected a share, a number of 0 to 1" in capsys.readouterr().err
