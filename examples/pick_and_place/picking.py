@@ -39,6 +39,8 @@ _WAY_M, _SPARE_M = 0.09, 0.06
 _START_M, _NEARLY_M, _HIGHER_M = 0.12, 0.06, 0.12
 """Nothing is in the way so near to where it begins; what is so much higher is left out where the
 arm cannot go over it; what blocks the way is tried to pass so much higher."""
+_LAYING_STEPS: Final = 4
+"""Straight ways that stand for the arc of what is laid down."""
 _DESCENTS: Final = (1.0, 0.6, 0.3)
 """Shares of a way's height that are left at its end; the first that the arm reaches."""
 _PALM_M: Final = np.array([(0.0, 0.0, -0.1), (0.11, 0.04, 0.06)])
@@ -69,6 +71,8 @@ class Held:
     height_m: float  # the hand's height over the object's lowest point
     slender: bool  # much higher than wide
     taken_m: Floats  # [3], where the hand took it
+    # [3], the hand minus the middle of the lowest side, as it lay; where it swung down since then.
+    lying_m: Floats | None = None
 
 
 def pick(robot: Robot, item: Seen, before: Image, failed: list[Pose], text: str) -> Held:
@@ -131,11 +135,14 @@ def _hold(item: Seen, taken_m: Floats, hanging_m: Floats) -> Held:
     What is not flat is tilted by its rim, and stands up again where it is put down.
     """
     offset_xy_m, height_m = item.center_m[:2] - taken_m[:2], float(taken_m[2] - item.bottom_m)
+    lying_m = None
     if len(hanging_m) > _HANGING_PX and item.height_m < _FLAT * 2 * item.half_m:
         low, high = np.percentile(hanging_m, (1, 99), axis=0)
         if -low[2] > height_m + _SWUNG_M:
+            lying_m = np.array([*-offset_xy_m, height_m])
             offset_xy_m, height_m = (low + high)[:2] / 2, -float(low[2])
-    return Held(offset_xy_m, height_m, item.height_m > _SLENDER * 2 * item.half_m, taken_m)
+    slender = item.height_m > _SLENDER * 2 * item.half_m
+    return Held(offset_xy_m, height_m, slender, taken_m, lying_m)
 
 
 def put(robot: Robot, held: Held, goal: Goal, before: Image, text: str) -> bool:
@@ -165,20 +172,44 @@ def _bring(
         The hand's position [3] and rotation [3, 3] there; it may have been stopped before.
     """
     lean = leaning(goal.slope) if held.slender else np.eye(3)
-    offset = np.array([*-held.offset_xy_m, held.height_m])
-    for point in _points(goal, robot.position_m()):
-        turn = lean @ roomy_turn(before, point, offset, robot.rotation())
-        rotation = turn @ robot.rotation()
-        there = over(point + turn @ offset, _DROP_M)
+    hangs_m = np.array([*-held.offset_xy_m, held.height_m])
+    points = _points(goal, robot.position_m())
+    # What cannot be laid down is let go as it hangs.
+    ways = [(point, held.lying_m) for point in points if held.lying_m is not None]
+    for point, lying_m in [*ways, *((point, None) for point in points)]:
+        last_m = hangs_m if lying_m is None else lying_m
+        turn = lean @ roomy_turn(before, point, last_m, robot.rotation())
+        rotation, lies = turn @ robot.rotation(), over(point + turn @ last_m, _DROP_M)
+        there = lies
+        if lying_m is not None:
+            # Its lower edge stands where the far edge is to lie.
+            there = point + turn @ (hangs_m - lying_m * [1, 1, 0])
         moved = _carry(robot, held, there, rotation, before)
         if moved is not Moved.OUT_OF_REACH:
             if robot.opening_m() <= HELD_M:
                 raise StepError(Fault.DROPPED, text)
             moved = robot.move_to(there, rotation, slow=True)
         if moved is not Moved.OUT_OF_REACH:
-            return there, rotation
+            if lying_m is not None:
+                _lay_down(robot, there, lies)
+            return lies, rotation
     _put_back(robot, held)
     raise StepError(Fault.OUT_OF_REACH, text)
+
+
+def _lay_down(robot: Robot, there_m: Floats, lying_m: Floats) -> None:
+    """Turn what hangs in the fingers about its lower edge, which stands, until it lies.
+
+    Args:
+        robot: Whose fingers are the hinge of the upper edge.
+        there_m: [3], where the hand is while it hangs.
+        lying_m: [3], where the hand is when it lies.
+    """
+    away, down = lying_m - there_m, there_m[2] - lying_m[2]
+    for angle in np.linspace(0, math.pi / 2, _LAYING_STEPS + 1)[1:]:
+        aside = away * [1, 1, 0] * math.sin(angle)
+        at = over(there_m + aside, -down * (1 - math.cos(angle)))
+        robot.move_to(at, robot.rotation(), slow=True)
 
 
 def _points(goal: Goal, hand_m: Floats) -> tuple[Floats, ...]:

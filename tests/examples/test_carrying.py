@@ -56,10 +56,14 @@ def test_a_blocked_way_is_tried_once_more_higher() -> None:
 
 
 class ShortArm(RecordingRobot):
-    """Gets nowhere beyond x = 0.2."""
+    """Gets nowhere beyond some x."""
+
+    def __init__(self, far_m: float = 0.2) -> None:
+        self._far_m = far_m
+        super().__init__()
 
     def move_to(self, position_m: Floats, rotation: Floats, *, slow: bool = False) -> Moved:
-        if position_m[0] > 0.2:
+        if position_m[0] > self._far_m:
             return Moved.OUT_OF_REACH
         return super().move_to(position_m, rotation, slow=slow)
 
@@ -115,6 +119,27 @@ def test_what_swings_down_in_the_fingers_is_held_as_it_hangs() -> None:
         held = pick(robot, taken, image_of(before), [], "the plate")
         assert held.height_m == pytest.approx(height_m, abs=0.025)
         assert held.offset_xy_m == pytest.approx([0, -0.06], abs=0.02)
+
+
+PLATE = replace(BRICK, height_m=0.15, lying_m=np.array([-0.06, 0.0, 0.01]))
+
+
+def test_what_hangs_is_laid_down_about_its_lower_edge() -> None:
+    robot = RecordingRobot()
+    put(robot, PLATE, Goal(np.array([0.25, 0.0, 0.0]), 0.03, 0.0), EMPTY, "the plate")
+    standing, lying = np.array([0.31, 0.0, 0.15]), np.array([0.19, 0.0, 0.022])
+    first = next(i for i, at in enumerate(robot.way) if np.allclose(at, standing))
+    *arc, _ = robot.way[first:]
+    assert arc[-1] == pytest.approx(lying)
+    edge = np.array([0.31, 0.0, 0.0])
+    assert all(0.11 < np.linalg.norm(at - edge) <= 0.16 for at in arc)
+    assert all(np.diff([at[2] for at in arc][1:]) < 0)
+
+
+def test_where_it_cannot_be_laid_down_it_is_let_go_as_it_hangs() -> None:
+    robot = ShortArm(far_m=0.28)
+    put(robot, PLATE, Goal(np.array([0.25, 0.0, 0.0]), 0.03, 0.0), EMPTY, "the plate")
+    assert robot.way[-2] == pytest.approx([0.25, 0.0, 0.162])
 
 
 @pytest.mark.parametrize(("start_x_m", "out_m"), [(0.4, 0.15), (0.2, 0.0)])
