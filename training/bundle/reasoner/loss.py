@@ -86,7 +86,7 @@ class Losses:
     @staticmethod
     def pointer(losses: list[list[Tensor]], batch: Batch) -> dict[str, Tensor]:
         """How much the pointer heads look beside what the next token is about or follows from."""
-        valid = [group.pointer_targets.any(-1).any(-1) for group in batch.packed.groups]
+        valid = [group.pointer_targets.any(-1).all(-1) for group in batch.packed.groups]
         by_layer = [
             torch.cat([row[own] for row, own in zip(rows, valid, strict=True)]).mean()
             for rows in zip(*losses, strict=True)
