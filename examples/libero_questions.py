@@ -112,7 +112,7 @@ def panel(image: RgbImage, result: Result) -> RgbImage:
     """Draw the masks into the image, and question and thinking below it."""
     drawn = draw_overlay(image, result.segmentation, result.reasoning.prompts)
     captioned = add_caption(
-        drawn, result.query, result.reasoning.thinking, max_lines=(2, 3), is_fixed=True
+        drawn, result.query, result.reasoning.thinking, max_lines=(2, 5), is_fixed=True
     )
     small = cv2.resize(captioned, None, fx=_SHARE, fy=_SHARE, interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

@@ -72,6 +72,14 @@ def draw_training(path: Path) -> None:
     draw_curves(read_logs(DOCS / "runs" / "tabletop-3"), path)
 
 
+def draw_libero_training(path: Path) -> None:
+    """Draw the trainings of the reasoner of the model `libero`, one after another."""
+    from training.bundle.model_card import draw_reasoner_curves
+
+    logs = [DOCS / "runs" / f"libero-{number}" / "text.jsonl" for number in (1, 2, 3)]
+    draw_reasoner_curves(logs, 448, path)
+
+
 def draw_study(path: Path) -> None:
     """Draw the study's trainings, and its tables with them."""
     from training.study.report import write_report
@@ -116,6 +124,7 @@ FIGURES: Final = {
     "bench": Figure("bench.png", draw_bench, *_PLOTS),
     "fleet": Figure("fleet.png", draw_fleet, *_PLOTS),
     "training": Figure("training.png", draw_training, *_PLOTS),
+    "libero-training": Figure("libero-training.png", draw_libero_training, *_PLOTS),
     "study": Figure("study/curves.png", draw_study, *_PLOTS),
     "tracking": Figure(
         "tracking.png",

@@ -121,22 +121,51 @@ def draw_curves(logs: Logs, path: Path) -> None:
         own = [r["step"] for r in warmup if r["stage"] == stage]
         steps += [before + step for step in own]
         before += max(own, default=0)
-    rows = list(zip(steps, warmup, strict=True))
-    _curve(axes[0], rows, "kind_acc", "C0", "kind")
-    _curve(axes[0], rows, "color_acc", "C1", "colour")
-    _curve(axes[0], rows, "word_acc", "C3", "words")
-    _curve(axes[0], rows, "deciding_acc", "C6", "words that decide")
-    _curve(axes[1], rows, "place_px", "C2", "at the tokens")
-    _curve(axes[1], rows, "number_px", "C4", "in the answer")
-    axes[0].set(title="warm-up: right", xlabel="step", ylim=(0, 1))
-    axes[1].set(title="warm-up: coordinate error [px of 336]", xlabel="step", yscale="log")
+    _draw_reasoner(axes[:2], list(zip(steps, warmup, strict=True)), "warm-up", 336)
     rewards = [(row["step"], row) for row in _smoothed(logs.grpo, "reward")]
     _curve(axes[2], rewards, "reward", "C7", f"mean of {SMOOTHED_OVER} steps")
     axes[2].set(title="GRPO: reward", xlabel="step")
     trained = [(r["pictures"], r) for r in logs.segmenter if r.get("kind") == "train"]
     _curve(axes[3], trained, "iou", "C5", "training IoU")
     axes[3].set(title="segmenter: IoU of jittered prompts", xlabel="images", ylim=(0, 1))
-    for axis in axes:
+    _save(figure, path)
+
+
+def draw_reasoner_curves(logs: Sequence[Path], seen_size_px: int, path: Path) -> None:
+    """Plot trainings of a reasoner that followed one another, of whose logs each begins anew."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for log in logs:
+        before = rows[-1][0] if rows else 0
+        rows += [(before + row["step"], row) for row in _log(log)]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    _draw_reasoner(axes, rows, "reasoner", seen_size_px)
+    _save(figure, path)
+
+
+def _draw_reasoner(
+    axes: Sequence[Any], rows: Sequence[tuple[int, dict[str, Any]]], name: str, seen_size_px: int
+) -> None:
+    """Plot what is right, and how far coordinates are off."""
+    _curve(axes[0], rows, "kind_acc", "C0", "kind")
+    _curve(axes[0], rows, "color_acc", "C1", "colour")
+    _curve(axes[0], rows, "word_acc", "C3", "words")
+    _curve(axes[0], rows, "deciding_acc", "C6", "words that decide")
+    _curve(axes[1], rows, "place_px", "C2", "at the tokens")
+    _curve(axes[1], rows, "number_px", "C4", "in the answer")
+    axes[0].set(title=f"{name}: right", xlabel="step", ylim=(0, 1))
+    error = f"{name}: coordinate error [px of {seen_size_px}]"
+    axes[1].set(title=error, xlabel="step", yscale="log")
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    for axis in figure.axes:
         axis.legend()
         axis.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
