@@ -117,6 +117,7 @@ class TokenStream:
                     continue
                 if chunk is None:
                     return
+                raise_if_cancelled(cancel)  # it may have been set while this waited
                 yield chunk
         finally:
             self._stop.set()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
-from segzero_core.decoding.token_stream import Detokenizer
+from segzero_core.decoding.token_stream import Detokenizer, TokenStream
+from segzero_core.errors import CancelledError
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +41,22 @@ def test_special_tokens_are_no_text(tokenizer: Any) -> None:
     detokenizer = Detokenizer(tokenizer)
 
     assert detokenizer.add(tokenizer.convert_tokens_to_ids("<|vision_start|>")) == ""
+
+
+def test_no_text_comes_after_it_was_cancelled(tokenizer: Any) -> None:
+    cancel = threading.Event()
+    (token,) = tokenizer("a", add_special_tokens=False)["input_ids"]
+
+    class Late(queue.Queue[str | None]):
+        """It is cancelled while the reader waits for the first token."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> str | None:
+            chunk = super().get(block, timeout)
+            cancel.set()
+            return chunk
+
+    stream = TokenStream(tokenizer, set(), lambda on_token: on_token(token), threading.Lock())
+    stream._chunks = Late()
+
+    with pytest.raises(CancelledError):
+        next(stream.chunks(cancel))
